@@ -1,0 +1,105 @@
+"""One tree of errors. A class's docstring is its default message: what happened, and what to do about it."""
+
+from enum import IntEnum
+from inspect import getdoc
+from typing import ClassVar
+
+
+class ExitCode(IntEnum):
+    """What a command's exit status means."""
+
+    OK = 0
+    LOSS = 1
+    USAGE = 2
+    NO_BROKER = 3
+    NO_LEDGER = 4
+    REFUSED = 5
+    INTERRUPTED = 130
+
+
+class BaoziError(Exception):
+    """Something went wrong that has no name yet; please report it."""
+
+    exit_code: ClassVar[ExitCode] = ExitCode.USAGE
+
+    def __init__(self, message: str | None = None) -> None:
+        """Say ``message``, or the class's docstring when there is none."""
+        super().__init__(message or " ".join((getdoc(type(self)) or "").split()))
+
+
+class UsageError(BaoziError):
+    """The command was asked for something it cannot do; see --help."""
+
+
+class NotABaozi(BaoziError):
+    """The message is not a baozi; it needs run, producer, number and made_at, and nothing else."""
+
+
+class RunExists(UsageError):
+    """This producer has already worked in this run; go on with --resume, or name another --run."""
+
+
+class BrokerError(BaoziError):
+    """The broker cannot be used; look at its log."""
+
+    exit_code = ExitCode.NO_BROKER
+
+
+class NoBroker(BrokerError):
+    """No broker is known; start one with `baozi broker start`, or set BAOZI_BROKER_URL."""
+
+
+class BrokerAway(BrokerError):
+    """The broker does not answer; see that it runs and that the address is right."""
+
+
+class BrokerRefused(BrokerError):
+    """The broker refuses the user or the password; mend BAOZI_BROKER_URL."""
+
+
+class NoVirtualHost(BrokerError):
+    """The broker has no such virtual host, or the user may not enter it; mend BAOZI_BROKER_URL."""
+
+
+class BrokerBlocked(BrokerError):
+    """The broker takes no messages, for a memory or disk alarm is on; give it room, then try again."""
+
+
+class NotPermitted(BrokerError):
+    """The broker's user lacks a permission that this needs; an administrator can grant it."""
+
+
+class TopologyMismatch(BrokerError):
+    """The queue exists with other arguments; use the settings it was made with, or delete it first."""
+
+
+class BrokerNotStarted(BrokerError):
+    """The broker did not start; its log says why."""
+
+
+class PutRefused(BaoziError):
+    """The broker is there and did not take what was put."""
+
+    exit_code = ExitCode.REFUSED
+
+
+class QueueFull(PutRefused):
+    """The queue stayed full until the deadline; add consumers, or wait longer with --timeout."""
+
+
+class Unroutable(PutRefused):
+    """No queue takes this message; the queue was deleted: start a worker, which declares it, then try again."""
+
+
+class LedgerError(BaoziError):
+    """The ledger cannot be used; see BAOZI_LEDGER_URL."""
+
+    exit_code = ExitCode.NO_LEDGER
+
+
+class LedgerAway(LedgerError):
+    """The ledger does not answer or cannot be written; see that it is there, has room, and may be written."""
+
+
+class NothingToAudit(LedgerError):
+    """The ledger has nothing of this run; see the run's name."""

@@ -1,0 +1,99 @@
+"""The journal: what each process saw, a line an event, so that a ``kill -9`` loses no written line."""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class Event(StrEnum):
+    """What can befall a baozi, in the order in which it does."""
+
+    ATTEMPTED = "attempted"
+    ACCEPTED = "accepted"
+    STARTED = "started"
+    EATEN = "eaten"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a journal; ``at`` is in UTC epoch seconds."""
+
+    at: float
+    event: Event
+    baozi_id: str
+
+
+class Journal:
+    """An append-only file of one process. One unbuffered ``write`` a line, so a reader sees whole lines."""
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path`` to append to, made if need be, with its folder.
+
+        Raises:
+            OSError: the file cannot be opened.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        self._end_torn_line()
+
+    def _end_torn_line(self) -> None:
+        """A process that was killed in mid-line left no newline: give it one, or it would spoil our first."""
+        size = os.fstat(self._file).st_size
+        if size and os.pread(self._file, 1, size - 1) != b"\n":
+            os.write(self._file, b"\n")
+
+    def write(self, event: Event, baozi_id: str) -> None:
+        """Append one line.
+
+        Raises:
+            OSError: the disk is full, say; the line may be torn, and a reader will leave it out.
+        """
+        line = f"{time.time():.6f} {event} {baozi_id}\n".encode()
+        if os.write(self._file, line) != len(line):
+            raise OSError("the journal's disk is full")
+
+    def fileno(self) -> int:
+        """The file's descriptor, for a lock on it."""
+        return self._file
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self._file)
+
+    def __enter__(self) -> Self:
+        """Return the journal itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+
+def read_journal(path: Path) -> Iterator[Entry]:
+    """Yield the whole lines of a journal; a torn one is left out.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as lines:
+        for line in lines:
+            entry = _parse(line)
+            if entry is not None:
+                yield entry
+
+
+def _parse(line: bytes) -> Entry | None:
+    if not line.endswith(b"\n"):
+        return None
+    try:
+        at, event, baozi_id = line.decode().rstrip("\n").split(" ", 2)
+        return Entry(float(at), Event(event), baozi_id)
+    except ValueError:
+        return None

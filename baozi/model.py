@@ -1,0 +1,147 @@
+"""One baozi, one order: what travels, whatever carries it."""
+
+import unicodedata
+from typing import Annotated, Self
+from uuid import UUID, uuid5
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from baozi.errors import NotABaozi, UsageError
+
+#: Namespace of the task ids. Fixed for ever: the same baozi put twice, by any release, is the same task.
+_NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
+
+#: Letters in a name. Four bytes each in UTF-8 at the most, so that a name with a suffix is still a file's
+#: name (255 bytes) and an AMQP short string (255 bytes).
+_LONGEST_NAME = 60
+
+
+def _plain(name: str) -> str:
+    if "/" in name:
+        raise ValueError("must not contain '/', which parts a baozi's id")
+    if name.startswith("."):
+        raise ValueError("must not start with '.', since it names a file")
+    if any(unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in name):
+        raise ValueError("must not contain control characters")
+    return name
+
+
+#: The name of a run or a producer.
+Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME), AfterValidator(_plain)]
+#: UTC, epoch seconds.
+Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+#: Which baozi of its producer, from 0; 2**63 - 1 is the largest integer a ledger's column holds.
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Baozi(BaseModel):
+    """One steamed bun: the ``number``-th that ``producer`` made in ``run``, at ``made_at``."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    run: Name
+    producer: Name
+    number: Number
+    made_at: Time
+
+    @property
+    def id(self) -> str:
+        """``run/producer/number``, unlike any other baozi's."""
+        return f"{self.run}/{self.producer}/{self.number}"
+
+    @property
+    def task_id(self) -> str:
+        """The Celery task id: the UUIDv5 of the id, so that the same baozi put twice is the same task."""
+        return str(uuid5(_NAMESPACE, self.id))
+
+    @property
+    def made_line(self) -> str:
+        """The course's line for one that was made."""
+        return f"{self.producer}生产了第{self.number}个包子"
+
+    def eaten_line(self, consumer: str) -> str:
+        """The course's line for one that ``consumer`` ate."""
+        return f"{consumer}吃了{self.made_line}"
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Read a message's one argument.
+
+        Raises:
+            NotABaozi: a field is missing, too many, or not what it must be; says which.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise NotABaozi(_first_fault("baozi", error)) from None
+
+
+class Order(BaseModel):
+    """What one producer committed to in a run, sent as its last message: the heir of the ``None`` sentinel.
+
+    Numbers below ``accepted`` were accepted; those from there to below ``attempted`` have an unknown fate.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    run: Name
+    producer: Name
+    accepted: Number
+    attempted: Number
+    closed_at: Time
+
+    @model_validator(mode="after")
+    def _attempted_covers_accepted(self) -> Self:
+        if self.attempted < self.accepted:
+            raise ValueError("attempted is less than accepted")
+        return self
+
+    @property
+    def task_id(self) -> str:
+        """The Celery task id: the same order closed at the same count is the same task."""
+        return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/order/{self.accepted}/{self.attempted}"))
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Read a message's one argument.
+
+        Raises:
+            NotABaozi: it is not an order; says which field is wrong.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise NotABaozi(_first_fault("order", error)) from None
+
+
+def checked_name(name: str, of: str) -> str:
+    """Return ``name`` if it may name a ``of`` ("run", "producer").
+
+    Raises:
+        UsageError: it is empty, too long, or has a letter that a name may not have.
+    """
+    try:
+        Baozi(run=name, producer=name, number=0, made_at=0.0)
+    except ValidationError as error:
+        raise UsageError(f"The {of}'s name {_reason(error)}.") from None
+    return name
+
+
+def _first_fault(what: str, error: ValidationError) -> str:
+    field = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
+    return f"Not a{'n' if what == 'order' else ''} {what}: {field + ' ' if field else ''}{_reason(error)}."
+
+
+def _reason(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    match first["type"]:
+        case "string_too_short":
+            return "is empty"
+        case "string_too_long":
+            return f"is over {_LONGEST_NAME} characters long"
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "is a field too many"
+    message = first["msg"].removeprefix("Value error, ")
+    return message.replace("Input should be", "should be", 1).replace("Input must be", "must be", 1)

@@ -1,0 +1,94 @@
+"""The one place that reads settings: the environment's ``BAOZI_…`` variables, checked once."""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from baozi.errors import UsageError
+
+#: A wait in seconds that is neither nothing nor for ever.
+Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+def _known_ledger(url: SecretStr) -> SecretStr:
+    try:
+        backend = make_url(url.get_secret_value()).get_backend_name()
+    except ArgumentError as error:
+        raise ValueError("is not a database URL") from error
+    if backend not in {"sqlite", "postgresql"}:
+        raise ValueError("names a database that is neither sqlite nor postgresql")
+    return url
+
+
+class Settings(BaseSettings):
+    """Every setting, its default and its hazard. ``BAOZI_EAT_SECONDS=2`` sets ``eat_seconds``."""
+
+    model_config = SettingsConfigDict(env_prefix="BAOZI_", frozen=True)
+
+    home: Path = Path(".baozi")
+    """Folder of all that the project keeps: the private broker, the ledger, the producers' journals."""
+
+    broker_url: SecretStr | None = None
+    """``amqp://user:password@host:port/vhost``; several, parted by ``;``, for a cluster. ``memory://`` is
+    kombu's queue inside one process, which promises nothing. Default: what ``baozi broker start`` made."""
+
+    broker_timeout: Seconds = 30
+    """Seconds that one exchange with the broker may take in all: to connect, to put, to be confirmed."""
+
+    ledger_url: Annotated[SecretStr, AfterValidator(_known_ledger)] | None = None
+    """SQLAlchemy URL. Default: SQLite in ``home``. SQLite is for one machine: several need PostgreSQL."""
+
+    ledger_timeout: Seconds = 300
+    """Seconds a worker waits for a ledger that is away before it gives its baozi back to the broker. Keep
+    it under ``eat_time_limit``."""
+
+    eat_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0
+    """Seconds that eating one baozi takes."""
+
+    eat_time_limit: Seconds = 1200
+    """Seconds after which a worker process that is still eating is killed and its baozi given back. Must be
+    under the broker's consumer timeout of 30 minutes, or the broker closes the worker's channel."""
+
+    delivery_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """How often a baozi may be given back before it goes to the dead letters. An argument of the queue: a
+    change needs the queue deleted first. 20 is RabbitMQ's own default from 4.0 on; 3.10 has none."""
+
+    capacity: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
+    """How many baozi the queue holds before a put waits. Soft: a quorum queue takes a few more (see
+    docs/reliability.md). An argument of the queue, as above. Default: no bound."""
+
+    soft_shutdown_timeout: Seconds = 20
+    """Seconds that a stopped worker may go on eating what it has begun. Keep it below the time after which
+    the service manager kills (systemd 90, ``docker stop`` 10)."""
+
+    @property
+    def ledger(self) -> str:
+        """The ledger's SQLAlchemy URL, password and all: not for a log."""
+        if self.ledger_url is not None:
+            return self.ledger_url.get_secret_value()
+        return f"sqlite:///{self.home.absolute() / 'ledger.sqlite3'}"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the producers' journals."""
+        return self.home / "runs"
+
+
+@cache
+def settings() -> Settings:
+    """Read the settings, once a process.
+
+    Raises:
+        UsageError: a variable's value is out of range; says which, and never repeats a secret.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "BAOZI_" + str(first["loc"][0]).upper()
+        raise UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}.") from None
