@@ -39,6 +39,10 @@ class RunExists(UsageError):
     """This producer has already worked in this run; go on with --resume, or name another --run."""
 
 
+class JournalAway(UsageError):
+    """The journal cannot be written or read; see that BAOZI_HOME is there, has room, and may be written."""
+
+
 class BrokerError(BaoziError):
     """The broker cannot be used; look at its log."""
 
@@ -77,6 +81,14 @@ class BrokerNotStarted(BrokerError):
     """The broker did not start; its log says why."""
 
 
+class BrokerNotInstalled(BrokerError):
+    """RabbitMQ cannot be installed here; that needs Debian's apt, and root or sudo without a password."""
+
+
+class BrokerNotStopped(BrokerError):
+    """The broker did not stop; see its log."""
+
+
 class PutRefused(BaoziError):
     """The broker is there and did not take what was put."""
 
@@ -88,7 +100,7 @@ class QueueFull(PutRefused):
 
 
 class Unroutable(PutRefused):
-    """No queue takes this message; the queue was deleted: start a worker, which declares it, then try again."""
+    """No queue takes this message, for it was deleted; start a worker, which declares it, then try again."""
 
 
 class LedgerError(BaoziError):

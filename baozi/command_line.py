@@ -1,0 +1,49 @@
+"""How every command of the project ends: well, or with one sentence on stderr and a named exit code."""
+
+import os
+import signal
+import sys
+from threading import Event
+
+import click
+import typer
+
+from baozi.errors import BaoziError, ExitCode
+
+
+def run(app: typer.Typer) -> None:
+    """Run ``app`` with the arguments of this process, and exit."""
+    sys.exit(_exit_code(app))
+
+
+def _exit_code(app: typer.Typer) -> int:
+    try:
+        return int(app(standalone_mode=False) or ExitCode.OK)
+    except BaoziError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    except click.exceptions.Abort:
+        return ExitCode.INTERRUPTED
+    except click.ClickException as error:
+        print(f"{error.format_message()} See --help.", file=sys.stderr)
+        return ExitCode.USAGE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone; Python would complain once more while it flushes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+
+
+def stop_on_signals() -> Event:
+    """Return an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once."""
+    stop = Event()
+
+    def on_signal(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+    return stop

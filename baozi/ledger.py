@@ -1,0 +1,209 @@
+"""The ledger: what was eaten and what was ordered, in SQL. It makes eating effectively once.
+
+A worker commits here before it acknowledges. So a baozi that is delivered again, since the acknowledgement
+was lost with its worker, is found in the ledger and counted, not eaten again.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    Float,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    event,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from baozi.errors import LedgerAway
+from baozi.model import Baozi, Order
+
+metadata = MetaData()
+
+eaten = Table(
+    "eaten",
+    metadata,
+    Column("baozi_id", String, primary_key=True),
+    Column("run", String, nullable=False, index=True),
+    Column("producer", String, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("consumer", String, nullable=False),
+    Column("machine", String, nullable=False),
+    Column("made_at", Float, nullable=False),
+    Column("eaten_at", Float, nullable=False),
+    Column("deliveries", Integer, nullable=False),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("producer", String, primary_key=True),
+    Column("accepted", BigInteger, nullable=False),
+    Column("attempted", BigInteger, nullable=False),
+    Column("closed_at", Float, nullable=False),
+)
+
+#: Seconds that one statement may wait for another's lock, or for a server to answer, before it is an error.
+#: The caller that can wait longer tries again.
+_PATIENCE = 5
+
+#: Any number that no other program on the same database takes for its advisory lock.
+_SCHEMA_LOCK = 0xBA021
+
+
+class Ledger:
+    """The two tables, on SQLite or PostgreSQL. Not for sharing with a forked child: make one a process."""
+
+    def __init__(self, url: str) -> None:
+        """Take the ledger at the SQLAlchemy ``url``; nothing is opened yet."""
+        self._engine = _engine(url)
+        self._writer = self._engine.execution_options(writes=True)
+        self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+
+    def open(self) -> Self:
+        """Make the tables where they are missing, and see that the ledger can be written.
+
+        Raises:
+            LedgerAway: it cannot be reached or written; says why.
+        """
+        self._make_folder()
+        with self._writing() as connection:
+            if connection.dialect.name == "postgresql":
+                # Workers that start together would else make the same table twice, and one would fail.
+                connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
+            metadata.create_all(connection)
+            # An UPDATE of nothing still takes the write lock: read-only files and users are found here.
+            connection.execute(update(orders).where(orders.c.run == "").values(accepted=0))
+        return self
+
+    def _make_folder(self) -> None:
+        file = self._engine.url.database
+        if self._engine.dialect.name == "sqlite" and file:
+            try:
+                Path(file).parent.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise LedgerAway(f"The ledger cannot be made at {file}: {error.strerror}.") from error
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._engine.dispose()
+
+    def record_eaten(self, baozi: Baozi, consumer: str, machine: str, eaten_at: float) -> bool:
+        """Commit that ``consumer`` on ``machine`` ate ``baozi`` at ``eaten_at`` (epoch seconds).
+
+        Returns:
+            True if it is new; False if it had been eaten before: then only its deliveries rise.
+
+        Raises:
+            LedgerAway: nothing was committed, or that is not known; do it again.
+        """
+        row = {**baozi.model_dump(), "baozi_id": baozi.id, "consumer": consumer, "machine": machine}
+        statement = self._insert(eaten).values(**row, eaten_at=eaten_at, deliveries=1)
+        upsert = statement.on_conflict_do_update(
+            index_elements=[eaten.c.baozi_id], set_={"deliveries": eaten.c.deliveries + 1}
+        ).returning(eaten.c.deliveries)
+        with self._writing() as connection:
+            return bool(connection.execute(upsert).scalar_one() == 1)
+
+    def record_redelivery(self, baozi: Baozi) -> bool:
+        """Count one more delivery of ``baozi`` if it is in the ledger.
+
+        Returns:
+            True if it had been eaten already, so that there is nothing left to eat.
+
+        Raises:
+            LedgerAway: as above.
+        """
+        again = update(eaten).where(eaten.c.baozi_id == baozi.id).values(deliveries=eaten.c.deliveries + 1)
+        with self._writing() as connection:
+            return connection.execute(again).rowcount == 1
+
+    def record_order(self, order: Order) -> None:
+        """Commit a closed order. An order closed again, further on, grows; it never shrinks.
+
+        Raises:
+            LedgerAway: as above.
+        """
+        statement = self._insert(orders).values(**order.model_dump())
+        new, old = statement.excluded, orders.c
+        greater = func.greatest if self._engine.dialect.name == "postgresql" else func.max
+        upsert = statement.on_conflict_do_update(
+            index_elements=[old.run, old.producer],
+            set_={name: greater(old[name], new[name]) for name in ("accepted", "attempted", "closed_at")},
+        )
+        with self._writing() as connection:
+            connection.execute(upsert)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Yield a connection to read with.
+
+        Raises:
+            LedgerAway: the ledger cannot be read.
+        """
+        with _ledger_errors(), self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        with _ledger_errors(), self._writer.begin() as connection:
+            yield connection
+
+
+@contextmanager
+def _ledger_errors() -> Iterator[None]:
+    try:
+        yield
+    except DBAPIError as error:
+        raise LedgerAway(f"The ledger cannot be used: {_one_line(error.orig)}.") from error
+    except SQLAlchemyError as error:
+        raise LedgerAway(f"The ledger cannot be used: {_one_line(error)}.") from error
+
+
+def _one_line(error: BaseException | None) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, connect_args={"timeout": _PATIENCE})
+        event.listen(engine, "connect", _set_up_sqlite)
+        event.listen(engine, "begin", _begin)
+        return engine
+    options = f"-c statement_timeout={_PATIENCE * 1000} -c lock_timeout={_PATIENCE * 1000}"
+    connect_args: dict[str, Any] = {"connect_timeout": _PATIENCE, "options": options}
+    return create_engine(parsed.set(drivername="postgresql+psycopg"), connect_args=connect_args)
+
+
+def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver would begin a transaction only at the first change; the listener below begins it.
+    connection.isolation_level = None
+    # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it returns,
+    # also through a power cut, which WAL's usual NORMAL does not promise (SQLite, "Write-Ahead Logging").
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that starts as a reader and then writes cannot wait for another writer, it fails at once:
+    # take the lock first. An audit only reads, and holds nobody up.
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

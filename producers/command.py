@@ -1,0 +1,117 @@
+"""``baozi produce`` and ``python -m producers``."""
+
+import json
+import secrets
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+from baozi import command_line
+from baozi.errors import BaoziError, ExitCode
+from baozi.model import Baozi, checked_name
+from baozi.settings import settings
+from producers.producer import Progress, own_journal
+from producers.producer import produce as make_and_put
+from producers.publisher import Publisher
+
+#: Seconds between two lines about the progress where no terminal shows a bar.
+_SAY_EVERY = 1.0
+
+
+def new_run() -> str:
+    """Return the name of a new run: its time, and enough chance that two at once differ."""
+    return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+
+
+def produce(
+    name: Annotated[str, typer.Option(help="The producer's name.")] = "alex",
+    count: Annotated[int, typer.Option(min=0, help="Baozi in the whole order; 0 is endless.")] = 10,
+    interval: Annotated[float, typer.Option(min=0, max=86_400, help="Seconds between two.")] = 0,
+    run: Annotated[str | None, typer.Option(help="The run's name; default: a new one.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on after the run's last accepted number.")] = False,
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, max=86_400, help="Seconds a put may take; default 30.")
+    ] = None,
+    lines: Annotated[bool, typer.Option(help="Print the course's line for each.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Put baozi on the queue, each confirmed by the broker."""
+    if resume and run is None:
+        raise typer.BadParameter("--resume needs the --run to go on with")
+    chosen = settings()
+    if timeout is not None:
+        chosen = chosen.model_copy(update={"broker_timeout": timeout})
+    run, name = checked_name(run or new_run(), "run"), checked_name(name, "producer")
+    stop = command_line.stop_on_signals()
+    with own_journal(chosen.runs, run, name, resume) as (journal, progress):
+        try:
+            showing = _showing(progress, count, lines, as_json)
+            with Publisher(name, chosen, stop) as publisher, showing as show:
+                make_and_put(publisher, journal, progress, count, interval, stop, show)
+        except BaoziError:
+            _say_result(progress, as_json, closed=False)
+            raise
+    _say_result(progress, as_json, closed=True)
+    if count and progress.accepted < count:
+        raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+@contextmanager
+def _showing(progress: Progress, count: int, lines: bool, as_json: bool) -> Iterator[Callable[[Baozi], None]]:
+    if lines:
+        yield lambda baozi: print(baozi.made_line, flush=True)
+    elif as_json:
+        yield lambda _: None
+    elif sys.stderr.isatty():
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Bar(*columns, console=Console(stderr=True)) as bar:
+            task = bar.add_task(progress.producer, total=count or None, completed=progress.accepted)
+            yield lambda _: bar.update(task, completed=progress.accepted)
+    else:
+        yield _a_line_now_and_then(progress, count)
+
+
+def _a_line_now_and_then(progress: Progress, count: int) -> Callable[[Baozi], None]:
+    last = time.monotonic()
+
+    def show(_: Baozi) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SAY_EVERY:
+            last = time.monotonic()
+            of = f" of {count}" if count else ""
+            print(f"{progress.producer}: {progress.accepted}{of} accepted", file=sys.stderr, flush=True)
+
+    return show
+
+
+def _say_result(progress: Progress, as_json: bool, closed: bool) -> None:
+    result = {
+        "run": progress.run,
+        "producer": progress.producer,
+        "accepted": progress.accepted,
+        "unknown": progress.attempted - progress.accepted,
+        "closed": closed,
+    }
+    if as_json:
+        print(json.dumps(result, ensure_ascii=False), flush=True)
+        return
+    state = "order closed" if closed else "order left open: go on with --resume"
+    unknown = f", {result['unknown']} unknown" if result["unknown"] else ""
+    print(
+        f"{progress.producer}: {progress.accepted} accepted{unknown} in run {progress.run}, {state}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Run the command by itself, and exit."""
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app.command()(produce)
+    command_line.run(app)

@@ -1,0 +1,9 @@
+"""The consumer side: the Celery app, its topology, the eat task and the dead letters.
+
+``celery -A tasks worker -n 小明@%h`` starts a worker whose consumer is 小明.
+"""
+
+from tasks import startup  # its signal handlers must be known before a worker starts
+from tasks.app import app
+
+__all__ = ["app", "startup"]

@@ -1,0 +1,91 @@
+"""Celery's settings, each with its reason. The facts are Celery's user guide's and were tried on 5.7."""
+
+from typing import Any
+
+from baozi.settings import settings
+from tasks import topology
+from tasks.connection import broker_url
+
+#: Seconds between a soft and a hard time limit: enough to bury or to give back what was being eaten.
+_BETWEEN_LIMITS = 10
+
+#: Publisher confirms, and waits for the broker of 5 seconds at most, for kombu's own producers.
+CONFIRMED = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
+
+
+def celery_settings() -> dict[str, Any]:
+    """Return the settings of the app. Called by Celery when the first one is needed, not at import.
+
+    Raises:
+        NoBroker: no broker is known.
+        UsageError: a setting is out of range.
+    """
+    return {**_routing(), **_delivery(), **_worker(), **_broker()}
+
+
+def _routing() -> dict[str, Any]:
+    return {
+        "task_queues": [topology.queue(settings())],
+        "task_default_queue": topology.NAME,
+        "task_default_exchange": topology.NAME,
+        "task_default_exchange_type": topology.exchange.type,
+        "task_default_routing_key": topology.NAME,
+        # A queue misspelt after -Q is an error, not a new, classic queue that nobody watches.
+        "task_create_missing_queues": False,
+        # A message is data: a pickle would be a program.
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        # The ledger is where a result stands; nothing waits for one elsewhere.
+        "task_ignore_result": True,
+    }
+
+
+def _delivery() -> dict[str, Any]:
+    limit = settings().eat_time_limit
+    return {
+        # Acknowledge what was eaten, not what was delivered; a killed child gives its baozi back (rejected,
+        # which counts towards the delivery limit, so that one which always kills ends in the dead letters).
+        "task_acks_late": True,
+        "task_reject_on_worker_lost": True,
+        # What fails for good is rejected, and so buried (tasks.request); what hangs is given back.
+        "task_acks_on_failure": False,
+        "task_acks_on_timeout": False,
+        "task_time_limit": limit + _BETWEEN_LIMITS,
+        "task_soft_time_limit": limit,
+    }
+
+
+def _worker() -> dict[str, Any]:
+    return {
+        "worker_consumer": "tasks.consumer:Consumer",
+        # Each baozi that was fetched ahead comes back with a raised delivery count when a worker stops.
+        "worker_prefetch_multiplier": 1,
+        # With REMAP_SIGTERM=SIGQUIT in the environment, `docker stop` and systemd get this as well.
+        "worker_soft_shutdown_timeout": settings().soft_shutdown_timeout,
+        "worker_cancel_long_running_tasks_on_connection_loss": True,
+        # Flower sees the worker and its tasks.
+        "worker_send_task_events": True,
+        # The course's lines go to stdout as they are; the log goes to stderr.
+        "worker_redirect_stdouts": False,
+        # Logging of the embedding program or of the container is not ours to replace.
+        "worker_hijack_root_logger": False,
+    }
+
+
+def _broker() -> dict[str, Any]:
+    return {
+        "broker_url": broker_url(),
+        # A broker that is away is waited for, at the start and later: a worker never needs a restart.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_channel_error_retry": True,
+        # Seconds; the default waits for a free connection for ever.
+        "broker_pool_acquire_timeout": settings().broker_timeout,
+        # For whoever calls eat.delay(). A worker's main process must do without: see tasks.startup.
+        "broker_transport_options": CONFIRMED,
+        # RabbitMQ 4.3 refuses queues that are neither durable nor exclusive; an exclusive control queue would
+        # lock out a worker that comes back, under its name, before the broker noticed that the old one died.
+        "control_queue_exclusive": False,
+        "control_queue_durable": True,
+        "event_queue_exclusive": True,
+    }

@@ -1,0 +1,88 @@
+"""Connections to the broker: named after who opens them, bounded in time, their errors in one sentence."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+
+from amqp.exceptions import AccessRefused, AMQPError, NotAllowed, NotFound
+from kombu import Connection
+from kombu.exceptions import OperationalError
+
+from baozi import broker
+from baozi.errors import BrokerAway, BrokerRefused, NotPermitted, NoVirtualHost, Unroutable
+
+#: Seconds for one TCP connection and its handshake. A broker on a sane network needs a few milliseconds.
+CONNECT_TIMEOUT = 5
+
+
+@cache
+def broker_url() -> str:
+    """Return the URL of the broker to use, password and all: not for a log.
+
+    Raises:
+        NoBroker: none is known.
+    """
+    return broker.find().url
+
+
+def connect(name: str, timeout: int = CONNECT_TIMEOUT) -> Connection:
+    """Open a connection that the broker's own pages show as ``name``, within ``timeout`` seconds.
+
+    The caller settles the fate of what it publishes itself (:mod:`tasks.confirms`), so that kombu's own
+    confirms, which have no deadline, stay off.
+
+    Raises:
+        BrokerAway: nobody answers in time.
+        BrokerRefused: the user or the password is wrong.
+        NoVirtualHost: the virtual host is not there, or not this user's.
+        NoBroker: no broker is known.
+    """
+    options = {
+        "client_properties": {"connection_name": f"baozi {name}"},
+        "read_timeout": CONNECT_TIMEOUT,
+        "write_timeout": CONNECT_TIMEOUT,
+    }
+    connection = Connection(
+        broker_url(), connect_timeout=min(timeout, CONNECT_TIMEOUT), transport_options=options
+    )
+    with connecting(connection.as_uri()):
+        return connection.ensure_connection(max_retries=0, timeout=timeout)
+
+
+@contextmanager
+def connecting(uri: str) -> Iterator[None]:
+    """Turn what goes wrong while connecting to ``uri`` (without its password) into our errors."""
+    try:
+        yield
+    except AccessRefused as error:
+        raise BrokerRefused(
+            f"The broker at {uri} refuses the user or the password; mend BAOZI_BROKER_URL."
+        ) from error
+    except NotAllowed as error:
+        raise NoVirtualHost(
+            f"The broker at {uri} has no such virtual host, or the user may not enter it; mend"
+            " BAOZI_BROKER_URL."
+        ) from error
+    except (OSError, OperationalError, AMQPError) as error:
+        raise BrokerAway(
+            f"The broker at {uri} does not answer ({_reason(error)}); see that it runs and that the"
+            " address is right."
+        ) from error
+
+
+@contextmanager
+def using() -> Iterator[None]:
+    """Turn what goes wrong on an open connection into our errors."""
+    try:
+        yield
+    except AccessRefused as error:
+        raise NotPermitted(f"The broker does not permit this: {error.reply_text}.") from error
+    except NotFound as error:
+        raise Unroutable(f"The broker has no such exchange or queue: {error.reply_text}.") from error
+    except (OSError, OperationalError, AMQPError) as error:
+        raise BrokerAway(f"The connection to the broker was lost ({_reason(error)}).") from error
+
+
+def _reason(error: BaseException) -> str:
+    text = str(error) or str(error.__cause__ or "") or type(error).__name__
+    return text.splitlines()[0].rstrip(".")

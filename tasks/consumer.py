@@ -1,0 +1,97 @@
+"""The worker's consumer: no message, whatever it is, is dropped or stops the worker."""
+
+import base64
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from celery.utils.log import get_logger
+from celery.worker.consumer import Consumer as CeleryConsumer
+from kombu import Message
+from kombu.utils.json import dumps
+from kombu.utils.uuid import uuid
+from vine import promise
+
+from tasks.burial import BURY
+from tasks.dead_letters import raw_body
+
+logger = get_logger(__name__)
+
+
+class Consumer(CeleryConsumer):
+    """Celery's consumer, but what it would acknowledge and only log, or reject unsaid, is buried.
+
+    To bury is a task of its own, ``tasks.bury``, that takes over the bad message's place: a pool process
+    publishes the copy, confirmed, and only then is the original acknowledged. So nothing waits for a confirm
+    in the main process, and a burial has what any task has: killed in between, it is done again.
+    """
+
+    # Celery's, which its stubs leave out.
+    connection_errors: tuple[type[BaseException], ...]
+    strategies: dict[str, Any]
+    call_soon_ack: Callable[..., Any]
+    on_task_message: Any
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Any:
+        """Return what is called with each message that arrives."""
+        receive = super().create_task_handler(*args, **options)
+
+        def on_message(message: Any) -> None:
+            message.bury = partial(self.bury, message)
+            try:
+                receive(message)
+            except self.connection_errors:
+                raise
+            except Exception as error:
+                # Headers and bodies of any shape come in here; Celery's handler falls over some of them.
+                self.bury(message, f"not a Celery task: {type(error).__name__}: {error}")
+
+        return on_message
+
+    def bury(self, message: Any, reason: str) -> None:
+        """Have ``message`` copied to the dead letters with ``reason``, then acknowledged."""
+        logger.error("Burying a message: %s", reason)
+        letter = {
+            "body": base64.b64encode(raw_body(message)).decode(),
+            "content_type": message.content_type,
+            "content_encoding": message.content_encoding,
+            "headers": message.headers or {},
+            "routing_key": (message.delivery_info or {}).get("routing_key"),
+            "reason": reason,
+        }
+        burial: Any = Message(
+            body=dumps([[letter], {}, {}]),
+            delivery_tag=message.delivery_tag,
+            channel=message.channel,
+            content_type="application/json",
+            content_encoding="utf-8",
+            headers={"task": BURY, "id": uuid(), "lang": "py", "argsrepr": repr(reason), "kwargsrepr": "{}"},
+            delivery_info=message.delivery_info,
+            properties={},
+        )
+        burial.bury = partial(_keep, burial)
+        ack = promise(self.call_soon_ack, (burial.ack_log_error,))
+        reject = promise(self.call_soon_ack, (burial.reject_log_error,))
+        self.strategies[BURY](burial, None, ack, reject, self.on_task_message)
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Bury a body that is not JSON, is of a refused type, or cannot be decompressed."""
+        self.bury(message, f"cannot be decoded: {exc}")
+
+    def on_unknown_message(self, _body: object, message: Any) -> None:
+        """Bury what no Celery client sent."""
+        self.bury(message, "not a Celery task: it has no task header")
+
+    def on_unknown_task(self, _body: object, message: Any, exc: Exception) -> None:
+        """Bury a task that this app does not have."""
+        self.bury(message, f"unknown task: {exc}")
+
+    def on_invalid_task(self, _body: object, message: Any, exc: Exception) -> None:
+        """Bury a task that Celery calls invalid."""
+        self.bury(message, f"not a Celery task: {exc}")
+
+
+def _keep(burial: Any, reason: str) -> None:
+    """A burial that fails for good gives its message back: it is tried again, up to the delivery limit."""
+    logger.error("Could not bury a message: %s", reason)
+    burial.requeue()

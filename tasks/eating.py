@@ -1,0 +1,105 @@
+"""The work itself: ``tasks.eat`` eats one baozi, ``tasks.close_order`` closes a producer's order."""
+
+import socket
+import sys
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any, TypeVar
+
+from celery import Task
+from celery.exceptions import Reject
+from celery.utils.log import get_task_logger
+from tenacity import (
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_before_delay,
+    wait_exponential_jitter,
+)
+
+from baozi.errors import LedgerAway
+from baozi.ledger import Ledger
+from baozi.model import Baozi, Order
+from baozi.settings import settings
+from tasks.app import app
+
+logger = get_task_logger(__name__)
+Result = TypeVar("Result")
+
+#: Seconds of the first and of the longest pause between two tries of the ledger.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5
+
+
+class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in its stubs only
+    """A task whose messages are mandatory, and whose final failures are buried with their reason."""
+
+    Request = "tasks.request:Request"
+
+    def apply_async(self, *args: Any, **options: Any) -> Any:
+        """Send as Celery does; a message that no queue takes is an error, not silence."""
+        options.setdefault("mandatory", True)
+        return super().apply_async(*args, **options)
+
+
+@app.task(bind=True, base=BaoziTask, name="tasks.eat")
+def eat(self: Task[Any, Any], item: dict[str, Any]) -> None:
+    """Eat one baozi: ``{"run", "producer", "number", "made_at"}``. Delivered twice, it is eaten once.
+
+    Raises:
+        NotABaozi: ``item`` is none; it is buried.
+        Reject: the ledger stayed away; the baozi is given back to the broker.
+    """
+    baozi = Baozi.parse(item)
+    consumer, _, machine = (self.request.hostname or socket.gethostname()).partition("@")
+    redelivered = (self.request.delivery_info or {}).get("redelivered", False)
+    if redelivered and _patiently(lambda: ledger().record_redelivery(baozi)):
+        return
+    time.sleep(settings().eat_seconds)
+    if _patiently(lambda: ledger().record_eaten(baozi, consumer, machine, time.time())):
+        # One write a line, so that the lines of several processes do not mix.
+        sys.stdout.write(baozi.eaten_line(consumer) + "\n")
+        sys.stdout.flush()
+
+
+@app.task(base=BaoziTask, name="tasks.close_order")
+def close_order(item: dict[str, Any]) -> None:
+    """Close one order: ``{"run", "producer", "accepted", "attempted", "closed_at"}``.
+
+    Raises:
+        NotABaozi: ``item`` is no order; it is buried.
+        Reject: the ledger stayed away; the message is given back to the broker.
+    """
+    order = Order.parse(item)
+    _patiently(lambda: ledger().record_order(order))
+
+
+@cache
+def ledger() -> Ledger:
+    """Return this process's ledger; the main process never opens it, so no child inherits an open one."""
+    return Ledger(settings().ledger)
+
+
+def _patiently(do: Callable[[], Result]) -> Result:
+    """Try until the ledger is there: to move the baozi on would only move the whole queue through the broker.
+
+    Raises:
+        Reject: it was away for ``ledger_timeout`` seconds; perhaps another machine can reach it.
+    """
+    tries = Retrying(
+        retry=retry_if_exception_type(LedgerAway),
+        wait=wait_exponential_jitter(initial=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+        stop=stop_before_delay(settings().ledger_timeout),
+        before_sleep=_say_what_is_awaited,
+        reraise=True,
+    )
+    try:
+        return tries(do)
+    except LedgerAway as error:
+        raise Reject(error, requeue=True) from error
+
+
+def _say_what_is_awaited(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0
+    logger.warning("%s Trying again in %.1f s.", error, pause)

@@ -1,0 +1,57 @@
+"""What a worker checks before it starts, so that a wrong setting is one sentence and an exit code."""
+
+import sys
+from typing import Any, NoReturn
+
+from celery.signals import celeryd_init, worker_process_init
+
+from baozi.errors import BaoziError, BrokerAway, UsageError
+from baozi.ledger import Ledger
+from baozi.settings import settings
+from tasks import topology
+from tasks.app import app
+from tasks.config import CONFIRMED
+from tasks.connection import connect
+
+
+@celeryd_init.connect
+def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
+    """Check queues, ledger and broker; declare the topology. A broker that is away is waited for, later."""
+    try:
+        _check_queues((options or {}).get("queues"))
+        Ledger(settings().ledger).open().close()
+        # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
+        # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
+        conf.broker_transport_options = {}
+        _declare()
+    except BaoziError as error:
+        _give_up(error)
+
+
+@worker_process_init.connect
+def confirm_in_children(**_: object) -> None:
+    """Let tasks of a pool process publish with confirms and bounded waits."""
+    app.conf.broker_transport_options = CONFIRMED
+
+
+def _check_queues(queues: str | list[str] | None) -> None:
+    names = queues.split(",") if isinstance(queues, str) else queues or []
+    for name in names:
+        if name != topology.NAME:
+            raise UsageError(f"There is no queue {name!r} to work on; the queue is {topology.NAME!r}.")
+
+
+def _declare() -> None:
+    try:
+        connection = connect("worker's start")
+    except BrokerAway as error:
+        print(f"{error} Waiting for it.", file=sys.stderr)
+        return
+    with connection:
+        topology.declare(connection, settings())
+
+
+def _give_up(error: BaoziError) -> NoReturn:
+    # SystemExit passes through Celery's signal handling; any other exception would only be logged.
+    print(error, file=sys.stderr)
+    sys.exit(error.exit_code)

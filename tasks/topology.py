@@ -1,0 +1,81 @@
+"""The one place that declares queues: ``baozi``, where it waits, and ``baozi.dead``, where it is kept."""
+
+from amqp.exceptions import AccessRefused, NotFound, PreconditionFailed
+from kombu import Connection, Exchange, Queue
+from kombu.transport.base import StdChannel
+
+from baozi.errors import NotPermitted, TopologyMismatch
+from baozi.settings import Settings
+
+#: Name of the exchange, of the queue, and of the routing key between them.
+NAME = "baozi"
+#: Name of the dead letters' exchange and queue.
+DEAD = "baozi.dead"
+
+#: RabbitMQ drops a message whose delivery count passes its queue's limit, and from 4.0 on the default limit
+#: is 20 (RabbitMQ guide "Quorum Queues", Poison Message Handling). Looking through the dead letters counts as
+#: a delivery, so their limit is one that nobody reaches. 4.0 alone knows -1 for "none"; 3.10 refuses it.
+_NO_LIMIT = 1_000_000_000
+
+#: A topic exchange, for Celery's native delayed delivery binds its own keys to it.
+exchange = Exchange(NAME, type="topic", durable=True)
+dead_exchange = Exchange(DEAD, type="topic", durable=True)
+
+
+def queue(settings: Settings) -> Queue:
+    """Return the queue that workers eat from.
+
+    Quorum: replicated, on the disk before a confirm. ``reject-publish`` refuses what is over the capacity
+    rather than dropping the oldest, and is what at-least-once dead-lettering needs (RabbitMQ guide "Quorum
+    Queues", Activating at-least-once dead-lettering).
+    """
+    arguments: dict[str, str | int] = {
+        "x-queue-type": "quorum",
+        "x-overflow": "reject-publish",
+        "x-delivery-limit": settings.delivery_limit,
+        "x-dead-letter-exchange": DEAD,
+        "x-dead-letter-strategy": "at-least-once",
+    }
+    if settings.capacity is not None:
+        arguments["x-max-length"] = settings.capacity
+    return Queue(NAME, exchange, routing_key=NAME, durable=True, queue_arguments=arguments)
+
+
+def dead_queue() -> Queue:
+    """Return the queue of the dead letters: bound to every key, for a letter keeps the key it came with."""
+    arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": _NO_LIMIT}
+    return Queue(DEAD, dead_exchange, routing_key="#", durable=True, queue_arguments=arguments)
+
+
+def declare(connection: Connection, settings: Settings) -> None:
+    """Declare all of it; what is there already, as it should be, stays as it is.
+
+    A user that may not configure, as a producer in production, is content with what an administrator made.
+
+    Raises:
+        TopologyMismatch: a queue is there with other arguments.
+        NotPermitted: something is missing, and this user may not make it.
+    """
+    # The dead letters first: at no time is there a queue whose dead have nowhere to go.
+    for wanted in (dead_queue(), queue(settings)):
+        try:
+            with connection.channel() as channel:
+                wanted(channel).declare()
+        except PreconditionFailed as error:
+            raise TopologyMismatch(
+                f"The queue {wanted.name} exists with other arguments: use the delivery limit and the"
+                f" capacity it was made with, or delete it first. The broker says: {error.reply_text}."
+            ) from error
+        except AccessRefused as error:
+            with connection.channel() as channel:
+                _expect(wanted, channel, error)
+
+
+def _expect(wanted: Queue, channel: StdChannel, refusal: AccessRefused) -> None:
+    try:
+        wanted(channel).queue_declare(passive=True)
+    except (NotFound, AccessRefused):
+        raise NotPermitted(
+            f"The queue {wanted.name} is not there, and this user may not make it: let a worker or an"
+            f" administrator declare it first. The broker says: {refusal.reply_text}."
+        ) from refusal
