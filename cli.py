@@ -1,25 +1,30 @@
 """The front door: ``baozi demo | produce | audit | broker``."""
 
-import sys
-
 import typer
-
 from baozi.broker.command import app as broker
-from baozi.errors import BaoziError, ExitCode
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+from baozi import command_line
+from producers.command import produce
+from side_by_side.command import demo
+from tasks.command import audit
+
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+app.command()(demo)
+app.command()(produce)
+app.command()(audit)
 app.add_typer(broker, name="broker")
 
 
+@app.callback()
+def baozi() -> None:
+    """Producers put baozi on a RabbitMQ queue, Celery workers eat them, and an audit proves it."""
+
+
 def main() -> None:
-    """Run the command line. An error is one sentence on stderr and a named exit code, never a traceback."""
-    try:
-        app()
-    except BaoziError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(ExitCode.INTERRUPTED)
+    """Run the command line, and exit."""
+    command_line.run(app)
 
 
 if __name__ == "__main__":

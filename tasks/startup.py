@@ -17,6 +17,8 @@ from tasks.connection import connect
 @celeryd_init.connect
 def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
     """Check queues, ledger and broker; declare the topology. A broker that is away is waited for, later."""
+    # Celery announces its shutdown on stdout, which is for the course's lines alone.
+    setattr(sys, "__stdout__", sys.__stderr__)  # noqa: B010  # typed as final, though it is there to be set
     try:
         _check_queues((options or {}).get("queues"))
         Ledger(settings().ledger).open().close()

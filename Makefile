@@ -1,0 +1,46 @@
+# `make help` lists what there is. Everything that a target needs, it sets up itself; the second time for nothing.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash -o pipefail
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What the set-up depends on: a change of these sets up again.
+SET_UP := $(VENV)/.set-up
+
+.PHONY: help
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the audit
+	@$(BIN)/baozi demo
+
+.PHONY: test
+test: $(SET_UP)  ## all tests, against a real broker
+	@$(BIN)/pytest
+
+.PHONY: lint
+lint: $(SET_UP)  ## ruff and mypy --strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+.PHONY: check
+check:  ## what CI runs: a clean clone, lint, all tests, nothing skipped
+	@.ci/run
+
+.PHONY: lock
+lock: $(SET_UP)  ## renew requirements*.lock from pyproject.toml
+	@deploy/lock $(BIN)
+
+.PHONY: clean
+clean:  ## take away what make made; the broker's and the ledger's data stay
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+
+$(SET_UP): requirements.lock requirements-dev.lock pyproject.toml
+	@deploy/virtual-environment $(PYTHON) $(VENV)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@# The project itself, as it lies here, and nothing fetched to build it.
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@

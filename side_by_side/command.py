@@ -1,0 +1,23 @@
+"""``baozi demo``."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from baozi.errors import ExitCode
+from baozi.settings import settings
+from producers.command import new_run
+from side_by_side.demo import demo as run_demo
+from tasks.command import print_audit
+
+
+def demo(
+    pace: Annotated[float, typer.Option(min=0, max=100, help="Factor on the course's seconds.")] = 0.1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the audit as JSON.")] = False,
+) -> None:
+    """Three producers, two workers, Flower and an audit: all are started here, and stopped again."""
+    sums = run_demo(settings(), new_run(), pace, sys.stderr if as_json else sys.stdout)
+    print_audit(sums, as_json)
+    if not sums.proven:
+        raise typer.Exit(ExitCode.LOSS)

@@ -1,0 +1,138 @@
+"""The crew: real processes, each with a role and a name, that are all gone at the end, however it comes."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TextIO
+
+import psutil
+
+from baozi.errors import BaoziError
+
+#: Seconds that a process may take to end by itself when it is asked to.
+_STOP_TIMEOUT = 15
+#: Seconds that a killed process may take to be gone.
+_KILL_TIMEOUT = 5
+
+
+class MemberFailed(BaoziError):
+    """One of the processes ended too early; its log says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One process: what it does, what it is called, and where its log is."""
+
+    role: str
+    name: str
+    process: psutil.Popen
+    log: Path
+
+    def last_words(self) -> str:
+        """The last line of its log, for an error's message."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it left no log"
+
+
+class Crew:
+    """Starts processes and, at the end, stops those it started, in reverse order."""
+
+    def __init__(self, logs: Path, stdout: TextIO = sys.stdout) -> None:
+        """Keep each process's log, its stderr, in the folder ``logs``; ``stdout`` is everybody's."""
+        self.logs = logs
+        self._stdout = stdout
+        self.members: list[Member] = []
+
+    def start(self, role: str, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Member:
+        """Start ``python -m`` with ``arguments``.
+
+        Args:
+            role: "worker", "producer", …
+            name: its own name, which also names its log.
+            arguments: the module and its arguments.
+            environment: variables besides this process's own.
+        """
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.logs / f"{role}-{name}.log"
+        # A session of its own: Ctrl-C at the terminal reaches us alone, and we stop the crew in order.
+        with _uninterrupted(), log.open("wb") as stderr:
+            process = psutil.Popen(
+                [sys.executable, "-m", *arguments],
+                env={**os.environ, **environment},
+                stdin=subprocess.DEVNULL,
+                stdout=self._stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            member = Member(role, name, process, log)
+            self.members.append(member)
+        return member
+
+    def check(self) -> None:
+        """See that everybody is still at work, or ended well; of the workers, one is enough.
+
+        Raises:
+            MemberFailed: somebody ended with an error; says who, and the last words.
+        """
+        for member in self.members:
+            code = member.process.poll()
+            if code and not (member.role == "worker" and self._any_worker_left()):
+                raise MemberFailed(f"{member.role} {member.name} failed ({code}): {member.last_words()}")
+
+    def _any_worker_left(self) -> bool:
+        return any(member.role == "worker" and member.process.poll() is None for member in self.members)
+
+    def stop(self) -> None:
+        """End every process: ask first, kill what does not listen, with all its children."""
+        trees = [tree for member in reversed(self.members) for tree in _tree(member.process)]
+        for member in reversed(self.members):
+            if member.process.poll() is None:
+                member.process.terminate()
+        _, alive = psutil.wait_procs(trees, timeout=_STOP_TIMEOUT)
+        for process in alive:
+            process.kill()
+        psutil.wait_procs(alive, timeout=_KILL_TIMEOUT)
+        for member in self.members:
+            # Children of a process that was killed are nobody's children any more, but still in its group.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(member.process.pid, signal.SIGKILL)
+        self.members.clear()
+
+    def __enter__(self) -> Self:
+        """Return the crew itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop everybody."""
+        with _uninterrupted():
+            self.stop()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM, which could leave a process that nobody knows, to the end of the block."""
+    heard: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if heard:
+        signal.raise_signal(heard[0])
+
+
+def _tree(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return [process]
