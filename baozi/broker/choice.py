@@ -1,0 +1,152 @@
+"""Which broker: the order of choice, said aloud in one line."""
+
+import sys
+from collections.abc import Callable
+
+from baozi.broker import container, install, private_node
+from baozi.broker.address import Broker
+from baozi.broker.state import Folder, Record
+from baozi.errors import BrokerNotInstalled, NoBroker
+from baozi.settings import settings
+
+_MEMORY_PROMISES = (
+    "what is put is lost when this process ends, no other process sees it, and nothing confirms it; for the"
+    " real thing install rabbitmq-server or Docker and run `baozi broker start`, or set BAOZI_BROKER_URL"
+)
+
+
+def find() -> Broker:
+    """The broker to use now: what BAOZI_BROKER_URL names, else what ``baozi broker start`` started here.
+
+    Quick, and asks the broker nothing: whether it answers is seen by whoever connects.
+
+    Raises:
+        NoBroker: there is none; says how to get one.
+    """
+    named = _named()
+    if named is not None:
+        return named
+    record = _folder().record()
+    if record is None or not _runs(record):
+        raise NoBroker
+    return _broker(record, "`baozi broker start` started it: " + record.why)
+
+
+def start(say: Callable[[str], None] | None = None) -> Broker:
+    """Find a broker or start one, by the first of these that can be had.
+
+    BAOZI_BROKER_URL; a private node of the machine's ``rabbitmq-server``; a container; the distribution's
+    package, installed, and then a private node; kombu's in-memory transport.
+
+    Args:
+        say: takes the lines that tell the choice; by default they go to stderr.
+
+    Raises:
+        BrokerNotStarted: what was chosen has failed; says its log's reason. No other is tried then, for a
+            broker that was meant to be there and is not should be mended, not replaced unseen.
+    """
+    say = say or _to_stderr
+    broker = _named()
+    if broker is None:
+        folder = _folder()
+        with folder.lock():
+            broker = _found_or_started(folder, say)
+    else:
+        say(f"Broker: {broker.why}.")
+    return broker
+
+
+def stop() -> bool:
+    """Stop what ``start`` started in this folder, all of its processes; its data stays.
+
+    Returns:
+        Whether there was anything to stop. What BAOZI_BROKER_URL names is never stopped.
+
+    Raises:
+        BrokerNotStopped: some of it is still there.
+    """
+    folder = _folder()
+    if folder.record() is None:
+        return False
+    with folder.lock():
+        return _clear(folder)
+
+
+def _found_or_started(folder: Folder, say: Callable[[str], None]) -> Broker:
+    record = folder.record()
+    if record is not None and _runs(record):
+        broker = _broker(record, "one runs already: " + record.why)
+        say(f"Broker: {broker.why}.")
+        return broker
+    _clear(folder)
+    program, lacks = private_node.server(), "no rabbitmq-server is installed"
+    if program is None and container.engine_answers():
+        why = f"a container of {container.IMAGE}, for {lacks} and a Docker engine answers"
+        say(f"Broker: {why}.")
+        return _broker(container.start_container(folder, why), why)
+    if program is None:
+        lacks += ", no Docker engine answers"
+        lacks += _installed(lacks, say)
+        program = private_node.server()
+    if program is None:
+        return _memory(f"kombu's in-memory transport, everything in one process, for {lacks}", say)
+    why = f"a private RabbitMQ node, run from {program}"
+    say(f"Broker: {why}.")
+    return _broker(private_node.start_node(folder, program, why), why)
+
+
+def _installed(lacks: str, say: Callable[[str], None]) -> str:
+    """Install the package where that can be done; return what to add to ``lacks`` where it was not."""
+    if not install.can_install():
+        return ", and it cannot be installed without apt and root"
+    say(f"Installing the distribution's rabbitmq-server, for {lacks}.")
+    try:
+        install.install()
+    except BrokerNotInstalled as error:
+        return f", and apt failed ({str(error).rstrip('.')})"
+    return ""
+
+
+def _memory(why: str, say: Callable[[str], None]) -> Broker:
+    """Not kept on record: to a later process, an empty queue of its own would look like a broker."""
+    broker = Broker(kind="memory", url="memory://", why=f"{why}: {_MEMORY_PROMISES}")
+    say(f"Broker: {broker.why}.")
+    return broker
+
+
+def _named() -> Broker | None:
+    secret = settings().broker_url
+    if not secret:
+        return None
+    url = secret.get_secret_value()
+    if url.startswith("memory:"):
+        why = f"kombu's in-memory transport, for BAOZI_BROKER_URL asks for it: {_MEMORY_PROMISES}"
+        return Broker(kind="memory", url=url, why=why)
+    return Broker(kind="url", url=url, why="BAOZI_BROKER_URL names it")
+
+
+def _clear(folder: Folder) -> bool:
+    """Stop what is on record, or what is left of it, and forget it; return whether anything was there."""
+    record = folder.record()
+    if record is None:
+        return False
+    stop_it = private_node.stop_node if record.kind == "private" else container.stop_container
+    stopped = stop_it(record)
+    folder.forget()
+    return stopped
+
+
+def _runs(record: Record) -> bool:
+    return private_node.runs(record) if record.kind == "private" else container.runs(record)
+
+
+def _broker(record: Record, why: str) -> Broker:
+    return Broker(record.kind, record.url, record.management_url, record.version, record.node, why)
+
+
+def _folder() -> Folder:
+    return Folder(settings().home / "broker")
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

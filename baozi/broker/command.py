@@ -1,0 +1,66 @@
+"""``baozi broker start | status | stop | env``: the broker for one machine, on the command line."""
+
+import json
+import shlex
+from typing import Annotated
+
+import typer
+
+from baozi.broker.address import Broker
+from baozi.broker.choice import find, start, stop
+from baozi.broker.readiness import knock
+
+app = typer.Typer(no_args_is_help=True, help="A broker for one machine: start it, find it, stop it.")
+
+Json = Annotated[bool, typer.Option("--json", help="Say it in JSON, for a program.")]
+
+#: Seconds in which a broker that runs answers a first word.
+_ANSWER = 5
+
+
+@app.command("start")
+def start_command(as_json: Json = False) -> None:
+    """Find a broker, or start one: a private RabbitMQ node, else a container, else say what is left."""
+    _show(start(), as_json)
+
+
+@app.command("status")
+def status_command(as_json: Json = False) -> None:
+    """Say which broker there is and that it answers; exit with 3 if there is none or it does not."""
+    broker = find()
+    knock(broker.url, _ANSWER)
+    _show(broker, as_json)
+
+
+@app.command("stop")
+def stop_command(as_json: Json = False) -> None:
+    """Stop the broker that `start` started; its queues stay on disk for the next start."""
+    stopped = stop()
+    if as_json:
+        print(json.dumps({"stopped": stopped}))
+    else:
+        print("Stopped." if stopped else "There was no broker of ours to stop.")
+
+
+@app.command("env")
+def env_command(as_json: Json = False) -> None:
+    """Print the broker's address, password and all, for: eval "$(baozi broker env)"."""
+    url = find().url
+    print(json.dumps({"BAOZI_BROKER_URL": url}) if as_json else f"export BAOZI_BROKER_URL={shlex.quote(url)}")
+
+
+def _show(broker: Broker, as_json: bool) -> None:
+    facts = {
+        "kind": broker.kind,
+        "url": broker.safe_url,
+        "management_url": broker.management_url,
+        "version": broker.version,
+        "node": broker.node,
+        "why": broker.why,
+    }
+    if as_json:
+        print(json.dumps(facts, ensure_ascii=False))
+        return
+    for name, fact in facts.items():
+        if fact is not None:
+            print(f"{name.removesuffix('_url'):>10}  {fact}")

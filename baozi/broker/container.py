@@ -1,0 +1,161 @@
+"""RabbitMQ in a container, where the machine has no ``rabbitmq-server`` but a Docker engine.
+
+The data is in a named volume, which stays when the container is stopped and removed: a folder of the host's
+would belong to the container's user, whom the host does not know. ``docker volume rm`` with the container's
+name removes it for good.
+"""
+
+import json
+import shutil
+import subprocess
+import time
+
+from baozi.broker.failure import reason_in
+from baozi.broker.processes import wait_until
+from baozi.broker.readiness import knock
+from baozi.broker.state import Folder, Identity, Record
+from baozi.errors import BrokerAway, BrokerNotStarted, BrokerNotStopped
+
+IMAGE = "rabbitmq:4.3-management"
+
+#: Bytes of memory the container may have, and those at which RabbitMQ blocks its publishers: what it reads
+#: of itself must stay under what the kernel kills for, with room for what it does not count.
+_MEMORY = 1024**3
+_WATERMARK = _MEMORY * 6 // 10
+#: Seconds: a question to the engine; an image's download; a start; a stop.
+_ASK, _PULL, _START, _STOP = 15, 600, 60, 30
+
+
+def engine_answers() -> bool:
+    """Whether there is a ``docker`` command, and an engine that answers it."""
+    return shutil.which("docker") is not None and _docker("version", "--format", "{{.Server.Version}}")[0]
+
+
+def start_container(folder: Folder, why: str) -> Record:
+    """Start the container of ``folder``, published on free ports of 127.0.0.1, and wait for 60 seconds.
+
+    The password goes by a file that only we and the engine read, for a command line is everyone's to see.
+
+    Raises:
+        BrokerNotStarted: it has failed, or was not ready in time, and is removed; says why.
+    """
+    identity = folder.identity()
+    _have_image()
+    _docker("rm", "--force", identity.name)
+    try:
+        _run(folder, identity)
+        record = _record(identity, why)
+        folder.keep(record)
+        record = record.model_copy(update={"version": _wait(record), "ready": True})
+    except BaseException:
+        _docker("rm", "--force", identity.name)
+        folder.forget()
+        raise
+    folder.keep(record)
+    return record
+
+
+def stop_container(record: Record) -> bool:
+    """Let the broker stop well for up to 30 seconds, then remove the container; return if it was there.
+
+    Raises:
+        BrokerNotStopped: the engine did not do it; says why.
+    """
+    if _inspect(record.mark, "{{.Id}}") is None and engine_answers():
+        return False
+    _docker("stop", "-t", str(_STOP), record.mark, timeout=_STOP + _ASK)
+    done, said = _docker("rm", "--force", record.mark)
+    if not done:
+        raise BrokerNotStopped(f"The container {record.mark} was not removed: {reason_in(said)}.")
+    return True
+
+
+def runs(record: Record) -> bool:
+    """Whether the container on record is ready and has not ended since."""
+    return record.ready and _inspect(record.mark, "{{.State.Running}}") == "true"
+
+
+def _run(folder: Folder, identity: Identity) -> None:
+    settings = folder.write(
+        "container.env",
+        "RABBITMQ_DEFAULT_USER=baozi\n"
+        f"RABBITMQ_DEFAULT_PASS={identity.password}\n"
+        f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-rabbit vm_memory_high_watermark {{absolute,{_WATERMARK}}}\n",
+    )
+    done, said = _docker(
+        *("run", "--detach", "--name", identity.name),
+        # The node's name, and with it the data's, has the host's in it.
+        *("--hostname", "baozi", "--label", f"baozi.folder={folder.path}"),
+        *("--env-file", str(settings), "--memory", str(_MEMORY), "--stop-timeout", str(_STOP)),
+        *("--volume", f"{identity.name}:/var/lib/rabbitmq"),
+        *("--publish", "127.0.0.1::5672", "--publish", "127.0.0.1::15672", IMAGE),
+        timeout=_START,
+    )
+    settings.unlink()
+    if not done:
+        raise BrokerNotStarted(f"The container did not start: {reason_in(said)}.")
+
+
+def _record(identity: Identity, why: str) -> Record:
+    ports = json.loads(_inspect(identity.name, "{{json .NetworkSettings.Ports}}") or "{}")
+    try:
+        amqp, management = (ports[f"{port}/tcp"][0]["HostPort"] for port in (5672, 15672))
+    except (KeyError, TypeError, IndexError):  # it ended at once, and with it its ports
+        raise _failed(identity.name) from None
+    return Record(
+        kind="container",
+        mark=identity.name,
+        url=f"amqp://baozi:{identity.password}@127.0.0.1:{amqp}/%2F",
+        management_url=f"http://127.0.0.1:{management}",
+        node="rabbit@baozi",
+        why=why,
+    )
+
+
+def _wait(record: Record) -> str | None:
+    """Wait until the broker answers; it opens its AMQP port last."""
+    deadline = time.monotonic() + _START
+    while True:
+        try:
+            return knock(record.url, 2)
+        except BrokerAway:
+            if _inspect(record.mark, "{{.State.Running}}") != "true":
+                raise _failed(record.mark) from None
+            if time.monotonic() > deadline:
+                raise _failed(record.mark, f" within {_START} seconds") from None
+        wait_until(lambda: False, 0.2)
+
+
+def _failed(name: str, when: str = "") -> BrokerNotStarted:
+    return BrokerNotStarted(f"The broker did not start{when}: {reason_in(_docker('logs', name)[1])}.")
+
+
+def _have_image() -> None:
+    if _docker("image", "inspect", IMAGE)[0]:
+        return
+    done, said = _docker("pull", "--quiet", IMAGE, timeout=_PULL)
+    if not done:
+        raise BrokerNotStarted(f"The image {IMAGE} cannot be had: {reason_in(said)}.")
+
+
+def _inspect(name: str, what: str) -> str | None:
+    done, said = _docker("container", "inspect", "--format", what, name)
+    return said.strip() if done else None
+
+
+def _docker(*words: str, timeout: float = _ASK) -> tuple[bool, str]:
+    """Run the engine's own command; return whether it did what it was told, and what it said."""
+    try:
+        done = subprocess.run(
+            ["docker", *words],  # noqa: S607  where docker is, is for the user's PATH to say
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return False, f"the Docker engine did not answer within {timeout:.0f} seconds"
+    return done.returncode == 0, done.stdout

@@ -1,0 +1,127 @@
+"""A RabbitMQ node of one's own, run from the machine's ``rabbitmq-server`` by any user, in one folder."""
+
+import secrets
+import shutil
+import socket
+import time
+from pathlib import Path
+
+from baozi.broker.failure import reason
+from baozi.broker.node_files import Ports, node_environment, search_path, write_files
+from baozi.broker.processes import MARK, end, is_alive, spawn, wait_until
+from baozi.broker.readiness import Notice, knock
+from baozi.broker.state import Folder, Record
+from baozi.errors import BrokerNotStarted
+
+#: Seconds in which a node is ready or has failed.
+_START_DEADLINE = 60
+#: Seconds in which a stopped node may put its queues to disk before it is killed.
+_STOP_DEADLINE = 30
+
+
+class _PortTaken(BrokerNotStarted):
+    """Someone took a port of the broker's in the moment between its choice and its use; try again."""
+
+
+def server() -> Path | None:
+    """Where the machine's ``rabbitmq-server`` is, or ``None``.
+
+    Debian's ``/usr/sbin/rabbitmq-server`` wants to be root and become ``rabbitmq``; the script behind it does
+    not. It is the same in Red Hat's packages and in RabbitMQ's own.
+    """
+    behind = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    if behind.exists():
+        return behind
+    found = shutil.which("rabbitmq-server", path=search_path())
+    return Path(found).resolve() if found else None
+
+
+def start_node(folder: Folder, program: Path, why: str) -> Record:
+    """Start the node of ``folder``, which it keeps all its files in, and wait until it is ready.
+
+    A port that someone took meanwhile is worth one more attempt, within the same 60 seconds.
+
+    Raises:
+        BrokerNotStarted: it has failed, or was not ready in time, and no process of it is left; says why.
+    """
+    deadline = time.monotonic() + _START_DEADLINE
+    try:
+        try:
+            return _attempt(folder, program, why, deadline)
+        except _PortTaken:
+            return _attempt(folder, program, why, deadline)
+    except OSError as error:
+        raise BrokerNotStarted(f"The broker did not start: {error}.") from None
+
+
+def stop_node(record: Record) -> bool:
+    """Let the node stop well for up to 30 seconds, as SIGTERM asks of it, then kill it; return if any was.
+
+    Raises:
+        BrokerNotStopped: a process of it is still there.
+    """
+    return end(record.mark, record.pid, _STOP_DEADLINE)
+
+
+def runs(record: Record) -> bool:
+    """Whether the node on record is ready and has not ended since."""
+    return record.ready and record.pid is not None and is_alive(record.pid, record.mark)
+
+
+def _attempt(folder: Folder, program: Path, why: str, deadline: float) -> Record:
+    identity, ports = folder.identity(), Ports.free()
+    record = Record(
+        kind="private",
+        mark=secrets.token_hex(16),
+        url=f"amqp://baozi:{identity.password}@127.0.0.1:{ports.amqp}/%2F",
+        management_url=f"http://127.0.0.1:{ports.management}",
+        node=f"{identity.name}@localhost",
+        why=why,
+    )
+    write_files(folder, identity, ports)
+    # Before the first process, so that `stop` finds what a killed `start` leaves.
+    folder.keep(record)
+    try:
+        record = _run(folder, program, ports, record, deadline)
+    except BaseException:
+        end(record.mark, None, 0)
+        folder.forget()
+        raise
+    folder.keep(record)
+    return record
+
+
+def _run(folder: Folder, program: Path, ports: Ports, record: Record, deadline: float) -> Record:
+    environment = node_environment(folder.path, record.node, ports) | {MARK: record.mark}
+    _start_epmd(folder.path, environment, ports.epmd)
+    log = folder.path / "rabbitmq.log"
+    log.unlink(missing_ok=True)
+    with Notice() as notice:
+        environment["NOTIFY_SOCKET"] = notice.path
+        node = spawn([str(program)], environment, folder.path, "startup.log")
+        ready = notice.wait(node, deadline)
+    if not ready:
+        why = reason([folder.path / "startup.log", log])
+        if "eaddrinuse" in why or "in use" in why:
+            raise _PortTaken(f"The broker did not start: {why}.")
+        late = "" if ready is False else f" within {_START_DEADLINE} seconds"
+        raise BrokerNotStarted(f"The broker did not start{late}: {why} (see {log}).")
+    return record.model_copy(update={"pid": node.pid, "version": knock(record.url, 5), "ready": True})
+
+
+def _start_epmd(folder: Path, environment: dict[str, str], port: int) -> None:
+    """Erlang's port mapper, one of our own: the usual one is shared, and outlives its nodes."""
+    erl = shutil.which("erl", path=search_path())
+    beside_erl = str(Path(erl).resolve().parent) if erl else ""
+    program = shutil.which("epmd", path=f"{search_path()}:{beside_erl}")
+    if program is None:
+        raise BrokerNotStarted("The broker did not start: Erlang's epmd is not on the PATH.")
+    epmd = spawn([program, "-address", "127.0.0.1", "-port", str(port)], environment, folder, "epmd.log")
+    wait_until(lambda: epmd.poll() is not None or _listens(port), 5)
+    if epmd.poll() is not None:
+        raise _PortTaken(f"The broker did not start: {reason([folder / 'epmd.log'])}.")
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -1,0 +1,92 @@
+"""How a node says that it is ready: sd_notify(3), as to systemd; and how to see that a broker answers."""
+
+import re
+import socket
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import urlsplit
+
+from baozi.broker.address import each_url, safe_url
+from baozi.errors import BrokerAway, UsageError
+
+#: What an AMQP 0-9-1 client says first; the broker answers with Connection.Start and its properties.
+_HELLO = b"AMQP\x00\x00\x09\x01"
+#: A field of the server's properties: its name, ``S``, four bytes of length, the text.
+_VERSION = re.compile(rb"\x07versionS\x00\x00\x00.([0-9A-Za-z.+~-]+)", re.DOTALL)
+#: A socket's path has 108 bytes on Linux and 104 elsewhere, so it must not follow a long TMPDIR.
+_LONGEST_PATH = 100
+
+
+class Notice:
+    """The socket on which a node says ``READY=1``. RabbitMQ's systemd guide: NOTIFY_SOCKET, Type=notify."""
+
+    def __enter__(self) -> Self:
+        """Open the socket, in a folder that only we can enter."""
+        self._folder = tempfile.TemporaryDirectory(prefix="baozi-")
+        if len(self._folder.name) > _LONGEST_PATH:
+            self._folder.cleanup()
+            self._folder = tempfile.TemporaryDirectory(prefix="baozi-", dir="/tmp")
+        self.path = str(Path(self._folder.name) / "s")
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(self.path)
+        self._socket.settimeout(0.1)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the socket."""
+        self._socket.close()
+        self._folder.cleanup()
+
+    def wait(self, process: subprocess.Popen[bytes], deadline: float) -> bool | None:
+        """Wait until the node is ready (``True``), has ended (``False``), or ``deadline`` is past (``None``).
+
+        ``deadline`` is a reading of ``time.monotonic``.
+        """
+        while time.monotonic() < deadline:
+            try:
+                said = self._socket.recv(4096)
+            except TimeoutError:
+                if process.poll() is not None:
+                    return False
+            else:
+                if b"READY=1" in said.splitlines():
+                    return True
+        return None
+
+
+def knock(url: str, timeout: float) -> str | None:
+    """See that a broker answers at ``url``, or at one of several, within ``timeout`` seconds each.
+
+    Returns:
+        Its version where it says so, else ``None``: behind TLS, or where ``url`` is not AMQP.
+
+    Raises:
+        BrokerAway: none answers.
+        UsageError: ``url`` is not one.
+    """
+    for one in each_url(url):
+        try:
+            parts = urlsplit(one)
+            host, port = parts.hostname or "localhost", parts.port
+        except ValueError:
+            raise UsageError(f"{safe_url(one)} is not a URL.") from None
+        if "amqp" not in parts.scheme:
+            return None
+        secure = parts.scheme == "amqps"
+        try:
+            with socket.create_connection((host, port or (5671 if secure else 5672)), timeout) as stream:
+                if secure:
+                    return None
+                stream.sendall(_HELLO)
+                if answer := stream.recv(4096):
+                    version = _VERSION.search(answer)
+                    return version[1].decode() if version else None
+        except OSError:
+            continue
+    raise BrokerAway(f"No broker answers at {safe_url(url)}; see that it runs and that the address is right.")
