@@ -37,6 +37,10 @@ class Settings(BaseSettings):
     """``amqp://user:password@host:port/vhost``; several, parted by ``;``, for a cluster. ``memory://`` is
     kombu's queue inside one process, which promises nothing. Default: what ``baozi broker start`` made."""
 
+    authkey: SecretStr | None = None
+    """The secret that ``local_mp``'s Manager and its clients share. Who has it can run code on the server,
+    for what travels is pickled. Default: none, and there never is one."""
+
     broker_timeout: Seconds = 30
     """Seconds that one exchange with the broker may take in all: to connect, to put, to be confirmed."""
 

@@ -1,0 +1,178 @@
+"""``python -m local_mp``, which is ``baozi local`` too: run one of the course's places."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from baozi.errors import UsageError
+from baozi.journal import Journal
+from baozi.settings import settings
+from baozi.workload import Workload, checked_workload
+from local_mp import manager_queue, queue_basics, tickets
+from local_mp.manager_queue import Door
+from local_mp.stage import Role, Stage, Work
+from local_mp.transports import TRANSPORTS
+
+#: Next to RabbitMQ's own port, and below those that the system gives away by itself.
+_ADDRESS = "127.0.0.1:5680"
+
+Pace = Annotated[
+    float,
+    typer.Option(min=0, max=1000, help="Factor on the course's seconds: 0.1 is ten times as fast."),
+]
+Address = Annotated[str, typer.Option(help="HOST:PORT of the Manager.", metavar="HOST:PORT")]
+AuthkeyFile = Annotated[
+    Path | None, typer.Option(help="File that holds the authkey. Default: BAOZI_AUTHKEY.", metavar="FILE")
+]
+JournalFolder = Annotated[
+    Path | None, typer.Option("--journal", help="Folder to keep a journal in.", metavar="DIR")
+]
+
+
+class _Programs(TyperGroup):
+    """A group that names what there is when it is asked for what there is not."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer's own click has no public types
+        """Find the command that the arguments name."""
+        if args[0] not in self.commands:
+            raise UsageError(f"There is no {args[0]!r} here; there are: {', '.join(self.commands)}.")
+        return super().resolve_command(ctx, args)
+
+
+app = typer.Typer(cls=_Programs, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def local(context: typer.Context) -> None:
+    """Run one of the course's places for what processes share, on this machine; without NAME, list them."""
+    if context.invoked_subcommand is None:
+        for name, about in _ABOUT.items():
+            typer.echo(f"{name:16}{about}")
+
+
+def _about(module: object) -> str:
+    """The first line of a module's docstring, without its row and name: the line for the list."""
+    return (module.__doc__ or "").partition("\n")[0].partition(": ")[2].replace("``", "")
+
+
+_ABOUT = {
+    "tickets": _about(tickets),
+    "file-lock": _about(TRANSPORTS["file-lock"]),
+    "pipe-lock": _about(TRANSPORTS["pipe-lock"]),
+    "queue-basics": _about(queue_basics),
+    **{name: _about(TRANSPORTS[name]) for name in ("queue", "joinable-queue", "manager-queue")},
+}
+
+
+def _run(name: str, pace: float) -> None:
+    transport = TRANSPORTS[name]
+    with TemporaryDirectory() as folder, Stage(transport.COURSE.paced(pace), Path(folder)) as stage:
+        transport.run(stage)
+
+
+def _command(name: str) -> Callable[[float], None]:
+    main = {"tickets": tickets.main, "queue-basics": queue_basics.main}.get(name)
+
+    def command(pace: Pace = 1.0) -> None:
+        if main is not None:
+            main(pace)
+        else:
+            _run(name, pace)
+
+    return command
+
+
+for _name, _line in _ABOUT.items():
+    if _name != "manager-queue":
+        app.command(_name, help=_line)(_command(_name))
+
+manager = typer.Typer(cls=_Programs, rich_markup_mode=None)
+app.add_typer(manager, name="manager-queue", help=_ABOUT["manager-queue"])
+
+
+@manager.callback(invoke_without_command=True)
+def manager_all(context: typer.Context, pace: Pace = 1.0) -> None:
+    """Run all parts at once on loopback, with a key made for the occasion; or one part by itself."""
+    if context.invoked_subcommand is None:
+        _run("manager-queue", pace)
+
+
+@manager.command()
+def serve(
+    address: Address = _ADDRESS,
+    authkey_file: AuthkeyFile = None,
+    capacity: Annotated[int | None, typer.Option(min=1, help="Items before a put waits.")] = None,
+) -> None:
+    """Keep the queue until Ctrl-C."""
+    door = _door(address, authkey_file)
+    manager_queue.serve(door, capacity, lambda port: typer.echo(f"the Manager is at {door.host}:{port}"))
+
+
+@manager.command()
+def produce(
+    name: str,
+    address: Address = _ADDRESS,
+    authkey_file: AuthkeyFile = None,
+    journal: JournalFolder = None,
+    pace: Pace = 1.0,
+) -> None:
+    """Make and put NAME's baozi."""
+    workload = checked_workload(producers=(name,)).paced(pace)
+    _work(Role.PRODUCER, manager_queue.producer, _door(address, authkey_file), name, workload, journal)
+
+
+@manager.command()
+def consume(
+    name: str,
+    address: Address = _ADDRESS,
+    authkey_file: AuthkeyFile = None,
+    journal: JournalFolder = None,
+    pace: Pace = 1.0,
+) -> None:
+    """Get and eat baozi as NAME, until a None comes."""
+    workload = checked_workload(consumers=(name,)).paced(pace)
+    _work(Role.CONSUMER, manager_queue.consumer, _door(address, authkey_file), name, workload, journal)
+
+
+@manager.command()
+def close(
+    consumers: Annotated[int, typer.Option(min=1, max=256, help="How many eat.")] = 2,
+    address: Address = _ADDRESS,
+    authkey_file: AuthkeyFile = None,
+) -> None:
+    """Put a None for each consumer: when every producer has finished, and not before."""
+    workload = checked_workload(consumers=tuple(str(number) for number in range(consumers)))
+    _work(Role.CLOSER, manager_queue.close, _door(address, authkey_file), "close", workload, None)
+
+
+def _work(role: Role, work: Work, door: Door, name: str, workload: Workload, folder: Path | None) -> None:
+    path = Path(os.devnull) if folder is None else folder / role / f"{name}.journal"
+    try:
+        journal = Journal(path)
+    except OSError as error:
+        raise UsageError(f"The journal cannot be kept in {folder}: {error.strerror}.") from error
+    with journal:
+        work(door, name, workload, journal)
+
+
+def _door(address: str, authkey_file: Path | None) -> Door:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise UsageError(f"{address!r} is no address; it is HOST:PORT, as in {_ADDRESS}.")
+    return Door(host, int(port), _authkey(authkey_file))
+
+
+def _authkey(path: Path | None) -> bytes:
+    try:
+        secret = settings().authkey
+        key = path.read_bytes().strip() if path else secret.get_secret_value().encode() if secret else b""
+    except OSError as error:
+        raise UsageError(f"The authkey's file {path} cannot be read: {error.strerror}.") from error
+    if not key:
+        raise UsageError("An authkey is needed, the same for all: set BAOZI_AUTHKEY, or give --authkey-file.")
+    return key
