@@ -79,32 +79,46 @@ def _found_or_started(folder: Folder, say: Callable[[str], None]) -> Broker:
         say(f"Broker: {broker.why}.")
         return broker
     _clear(folder)
-    program, lacks = private_node.server(), "no rabbitmq-server is installed"
-    if program is None and container.engine_answers():
-        why = f"a container of {container.IMAGE}, for {lacks} and a Docker engine answers"
-        say(f"Broker: {why}.")
-        return _broker(container.start_container(folder, why), why)
+    lacks: list[str] = []
+    for option in (_private_node, _container, _package):
+        outcome = option(folder, say, lacks)
+        if isinstance(outcome, Record):
+            return _broker(outcome, outcome.why)
+        lacks.append(outcome)
+    why = f"kombu's in-memory transport, everything in one process, for {', '.join(lacks)}"
+    return _memory(why, say)
+
+
+def _private_node(folder: Folder, say: Callable[[str], None], _lacks: list[str]) -> Record | str:
+    program = private_node.server()
     if program is None:
-        lacks += ", no Docker engine answers"
-        lacks += _installed(lacks, say)
-        program = private_node.server()
-    if program is None:
-        return _memory(f"kombu's in-memory transport, everything in one process, for {lacks}", say)
+        return "no rabbitmq-server is installed"
     why = f"a private RabbitMQ node, run from {program}"
     say(f"Broker: {why}.")
-    return _broker(private_node.start_node(folder, program, why), why)
+    return private_node.start_node(folder, program, why)
 
 
-def _installed(lacks: str, say: Callable[[str], None]) -> str:
-    """Install the package where that can be done; return what to add to ``lacks`` where it was not."""
+def _container(folder: Folder, say: Callable[[str], None], lacks: list[str]) -> Record | str:
+    if not container.engine_answers():
+        return "no Docker engine answers"
+    why = f"a container of {container.IMAGE}, for {', '.join(lacks)} and a Docker engine answers"
+    say(f"Broker: {why}.")
+    try:
+        container.fetch_image()
+    except BrokerNotInstalled as error:
+        return f"the container cannot be had ({str(error).rstrip('.')})"
+    return container.start_container(folder, why)
+
+
+def _package(folder: Folder, say: Callable[[str], None], lacks: list[str]) -> Record | str:
     if not install.can_install():
-        return ", and it cannot be installed without apt and root"
-    say(f"Installing the distribution's rabbitmq-server, for {lacks}.")
+        return "and it cannot be installed without apt and root"
+    say(f"Installing the distribution's rabbitmq-server, for {', '.join(lacks)}.")
     try:
         install.install()
     except BrokerNotInstalled as error:
-        return f", and apt failed ({str(error).rstrip('.')})"
-    return ""
+        return f"and apt did not install it ({str(error).rstrip('.')})"
+    return _private_node(folder, say, lacks)
 
 
 def _memory(why: str, say: Callable[[str], None]) -> Broker:

@@ -10,11 +10,11 @@ import shutil
 import subprocess
 import time
 
-from baozi.broker.failure import reason_in
+from baozi.broker.failure import reason
 from baozi.broker.processes import wait_until
 from baozi.broker.readiness import knock
 from baozi.broker.state import Folder, Identity, Record
-from baozi.errors import BrokerAway, BrokerNotStarted, BrokerNotStopped
+from baozi.errors import BrokerAway, BrokerNotInstalled, BrokerNotStarted, BrokerNotStopped
 
 IMAGE = "rabbitmq:4.3-management"
 
@@ -31,6 +31,19 @@ def engine_answers() -> bool:
     return shutil.which("docker") is not None and _docker("version", "--format", "{{.Server.Version}}")[0]
 
 
+def fetch_image() -> None:
+    """See that the image is there; its download may take ten minutes.
+
+    Raises:
+        BrokerNotInstalled: it cannot be had; says why.
+    """
+    if _docker("image", "inspect", IMAGE)[0]:
+        return
+    done, said = _docker("pull", "--quiet", IMAGE, timeout=_PULL)
+    if not done:
+        raise BrokerNotInstalled(f"The image {IMAGE} cannot be had: {reason(said)}.")
+
+
 def start_container(folder: Folder, why: str) -> Record:
     """Start the container of ``folder``, published on free ports of 127.0.0.1, and wait for 60 seconds.
 
@@ -40,12 +53,15 @@ def start_container(folder: Folder, why: str) -> Record:
         BrokerNotStarted: it has failed, or was not ready in time, and is removed; says why.
     """
     identity = folder.identity()
-    _have_image()
+    record = Record(
+        kind="container", mark=identity.name, url="", management_url="", node="rabbit@baozi", why=why
+    )
+    # Before there is a container, so that `stop` finds what a killed `start` leaves.
+    folder.keep(record)
     _docker("rm", "--force", identity.name)
     try:
         _run(folder, identity)
-        record = _record(identity, why)
-        folder.keep(record)
+        record = _with_ports(record, identity)
         record = record.model_copy(update={"version": _wait(record), "ready": True})
     except BaseException:
         _docker("rm", "--force", identity.name)
@@ -66,7 +82,7 @@ def stop_container(record: Record) -> bool:
     _docker("stop", "-t", str(_STOP), record.mark, timeout=_STOP + _ASK)
     done, said = _docker("rm", "--force", record.mark)
     if not done:
-        raise BrokerNotStopped(f"The container {record.mark} was not removed: {reason_in(said)}.")
+        raise BrokerNotStopped(f"The container {record.mark} was not removed: {reason(said)}.")
     return True
 
 
@@ -93,23 +109,17 @@ def _run(folder: Folder, identity: Identity) -> None:
     )
     settings.unlink()
     if not done:
-        raise BrokerNotStarted(f"The container did not start: {reason_in(said)}.")
+        raise BrokerNotStarted(f"The container did not start: {reason(said)}.")
 
 
-def _record(identity: Identity, why: str) -> Record:
+def _with_ports(record: Record, identity: Identity) -> Record:
     ports = json.loads(_inspect(identity.name, "{{json .NetworkSettings.Ports}}") or "{}")
     try:
         amqp, management = (ports[f"{port}/tcp"][0]["HostPort"] for port in (5672, 15672))
     except (KeyError, TypeError, IndexError):  # it ended at once, and with it its ports
         raise _failed(identity.name) from None
-    return Record(
-        kind="container",
-        mark=identity.name,
-        url=f"amqp://baozi:{identity.password}@127.0.0.1:{amqp}/%2F",
-        management_url=f"http://127.0.0.1:{management}",
-        node="rabbit@baozi",
-        why=why,
-    )
+    url = f"amqp://baozi:{identity.password}@127.0.0.1:{amqp}/%2F"
+    return record.model_copy(update={"url": url, "management_url": f"http://127.0.0.1:{management}"})
 
 
 def _wait(record: Record) -> str | None:
@@ -127,15 +137,7 @@ def _wait(record: Record) -> str | None:
 
 
 def _failed(name: str, when: str = "") -> BrokerNotStarted:
-    return BrokerNotStarted(f"The broker did not start{when}: {reason_in(_docker('logs', name)[1])}.")
-
-
-def _have_image() -> None:
-    if _docker("image", "inspect", IMAGE)[0]:
-        return
-    done, said = _docker("pull", "--quiet", IMAGE, timeout=_PULL)
-    if not done:
-        raise BrokerNotStarted(f"The image {IMAGE} cannot be had: {reason_in(said)}.")
+    return BrokerNotStarted(f"The broker did not start{when}: {reason(_docker('logs', name)[1])}.")
 
 
 def _inspect(name: str, what: str) -> str | None:
@@ -156,6 +158,8 @@ def _docker(*words: str, timeout: float = _ASK) -> tuple[bool, str]:
             check=False,
             timeout=timeout,
         )
+    except OSError as error:
+        return False, f"docker cannot be run: {error.strerror}"
     except subprocess.TimeoutExpired:
         return False, f"the Docker engine did not answer within {timeout:.0f} seconds"
     return done.returncode == 0, done.stdout

@@ -1,4 +1,4 @@
-"""The distribution's RabbitMQ package, put on a Debian-like machine, with no broker of the system's started."""
+"""The distribution's RabbitMQ package, put on a Debian-like machine without a broker of the system's."""
 
 import os
 import shutil

@@ -2,11 +2,12 @@
 
 import secrets
 import shutil
-import socket
 import time
 from pathlib import Path
 
-from baozi.broker.failure import reason
+import psutil
+
+from baozi.broker.failure import port_taken, read_logs, reason
 from baozi.broker.node_files import Ports, node_environment, search_path, write_files
 from baozi.broker.processes import MARK, end, is_alive, spawn, wait_until
 from baozi.broker.readiness import Notice, knock
@@ -20,7 +21,7 @@ _STOP_DEADLINE = 30
 
 
 class _PortTaken(BrokerNotStarted):
-    """Someone took a port of the broker's in the moment between its choice and its use; try again."""
+    """The broker did not start, for another process took one of its ports meanwhile; try again."""
 
 
 def server() -> Path | None:
@@ -101,12 +102,19 @@ def _run(folder: Folder, program: Path, ports: Ports, record: Record, deadline: 
         node = spawn([str(program)], environment, folder.path, "startup.log")
         ready = notice.wait(node, deadline)
     if not ready:
-        why = reason([folder.path / "startup.log", log])
-        if "eaddrinuse" in why or "in use" in why:
-            raise _PortTaken(f"The broker did not start: {why}.")
-        late = "" if ready is False else f" within {_START_DEADLINE} seconds"
-        raise BrokerNotStarted(f"The broker did not start{late}: {why} (see {log}).")
+        raise _failed(folder, record, late=ready is None)
     return record.model_copy(update={"pid": node.pid, "version": knock(record.url, 5), "ready": True})
+
+
+def _failed(folder: Folder, record: Record, late: bool) -> BrokerNotStarted:
+    said = read_logs(folder.path / "startup.log", folder.path / "rabbitmq.log")
+    if port_taken(said):
+        return _PortTaken()
+    why = reason(said).replace(folder.identity().password, "***")
+    when = f" within {_START_DEADLINE} seconds" if late else ""
+    return BrokerNotStarted(
+        f"The broker {record.node} did not start{when}: {why} (see *.log in {folder.path})."
+    )
 
 
 def _start_epmd(folder: Path, environment: dict[str, str], port: int) -> None:
@@ -117,11 +125,14 @@ def _start_epmd(folder: Path, environment: dict[str, str], port: int) -> None:
     if program is None:
         raise BrokerNotStarted("The broker did not start: Erlang's epmd is not on the PATH.")
     epmd = spawn([program, "-address", "127.0.0.1", "-port", str(port)], environment, folder, "epmd.log")
-    wait_until(lambda: epmd.poll() is not None or _listens(port), 5)
+    wait_until(lambda: epmd.poll() is not None or _listens(epmd.pid), 5)
     if epmd.poll() is not None:
-        raise _PortTaken(f"The broker did not start: {reason([folder / 'epmd.log'])}.")
+        raise _PortTaken  # of which epmd says nothing
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _listens(pid: int) -> bool:
+    """Whether this very process listens; another that has its port would answer a call, too."""
+    try:
+        return any(one.status == psutil.CONN_LISTEN for one in psutil.Process(pid).net_connections("tcp"))
+    except psutil.Error:
+        return False
