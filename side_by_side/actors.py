@@ -4,7 +4,10 @@ import secrets
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+from baozi.broker import Broker
+from baozi.workload import Workload
 from side_by_side.crew import Crew, Member
 
 #: SIGTERM, which a service manager sends, means a soft shutdown: finish what is begun, give back the rest.
@@ -20,11 +23,10 @@ def start_worker(
     return crew.start("worker", name, [*arguments, *options], {**_SOFT_SHUTDOWN, **environment})
 
 
-def start_producer(
-    crew: Crew, name: str, run: str, count: int, interval: float, environment: Mapping[str, str]
-) -> Member:
-    """Start a producer of ``count`` baozi, ``interval`` seconds apart, that prints the course's lines."""
-    order = ["--name", name, "--run", run, "--count", str(count), "--interval", str(interval)]
+def start_producer(crew: Crew, name: str, workload: Workload, environment: Mapping[str, str]) -> Member:
+    """Start the producer ``name`` of ``workload``; it prints the course's lines."""
+    order = ["--name", name, "--run", workload.run, "--count", str(workload.per_producer)]
+    order += ["--interval", str(workload.make_seconds)]
     return crew.start("producer", name, ["producers", *order, "--lines"], environment)
 
 
@@ -37,12 +39,12 @@ class Flower:
     password: str
 
 
-def start_flower(crew: Crew, management_url: str | None, environment: Mapping[str, str]) -> Flower:
+def start_flower(crew: Crew, broker: Broker, environment: Mapping[str, str]) -> Flower:
     """Start Flower on a free port of loopback, behind a generated password, read-only.
 
     Args:
         crew: who starts it.
-        management_url: the broker's management API with user and password, for the queues' page, or None.
+        broker: what it watches; the queues' page needs its management API.
         environment: variables besides this process's own.
     """
     flower = Flower(f"http://127.0.0.1:{_free_port()}", "baozi", secrets.token_urlsafe(12))
@@ -51,8 +53,9 @@ def start_flower(crew: Crew, management_url: str | None, environment: Mapping[st
         "FLOWER_BASIC_AUTH": f"{flower.user}:{flower.password}",
         "FLOWER_COOKIE_SECRET": secrets.token_urlsafe(32),
     }
-    if management_url:
-        secret["FLOWER_BROKER_API"] = f"{management_url.rstrip('/')}/api/"
+    if broker.management_url:
+        login = urlsplit(broker.url).netloc.rpartition("@")[0]
+        secret["FLOWER_BROKER_API"] = broker.management_url.replace("://", f"://{login}@") + "/api/"
     port = flower.url.rpartition(":")[2]
     options = ["--address=127.0.0.1", f"--port={port}", "--read_only", "--purge_offline_workers=300"]
     crew.start(

@@ -85,6 +85,10 @@ class Crew:
             if code and not (member.role == "worker" and self._any_worker_left()):
                 raise MemberFailed(f"{member.role} {member.name} failed ({code}): {member.last_words()}")
 
+    def all_done(self) -> bool:
+        """Whether every process has ended well."""
+        return all(member.process.poll() == 0 for member in self.members)
+
     def _any_worker_left(self) -> bool:
         return any(member.role == "worker" and member.process.poll() is None for member in self.members)
 

@@ -1,7 +1,7 @@
 """The demo: the course's three producers and two consumers on a real broker, watched by Flower, audited."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -11,22 +11,16 @@ from baozi.broker import Broker
 from baozi.errors import BaoziError, NoBroker
 from baozi.ledger import Ledger
 from baozi.settings import Settings
+from baozi.workload import Workload
 from side_by_side.actors import start_flower, start_producer, start_worker
 from side_by_side.crew import Crew
 from tasks import dead_letters, topology
 from tasks.connection import connect, using
 
-#: The course's names, its baozi a producer, and its seconds to make and to eat one.
-PRODUCERS = ("alex", "peiqi", "egon")
-CONSUMERS = ("小明", "小红")
-PER_PRODUCER = 10
-MAKE_SECONDS = 1.0
-EAT_SECONDS = 2.0
-
 #: Seconds for the workers to be ready, on a slow machine.
 _READY_TIMEOUT = 60
-#: Seconds, beyond the work's own, for the producers, and then for the consumers, to be done.
-_DONE_TIMEOUT = 60
+#: Seconds that a worker may go on eating when the demo stops it.
+_SHUTDOWN_TIMEOUT = 5
 #: Seconds between two looks at what is awaited.
 _LOOK_EVERY = 0.1
 
@@ -48,27 +42,52 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Audit:
         NotInTime: the workers, the producers or the eating took too long; says which.
         BaoziError: the broker, the ledger or one of the processes failed.
     """
-    work = PER_PRODUCER * pace * max(MAKE_SECONDS, EAT_SECONDS * len(PRODUCERS) / len(CONSUMERS))
+    workload = Workload(run=run).paced(pace)
     with _started_broker() as the_broker, Crew(settings.home / "logs", out) as crew:
-        environment = {"BAOZI_BROKER_URL": the_broker.url, "BAOZI_EAT_SECONDS": str(EAT_SECONDS * pace)}
-        consumers_before = _consumer_count(settings)
-        flower = start_flower(crew, the_broker.management_url, environment)
-        _say(out, f"Flower: {flower.url}  user: {flower.user}  password: {flower.password}")
-        for name in CONSUMERS:
-            start_worker(crew, name, environment)
-        ready = consumers_before + len(CONSUMERS)
-        _wait_for(lambda: _consumer_count(settings) >= ready, "the workers", _READY_TIMEOUT, crew)
-        _say(out, f"Run {run}: producers {', '.join(PRODUCERS)}; workers {', '.join(CONSUMERS)}")
-        producers = [
-            start_producer(crew, name, run, PER_PRODUCER, MAKE_SECONDS * pace, environment)
-            for name in PRODUCERS
-        ]
-        done = [member.process for member in producers]
-        _wait_for(lambda: all(it.poll() == 0 for it in done), "the producers", work + _DONE_TIMEOUT, crew)
-        sums = _settled_audit(settings, run, work + _DONE_TIMEOUT)
-        crew.check()
+        environment = {
+            "BAOZI_BROKER_URL": the_broker.url,
+            "BAOZI_EAT_SECONDS": str(workload.eat_seconds),
+            "BAOZI_SOFT_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_TIMEOUT),
+        }
+        if the_broker.kind == "memory":
+            crew.start(
+                "demo", "memory", ["side_by_side.in_memory", "--run", run, "--pace", str(pace)], environment
+            )
+            _wait_for(crew.all_done, "the demo in memory", workload.deadline + _READY_TIMEOUT, crew)
+            sums = _settled_audit(settings, workload, lambda: None)
+        else:
+            _work(settings, workload, the_broker, crew, environment, out)
+            sums = _settled_audit(settings, workload, lambda: dead_letters.count_by_producer(run))
     _say(out, "主进程")
     return sums
+
+
+def _work(
+    settings: Settings,
+    workload: Workload,
+    the_broker: Broker,
+    crew: Crew,
+    environment: Mapping[str, str],
+    out: TextIO,
+) -> None:
+    """Start everybody, and wait until the producers are done."""
+    consumers_before = _consumer_count(settings)
+    flower = start_flower(crew, the_broker, environment)
+    _say(out, f"Flower: {flower.url}  user: {flower.user}  password: {flower.password}")
+    for name in workload.consumers:
+        start_worker(crew, name, environment)
+    ready = consumers_before + len(workload.consumers)
+    _wait_for(lambda: _consumer_count(settings) >= ready, "the workers", _READY_TIMEOUT, crew)
+    _say(
+        out,
+        f"Run {workload.run}: producers {_names(workload.producers)}; workers {_names(workload.consumers)}",
+    )
+    producers = [start_producer(crew, name, workload, environment).process for name in workload.producers]
+    _wait_for(lambda: all(it.poll() == 0 for it in producers), "the producers", workload.deadline, crew)
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(names)
 
 
 def _say(out: TextIO, line: str) -> None:
@@ -76,11 +95,12 @@ def _say(out: TextIO, line: str) -> None:
     print(line, file=out, flush=True)
 
 
-def _settled_audit(settings: Settings, run: str, wait: float) -> Audit:
+def _settled_audit(
+    settings: Settings, workload: Workload, dead: Callable[[], Mapping[str, int] | None]
+) -> Audit:
     ledger = Ledger(settings.ledger)
     try:
-        dead = lambda: dead_letters.count_by_producer(run)  # noqa: E731  # a name makes it no clearer
-        return settled_audit(ledger, run, dead, wait, orders_due=len(PRODUCERS))
+        return settled_audit(ledger, workload.run, dead, workload.deadline, len(workload.producers))
     finally:
         ledger.close()
 
@@ -93,9 +113,8 @@ def _started_broker() -> Iterator[Broker]:
         return
     except NoBroker:
         pass
-    started = broker.start()
     try:
-        yield started
+        yield broker.start()
     finally:
         broker.stop()
 

@@ -1,0 +1,61 @@
+"""The demo in one process, on kombu's in-memory transport: a first look where no broker can be had.
+
+Workers and producers are threads here. Nothing is confirmed, no other process sees the queue, and what waits
+in it ends with the process: this shows the model and proves nothing.
+"""
+
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from threading import Event
+from typing import Annotated
+
+import typer
+from celery.contrib.testing.worker import start_worker
+
+from baozi import command_line
+from baozi.audit import settled_audit
+from baozi.ledger import Ledger
+from baozi.model import Baozi
+from baozi.settings import Settings, settings
+from baozi.workload import Workload
+from producers.producer import own_journal, produce
+from producers.publisher import Publisher
+from tasks import app
+
+
+def run_all(
+    run: Annotated[str, typer.Option(help="The run's name.")],
+    pace: Annotated[float, typer.Option(min=0, help="Factor on the course's seconds.")],
+) -> None:
+    """Run the course's producers and workers in this process until all is eaten."""
+    workload = Workload(run=run).paced(pace)
+    ledger = Ledger(settings().ledger).open()
+    with ExitStack() as workers:
+        for name in workload.consumers:
+            worker = start_worker(app, pool="solo", perform_ping_check=False, hostname=f"{name}@memory")
+            workers.enter_context(worker)
+        with ThreadPoolExecutor(len(workload.producers)) as threads:
+            done = [threads.submit(_produce, settings(), name, workload) for name in workload.producers]
+        for one in done:
+            one.result()
+        settled_audit(ledger, run, lambda: None, workload.deadline, len(workload.producers))
+        ledger.close()
+
+
+def _produce(settings: Settings, name: str, workload: Workload) -> None:
+    journal_of = own_journal(settings.runs, workload.run, name, resume=False)
+    with journal_of as (journal, progress), Publisher(name, settings) as publisher:
+        count, interval = workload.per_producer, workload.make_seconds
+        produce(publisher, journal, progress, count, interval, Event(), _print_line)
+
+
+def _print_line(baozi: Baozi) -> None:
+    sys.stdout.write(baozi.made_line + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    command.command()(run_all)
+    command_line.run(command)
