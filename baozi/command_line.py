@@ -12,7 +12,11 @@ from baozi.errors import BaoziError, ExitCode
 
 
 def run(app: typer.Typer) -> None:
-    """Run ``app`` with the arguments of this process, and exit."""
+    """Run ``app`` with the arguments of this process, and exit.
+
+    SIGTERM interrupts as Ctrl-C does, so that what a command has started is stopped either way.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(_exit_code(app))
 
 

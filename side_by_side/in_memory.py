@@ -1,16 +1,16 @@
 """The demo in one process, on kombu's in-memory transport: a first look where no broker can be had.
 
-Workers and producers are threads here. Nothing is confirmed, no other process sees the queue, and what waits
+The worker and the producers are threads here. Nothing is confirmed, no other process sees the queue, and what waits
 in it ends with the process: this shows the model and proves nothing.
 """
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from threading import Event
 from typing import Annotated
 
 import typer
+from celery.app.trace import setup_worker_optimizations
 from celery.contrib.testing.worker import start_worker
 
 from baozi import command_line
@@ -28,13 +28,13 @@ def run_all(
     run: Annotated[str, typer.Option(help="The run's name.")],
     pace: Annotated[float, typer.Option(min=0, help="Factor on the course's seconds.")],
 ) -> None:
-    """Run the course's producers and workers in this process until all is eaten."""
+    """Run the course's producers and one worker in this process until all is eaten."""
     workload = Workload(run=run).paced(pace)
     ledger = Ledger(settings().ledger).open()
-    with ExitStack() as workers:
-        for name in workload.consumers:
-            worker = start_worker(app, pool="solo", perform_ping_check=False, hostname=f"{name}@memory")
-            workers.enter_context(worker)
+    # A task knows its worker's name by a variable of the process, so there is one worker here, not two.
+    consumer = f"{workload.consumers[0]}@memory"
+    setup_worker_optimizations(app, consumer)
+    with start_worker(app, pool="solo", perform_ping_check=False, hostname=consumer):
         with ThreadPoolExecutor(len(workload.producers)) as threads:
             done = [threads.submit(_produce, settings(), name, workload) for name in workload.producers]
         for one in done:

@@ -1,0 +1,83 @@
+"""``baozi audit``, and the table that it prints."""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from baozi.audit import Audit, Sums, settled_audit
+from baozi.errors import BrokerError, ExitCode
+from baozi.ledger import Ledger
+from baozi.model import checked_name
+from baozi.settings import settings
+from tasks import dead_letters
+
+
+def audit(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    wait: Annotated[
+        float, typer.Option(min=0, max=86_400, help="Seconds to wait until orders are closed and eaten.")
+    ] = 0,
+    orders: Annotated[int, typer.Option(min=1, help="With --wait: how many orders there must be.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the sums as JSON.")] = False,
+) -> None:
+    """Say what of a run was accepted, eaten, lost or delivered twice; exit 1 unless nothing is lost."""
+    ledger = Ledger(settings().ledger)
+    try:
+        sums = settled_audit(ledger, checked_name(run, "run"), lambda: _dead(run), wait, orders)
+    finally:
+        ledger.close()
+    print_audit(sums, as_json)
+    if not sums.proven:
+        raise typer.Exit(ExitCode.LOSS)
+
+
+def _dead(run: str) -> Mapping[str, int] | None:
+    """The dead letters by producer, or None where no broker can be asked: the ledger alone gives the rest."""
+    try:
+        return dead_letters.count_by_producer(run)
+    except BrokerError:
+        return None
+
+
+def print_audit(sums: Audit, as_json: bool = False) -> None:
+    """Print the sums on stdout: as JSON, or as a table and what it means in a sentence."""
+    if as_json:
+        print(sums.model_dump_json())
+        return
+    columns = ("accepted", "eaten", "lost", "duplicated", "recovered", "unexpected", "dead")
+    table = Table("producer", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in (*sums.producers, sums.total):
+        if row is sums.total:
+            table.add_section()
+        table.add_row(row.producer, *(_cell(getattr(row, column)) for column in columns))
+    Console().print(table)
+    for row in sums.producers:
+        for sentence in _remarks(row):
+            print(sentence)
+    total = sums.total
+    print(
+        f"run {sums.run}: {_cell(total.accepted)} accepted, {total.eaten} eaten, {total.lost} lost,"
+        f" {total.duplicated} duplicated"
+    )
+
+
+def _remarks(row: Sums) -> list[str]:
+    remarks = []
+    if row.accepted is None:
+        remarks.append(f"{row.producer}: the order is not closed, so nobody can say what it got accepted.")
+    if row.missing:
+        gaps = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in row.missing)
+        remarks.append(f"{row.producer}: the first missing numbers are {gaps}.")
+    if row.dead:
+        remarks.append(f"{row.producer}: {row.dead} in the dead letters.")
+    return remarks
+
+
+def _cell(value: int | None) -> str:
+    return "?" if value is None else str(value)

@@ -1,0 +1,92 @@
+"""The brokers that the integration tests run on, each test on a virtual host of its own."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psutil
+import pytest
+
+from baozi.broker import container, private_node
+from baozi.broker.state import Folder
+from side_by_side.crew import Crew
+from tests.integration.place import Place
+from tests.integration.rabbitmq import Node
+from tests.requirements import need
+
+_virtual_hosts = count()
+
+
+@pytest.fixture(scope="session")
+def private() -> Iterator[Node]:
+    """The machine's own RabbitMQ, as a private node."""
+    program = private_node.server()
+    need(program is not None, "this machine has no rabbitmq-server")
+    assert program is not None
+    # Not under pytest's folder: a Unix socket's path has 108 bytes at the most.
+    home = Path(tempfile.mkdtemp(prefix="baozi-"))
+    record = private_node.start_node(Folder(home), program, "the tests need it")
+
+    def control(*arguments: str) -> None:
+        environment = psutil.Process(record.pid).environ()
+        subprocess.run(
+            [program.parent / "rabbitmqctl", *arguments],
+            env=environment,
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+        )
+
+    yield Node(record.url, str(record.management_url), control)
+    private_node.stop_node(record)
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session")
+def contained() -> Iterator[Node]:
+    """RabbitMQ 4.3 in a container."""
+    need(container.engine_answers(), "no Docker engine answers")
+    home = Path(tempfile.mkdtemp(prefix="baozi-"))
+    folder = Folder(home)
+    record = container.start_container(folder, "the tests need it")
+
+    def control(*arguments: str) -> None:
+        subprocess.run(
+            ["docker", "exec", record.mark, "rabbitmqctl", *arguments],
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+        )
+
+    yield Node(record.url, str(record.management_url), control)
+    container.stop_container(record)
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session", params=["private", "contained"])
+def node(request: pytest.FixtureRequest) -> Node:
+    """Each of the two versions that the project supports."""
+    chosen: Node = request.getfixturevalue(request.param)
+    return chosen
+
+
+@pytest.fixture
+def place(node: Node, tmp_path: Path) -> Iterator[Place]:
+    """A place on each of the two versions."""
+    yield from _place(node, tmp_path)
+
+
+@pytest.fixture
+def private_place(private: Node, tmp_path: Path) -> Iterator[Place]:
+    """A place on the private node only, where the broker's version makes no difference."""
+    yield from _place(private, tmp_path)
+
+
+def _place(node: Node, home: Path) -> Iterator[Place]:
+    virtual_host = f"test-{next(_virtual_hosts)}"
+    with Crew(home / "logs") as crew:
+        yield Place(node, virtual_host, home, crew)
+    node.delete_virtual_host(virtual_host)

@@ -1,0 +1,148 @@
+"""A place to test in: a virtual host, a home folder and a ledger of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from kombu import Connection, Producer
+
+from baozi.audit import Audit, audit
+from baozi.errors import LedgerError
+from baozi.ledger import Ledger
+from baozi.model import Baozi
+from side_by_side.actors import start_worker
+from side_by_side.crew import Crew, Member
+from tests.integration.rabbitmq import Node, messages_in
+from tests.waiting import wait_until
+
+TASKS = ["tasks.eat"]
+
+
+class Place:
+    """Runs the project's commands and processes as a user would, here."""
+
+    def __init__(self, node: Node, virtual_host: str, home: Path, crew: Crew) -> None:
+        """Take a virtual host of ``node``, a folder, and a crew to start workers with."""
+        self.node = node
+        self.virtual_host = virtual_host
+        self.url = node.make_virtual_host(virtual_host)
+        self.home = home
+        self.crew = crew
+        self.ledger_url = f"sqlite:///{home / 'ledger.sqlite3'}"
+
+    def environment(self, **settings: object) -> dict[str, str]:
+        """The variables that make a process work here."""
+        chosen = {"broker_url": self.url, "home": self.home, "ledger_url": self.ledger_url, **settings}
+        return {f"BAOZI_{name.upper()}": str(value) for name, value in chosen.items()}
+
+    def run(
+        self, *arguments: str, timeout: float = 60, **settings: object
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command of the front door to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "cli", *arguments],
+            env={**os.environ, **self.environment(**settings)},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def popen(self, *arguments: str, **settings: object) -> subprocess.Popen[str]:
+        """Start one command of the front door."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli", *arguments],
+            env={**os.environ, **self.environment(**settings)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def produce(self, run: str, name: str, count: int, *more: str, **settings: object) -> dict[str, Any]:
+        """Produce ``count`` baozi with the command; return its result."""
+        arguments = ["--run", run, "--name", name, "--count", str(count), "--json", *more]
+        done = self.run("produce", *arguments, **settings)
+        assert done.returncode == 0, done.stderr
+        result: dict[str, Any] = json.loads(done.stdout)
+        return result
+
+    def worker(self, name: str, pool: str = "prefork", processes: int = 1, **settings: object) -> Member:
+        """Start a worker and wait until it consumes."""
+        before = self.consumers()
+        member = start_worker(self.crew, name, self.environment(**settings), processes, pool)
+
+        def ready() -> bool:
+            assert member.process.poll() is None, member.log.read_text()
+            return self.consumers() > before
+
+        wait_until(ready, f"worker {name} to consume", timeout=60)
+        return member
+
+    def consumers(self) -> int:
+        """How many consumers the queue has now."""
+        with Connection(self.url, connect_timeout=5) as connection:
+            try:
+                declared: Any = connection.default_channel.queue_declare("baozi", passive=True)
+            except connection.channel_errors:
+                return 0
+            return int(declared.consumer_count)
+
+    def waiting(self, queue: str = "baozi") -> int:
+        """How many messages are ready in ``queue``."""
+        return messages_in(self.url, queue)
+
+    def waiting_or_none(self) -> int | None:
+        """How many are ready in ``baozi``, or None while there is no such queue."""
+        with Connection(self.url, connect_timeout=5) as connection:
+            try:
+                declared: Any = connection.default_channel.queue_declare("baozi", passive=True)
+            except connection.channel_errors:
+                return None
+            return int(declared.message_count)
+
+    def sums(self, run: str) -> Audit | None:
+        """The audit as it stands, or None while there is nothing to audit."""
+        ledger = Ledger(self.ledger_url)
+        try:
+            return audit(ledger, run)
+        except LedgerError:
+            return None
+        finally:
+            ledger.close()
+
+    def eaten(self, run: str) -> int:
+        """How many different baozi of ``run`` are in the ledger."""
+        sums = self.sums(run)
+        return sums.total.eaten if sums else 0
+
+    @contextmanager
+    def producer(self) -> Iterator[Producer]:
+        """Yield a raw kombu producer, for messages that no producer of ours would send."""
+        with Connection(self.url, connect_timeout=5) as connection:
+            yield connection.Producer()
+
+    def send_eat(self, producer: Producer, item: object, task: str = "tasks.eat", **properties: Any) -> None:
+        """Send what a Celery client would send, with ``item`` for its one argument."""
+        task_id = Baozi.parse(item).task_id if isinstance(item, dict) and "number" in item else "some-id"
+        headers = {"lang": "py", "task": task, "id": task_id, "argsrepr": "", "kwargsrepr": ""}
+        body = [[item], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+        producer.publish(body, exchange="baozi", routing_key="baozi", headers=headers, **properties)
+
+
+def pool_children(member: Member) -> list[psutil.Process]:
+    """The pool processes of a worker."""
+    return list(member.process.children())
+
+
+def kill(process: psutil.Process) -> None:
+    """``kill -9``."""
+    process.send_signal(signal.SIGKILL)

@@ -1,0 +1,81 @@
+"""A real RabbitMQ for the tests, and what an administrator does on it."""
+
+import json
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+from urllib.request import Request, urlopen
+
+from kombu import Connection
+
+#: Seconds that the management API may take to answer.
+_TIMEOUT = 20
+
+
+@dataclass(frozen=True)
+class Node:
+    """One broker, by its AMQP and management URLs."""
+
+    url: str
+    management_url: str
+    control: Callable[..., None]
+    """Runs ``rabbitmqctl`` with the arguments given."""
+
+    def api(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Call the management API as the administrator."""
+        parts = urlsplit(self.url)
+        login = f"{parts.username}:{unquote(parts.password or '')}"
+        headers = {
+            "Authorization": "Basic " + b64encode(login.encode()).decode(),
+            "Content-Type": "application/json",
+        }
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.management_url}/api/{path}", data, headers, method=method)  # noqa: S310  # ours
+        with urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310  # a loopback address of ours
+            said = answer.read()
+        return json.loads(said) if said else None
+
+    def user_url(self, user: str, password: str, virtual_host: str) -> str:
+        """The AMQP URL for ``user`` on ``virtual_host``."""
+        parts = urlsplit(self.url)
+        return f"amqp://{user}:{password}@{parts.hostname}:{parts.port}/{quote(virtual_host, safe='')}"
+
+    def make_virtual_host(self, name: str) -> str:
+        """Make a virtual host; return the administrator's URL on it."""
+        self.api("PUT", f"vhosts/{name}")
+        parts = urlsplit(self.url)
+        return self.user_url(str(parts.username), str(parts.password), name)
+
+    @contextmanager
+    def memory_alarm(self) -> Iterator[None]:
+        """Raise the memory alarm, and clear it at the end."""
+        self.control("set_vm_memory_high_watermark", "0.000001")
+        try:
+            yield
+        finally:
+            self.control("set_vm_memory_high_watermark", "0.6")
+
+    def blocked_connections(self) -> int:
+        """How many connections are blocked by an alarm now."""
+        return sum(one.get("state") in {"blocked", "blocking"} for one in self.api("GET", "connections"))
+
+    def delete_virtual_host(self, name: str) -> None:
+        """Delete it, with all that is in it."""
+        self.api("DELETE", f"vhosts/{name}")
+
+    def make_user(self, name: str, virtual_host: str, configure: str, write: str, read: str) -> str:
+        """Make a user with these permissions on ``virtual_host``; return its URL."""
+        self.api("PUT", f"users/{name}", {"password": "of-a-test", "tags": ""})
+        permissions = {"configure": configure, "write": write, "read": read}
+        self.api("PUT", f"permissions/{virtual_host}/{name}", permissions)
+        return self.user_url(name, "of-a-test", virtual_host)
+
+
+def messages_in(url: str, queue: str) -> int:
+    """How many messages are ready in ``queue``."""
+    with Connection(url, connect_timeout=5) as connection:
+        declared: Any = connection.default_channel.queue_declare(queue, passive=True)
+        return int(declared.message_count)

@@ -1,0 +1,63 @@
+"""A worker that cannot work says so in one sentence and ends with a named exit code."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.integration.place import Place
+
+
+def start(place: Place, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "celery", "--quiet", "-A", "tasks", "worker", *arguments],
+        env={**os.environ, **place.environment(**settings)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+
+
+def test_an_unknown_queue_is_a_usage_error(private_place: Place) -> None:
+    done = start(private_place, "-Q", "noodles")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == ["There is no queue 'noodles' to work on; the queue is 'baozi'."]
+
+
+def test_a_wrong_password_is_said_and_not_tried_for_ever(private_place: Place) -> None:
+    url = private_place.node.user_url("baozi", "wrong", private_place.virtual_host)
+    done = start(private_place, broker_url=url)
+    assert done.returncode == 3
+    assert "refuses the user or the password" in done.stderr
+    assert "wrong" not in done.stderr.replace("wrong,", "")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_missing_virtual_host_is_said(private_place: Place) -> None:
+    done = start(private_place, broker_url=private_place.url + "-is-not-there")
+    assert done.returncode == 3
+    assert "no such virtual host" in done.stderr
+
+
+def test_a_queue_with_other_arguments_is_said(private_place: Place) -> None:
+    private_place.produce("r", "egon", 1)
+    done = start(private_place, capacity=3)
+    assert done.returncode == 3
+    assert "exists with other arguments" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["sqlite:////proc/ledger.sqlite3", "sqlite:////dev/null"])
+def test_a_ledger_that_cannot_be_written_is_said(private_place: Place, url: str) -> None:
+    done = start(private_place, ledger_url=url)
+    assert done.returncode == 4
+    assert done.stderr.startswith("The ledger cannot be")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_setting_out_of_range_is_said(private_place: Place) -> None:
+    done = start(private_place, eat_seconds=-1)
+    assert done.returncode == 2
+    assert "BAOZI_EAT_SECONDS" in done.stderr
