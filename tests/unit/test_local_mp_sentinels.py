@@ -1,0 +1,63 @@
+"""How many ``None``, and when: what the course's rule costs, and ours."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from baozi.journal import Event, Journal
+from baozi.workload import Workload
+from local_mp.sentinel_queue import close, consumer, producer
+from local_mp.stage import DeadlinePassed, Role, Stage
+from tests.conformance.records import Records
+
+FAST = Workload(producers=("alex",), consumers=("小明", "小红"), make_seconds=0, eat_seconds=0, deadline=4)
+
+
+def one_none_a_producer(queue: Any, _name: str, workload: Workload, _journal: Journal) -> None:
+    for _ in workload.producers:
+        queue.put(None)
+
+
+def producer_that_says_no_more(queue: Any, name: str, workload: Workload, journal: Journal) -> None:
+    """Puts its ``None`` as soon as it has finished itself."""
+    producer(queue, name, workload, journal)
+    queue.put(None)
+
+
+def test_one_none_a_producer_hangs_when_consumers_outnumber_producers(tmp_path: Path) -> None:
+    with Stage(FAST, tmp_path, quiet=True, start_method="spawn") as stage:
+        queue = stage.mp.Queue()
+        consumers = [stage.start(Role.CONSUMER, consumer, queue, name) for name in FAST.consumers]
+        stage.wait([stage.start(Role.PRODUCER, producer, queue, "alex")])
+        stage.wait([stage.start(Role.CLOSER, one_none_a_producer, queue, "close")])
+        with pytest.raises(DeadlinePassed, match=r"these still wait: consumer 小.\."):
+            stage.wait(consumers)
+        assert sorted(actor.process.is_alive() for actor in consumers) == [False, True]
+    records = Records(tmp_path)
+    assert records.ids(Event.EATEN) == records.ids(Event.ACCEPTED)
+    assert len(records.ids(Event.EATEN)) == 10
+
+
+def test_one_none_a_consumer_ends_them_all(tmp_path: Path) -> None:
+    with Stage(FAST, tmp_path, quiet=True, start_method="spawn") as stage:
+        queue = stage.mp.Queue()
+        consumers = [stage.start(Role.CONSUMER, consumer, queue, name) for name in FAST.consumers]
+        stage.wait([stage.start(Role.PRODUCER, producer, queue, "alex")])
+        stage.start(Role.CLOSER, close, queue, "close")
+        stage.wait(consumers)
+    assert len(Records(tmp_path).ids(Event.EATEN)) == 10
+
+
+def test_a_none_put_before_every_producer_has_finished_loses_what_comes_after(tmp_path: Path) -> None:
+    two = FAST.model_copy(update={"producers": ("alex", "peiqi"), "consumers": ("小明",), "deadline": 30.0})
+    with Stage(two, tmp_path, quiet=True, start_method="spawn") as stage:
+        queue = stage.mp.Queue()
+        eater = stage.start(Role.CONSUMER, consumer, queue, "小明")
+        stage.wait([stage.start(Role.PRODUCER, producer_that_says_no_more, queue, "alex")])
+        # There will be as many None as producers, but the first one has sent the only consumer home.
+        stage.wait([eater])
+        stage.wait([stage.start(Role.PRODUCER, producer_that_says_no_more, queue, "peiqi")])
+    records = Records(tmp_path)
+    assert len(records.ids(Event.ACCEPTED)) == 20
+    assert records.ids(Event.EATEN) == [f"course/alex/{number}" for number in range(10)]
