@@ -1,4 +1,4 @@
-"""What a test needs of the machine. Locally a lack skips the test; in CI, where all must be there, it fails."""
+"""What a test needs of the machine: a lack skips it locally, and fails it in CI, where all must be there."""
 
 import os
 
@@ -6,9 +6,9 @@ import pytest
 
 
 def need(condition: bool, what: str) -> None:
-    """Go on if ``condition`` holds; else skip, or, where the variable CI is set, fail. ``what`` is lacking."""
+    """Go on if ``condition`` holds; else skip, or fail where the variable CI is set; ``what`` says the lack."""
     if condition:
         return
     if os.environ.get("CI"):
-        pytest.fail(f"CI must have {what}", pytrace=False)
-    pytest.skip(f"needs {what}")
+        pytest.fail(f"in CI nothing may be skipped: {what}", pytrace=False)
+    pytest.skip(what)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 #: A ``;`` parts a cluster's addresses only before a scheme; else it may stand in a password.
 _NEXT_URL = re.compile(r";(?=[a-z][a-z0-9+.-]*://)", re.IGNORECASE)
 #: User and password reach to the last ``@``: a password with a stray ``/`` or ``@`` must not show its tail.
-_PASSWORD = re.compile(r"^((?:[^:/@]*://)?[^:@]*):.*@", re.DOTALL)
+_PASSWORD = re.compile(r"^((?>(?:[^:/@]*://)?)[^:@]*):.*@", re.DOTALL)
 
 
 @dataclass(frozen=True)

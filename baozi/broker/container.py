@@ -149,7 +149,7 @@ def _docker(*words: str, timeout: float = _ASK) -> tuple[bool, str]:
     """Run the engine's own command; return whether it did what it was told, and what it said."""
     try:
         done = subprocess.run(
-            ["docker", *words],  # noqa: S607  where docker is, is for the user's PATH to say
+            ["docker", *words],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
