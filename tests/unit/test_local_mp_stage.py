@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -88,7 +89,12 @@ def test_no_process_outlives_a_parent_that_is_stopped(blow: signal.Signals) -> N
         else:
             parent.send_signal(blow)
         parent.wait(timeout=30)
-        wait_until(lambda: not any(child.is_running() for child in children), f"the end of {children}")
+        try:
+            wait_until(lambda: not any(child.is_running() for child in children), f"the end of {children}")
+        finally:
+            for child in children:
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
         assert parent.returncode == (-blow if blow is signal.SIGKILL else 130)
         if blow is not signal.SIGKILL:
             assert parent.stderr.read() == ""
