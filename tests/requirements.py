@@ -6,7 +6,7 @@ import pytest
 
 
 def need(condition: bool, what: str) -> None:
-    """Go on if ``condition`` holds; else skip, or fail where the variable CI is set; ``what`` says the lack."""
+    """Go on if ``condition`` holds; else skip, or fail where the variable CI is set. ``what`` is the lack."""
     if condition:
         return
     if os.environ.get("CI"):

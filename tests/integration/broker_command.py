@@ -126,9 +126,14 @@ class Home:
         """Every living process that has this home in its environment or its command line."""
         return [process for process in psutil.process_iter() if self._concerns(process)]
 
-    def wait_for_a(self, name: str) -> None:
+    def programs(self) -> list[str]:
+        """The names of these processes; one that ends meanwhile has none."""
+        ours = {process.pid for process in self.processes()}
+        return [process.info["name"] for process in psutil.process_iter(["name"]) if process.pid in ours]
+
+    def wait_for_a(self, program: str) -> None:
         """Wait until a process of this name concerns this home."""
-        wait_until(lambda: name in {process.name() for process in self.processes()}, f"a process {name}")
+        wait_until(lambda: program in self.programs(), f"a process {program}")
 
     def _concerns(self, process: psutil.Process) -> bool:
         try:
@@ -147,6 +152,12 @@ def log_in(url: str) -> str:
     with Connection(url, connect_timeout=5) as connection:
         connection.connect()
         return str(connection.password)
+
+
+def shows_in_a_command_line(password: str) -> bool:
+    """Whether anyone's ``ps`` shows it."""
+    lines = (process.info["cmdline"] or [] for process in psutil.process_iter(["cmdline"]))
+    return any(password in word for line in lines for word in line)
 
 
 def refused_by_management(url: str, user: str, password: str) -> bool:

@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from amqp.exceptions import AccessRefused
 from kombu import Connection
@@ -13,7 +12,7 @@ from kombu import Connection
 from baozi.broker import container, find, start, stop
 from baozi.errors import BrokerNotStarted, NoBroker
 from baozi.settings import settings
-from tests.integration.broker_command import log_in, refused_by_management
+from tests.integration.broker_command import log_in, refused_by_management, shows_in_a_command_line
 from tests.requirements import need
 
 
@@ -72,7 +71,7 @@ def test_it_is_published_on_loopback_only_and_has_no_guest(home: Path) -> None:
     assert refused_by_management(str(broker.management_url), "guest", "guest")
     assert not refused_by_management(str(broker.management_url), "baozi", password)
     assert password not in repr(broker)
-    assert not any(password in " ".join(process.cmdline()) for process in psutil.process_iter())
+    assert not shows_in_a_command_line(password)
 
 
 @pytest.mark.usefixtures("home")
