@@ -1,9 +1,10 @@
-"""The front door: ``baozi demo | produce | audit | broker``."""
+"""The front door: ``baozi demo | produce | local | audit | broker``."""
 
 import typer
-from baozi.broker.command import app as broker
 
 from baozi import command_line
+from baozi.broker.command import app as broker
+from local_mp.command import app as local
 from producers.command import produce
 from side_by_side.command import demo
 from tasks.command import audit
@@ -14,6 +15,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(produce)
 app.command()(audit)
+app.add_typer(local, name="local")
 app.add_typer(broker, name="broker")
 
 

@@ -5,7 +5,6 @@ import signal
 import sys
 from threading import Event
 
-import click
 import typer
 
 from baozi.errors import BaoziError, ExitCode
@@ -26,12 +25,10 @@ def _exit_code(app: typer.Typer) -> int:
     except BaoziError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    except click.exceptions.Abort:
-        return ExitCode.INTERRUPTED
-    except click.ClickException as error:
-        print(f"{error.format_message()} See --help.", file=sys.stderr)
+    except typer.TyperException as error:
+        print(f"{error.format_message().rstrip('.')}. See --help.", file=sys.stderr)
         return ExitCode.USAGE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output has gone; Python would complain once more while it flushes stdout.

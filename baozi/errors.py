@@ -1,8 +1,11 @@
 """One tree of errors. A class's docstring is its default message: what happened, and what to do about it."""
 
+import sys
 from enum import IntEnum
 from inspect import getdoc
-from typing import ClassVar
+from typing import IO, Any, ClassVar
+
+from click import ClickException
 
 
 class ExitCode(IntEnum):
@@ -17,14 +20,20 @@ class ExitCode(IntEnum):
     INTERRUPTED = 130
 
 
-class BaoziError(Exception):
+class BaoziError(ClickException):
     """Something went wrong that has no name yet; please report it."""
 
+    # A click exception, for Celery's command line is made with click: there, too, it ends with the one
+    # sentence and its exit code.
     exit_code: ClassVar[ExitCode] = ExitCode.USAGE
 
     def __init__(self, message: str | None = None) -> None:
         """Say ``message``, or the class's docstring when there is none."""
         super().__init__(message or " ".join((getdoc(type(self)) or "").split()))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print the sentence, as click asks for when a command ends with it."""
+        print(self, file=file or sys.stderr)
 
 
 class UsageError(BaoziError):

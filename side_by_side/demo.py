@@ -109,14 +109,15 @@ def _settled_audit(
 def _started_broker() -> Iterator[Broker]:
     """The broker that is there, or else one that is started now and stopped at the end."""
     try:
-        yield broker.find()
-        return
+        broker.find()
+        was_there = True
     except NoBroker:
-        pass
+        was_there = False
     try:
         yield broker.start()
     finally:
-        broker.stop()
+        if not was_there:
+            broker.stop()
 
 
 def _consumer_count(settings: Settings) -> int:

@@ -1,7 +1,7 @@
 """The demo in one process, on kombu's in-memory transport: a first look where no broker can be had.
 
-The worker and the producers are threads here. Nothing is confirmed, no other process sees the queue, and what waits
-in it ends with the process: this shows the model and proves nothing.
+The worker and the producers are threads here. Nothing is confirmed, no other process sees the queue, and what
+waits in it ends with the process: this shows the model and proves nothing.
 """
 
 import sys

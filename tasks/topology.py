@@ -1,10 +1,9 @@
 """The one place that declares queues: ``baozi``, where it waits, and ``baozi.dead``, where it is kept."""
 
-from amqp.exceptions import AccessRefused, NotFound, PreconditionFailed
+from amqp.exceptions import AccessRefused, PreconditionFailed
 from kombu import Connection, Exchange, Queue
-from kombu.transport.base import StdChannel
 
-from baozi.errors import NotPermitted, TopologyMismatch
+from baozi.errors import TopologyMismatch
 from baozi.settings import Settings
 
 #: Name of the exchange, of the queue, and of the routing key between them.
@@ -50,11 +49,11 @@ def dead_queue() -> Queue:
 def declare(connection: Connection, settings: Settings) -> None:
     """Declare all of it; what is there already, as it should be, stays as it is.
 
-    A user that may not configure, as a producer in production, is content with what an administrator made.
+    A user that may not configure, as a producer in production, is content with what an administrator made:
+    a mandatory message tells it soon enough if something is missing.
 
     Raises:
         TopologyMismatch: a queue is there with other arguments.
-        NotPermitted: something is missing, and this user may not make it.
     """
     # The dead letters first: at no time is there a queue whose dead have nowhere to go.
     for wanted in (dead_queue(), queue(settings)):
@@ -66,16 +65,5 @@ def declare(connection: Connection, settings: Settings) -> None:
                 f"The queue {wanted.name} exists with other arguments: use the delivery limit and the"
                 f" capacity it was made with, or delete it first. The broker says: {error.reply_text}."
             ) from error
-        except AccessRefused as error:
-            with connection.channel() as channel:
-                _expect(wanted, channel, error)
-
-
-def _expect(wanted: Queue, channel: StdChannel, refusal: AccessRefused) -> None:
-    try:
-        wanted(channel).queue_declare(passive=True)
-    except (NotFound, AccessRefused):
-        raise NotPermitted(
-            f"The queue {wanted.name} is not there, and this user may not make it: let a worker or an"
-            f" administrator declare it first. The broker says: {refusal.reply_text}."
-        ) from refusal
+        except AccessRefused:
+            return

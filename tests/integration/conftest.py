@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from baozi.broker import container, private_node
+from baozi.broker import container, install, private_node
 from baozi.broker.state import Folder
 from side_by_side.crew import Crew
 from tests.integration.place import Place
@@ -23,6 +23,8 @@ _virtual_hosts = count()
 @pytest.fixture(scope="session")
 def private() -> Iterator[Node]:
     """The machine's own RabbitMQ, as a private node."""
+    if private_node.server() is None and install.can_install():
+        install.install()
     program = private_node.server()
     need(program is not None, "this machine has no rabbitmq-server")
     assert program is not None

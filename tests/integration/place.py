@@ -19,10 +19,11 @@ from baozi.ledger import Ledger
 from baozi.model import Baozi
 from side_by_side.actors import start_worker
 from side_by_side.crew import Crew, Member
-from tests.integration.rabbitmq import Node, messages_in
+from tests.integration.rabbitmq import Node, queue_state
 from tests.waiting import wait_until
 
-TASKS = ["tasks.eat"]
+#: Seconds that one command may take; each has a deadline of its own that is shorter.
+_COMMAND_TIMEOUT = 60
 
 
 class Place:
@@ -42,9 +43,7 @@ class Place:
         chosen = {"broker_url": self.url, "home": self.home, "ledger_url": self.ledger_url, **settings}
         return {f"BAOZI_{name.upper()}": str(value) for name, value in chosen.items()}
 
-    def run(
-        self, *arguments: str, timeout: float = 60, **settings: object
-    ) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
         """Run one command of the front door to its end."""
         return subprocess.run(
             [sys.executable, "-m", "cli", *arguments],
@@ -52,7 +51,7 @@ class Place:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=timeout,
+            timeout=_COMMAND_TIMEOUT,
             check=False,
         )
 
@@ -88,26 +87,12 @@ class Place:
         return member
 
     def consumers(self) -> int:
-        """How many consumers the queue has now."""
-        with Connection(self.url, connect_timeout=5) as connection:
-            try:
-                declared: Any = connection.default_channel.queue_declare("baozi", passive=True)
-            except connection.channel_errors:
-                return 0
-            return int(declared.consumer_count)
+        """How many consumers the queue has now; none while there is no such queue."""
+        return queue_state(self.url, "baozi")[1]
 
     def waiting(self, queue: str = "baozi") -> int:
-        """How many messages are ready in ``queue``."""
-        return messages_in(self.url, queue)
-
-    def waiting_or_none(self) -> int | None:
-        """How many are ready in ``baozi``, or None while there is no such queue."""
-        with Connection(self.url, connect_timeout=5) as connection:
-            try:
-                declared: Any = connection.default_channel.queue_declare("baozi", passive=True)
-            except connection.channel_errors:
-                return None
-            return int(declared.message_count)
+        """How many messages are ready in ``queue``; none while there is no such queue."""
+        return queue_state(self.url, queue)[0]
 
     def sums(self, run: str) -> Audit | None:
         """The audit as it stands, or None while there is nothing to audit."""

@@ -74,8 +74,12 @@ class Node:
         return self.user_url(name, "of-a-test", virtual_host)
 
 
-def messages_in(url: str, queue: str) -> int:
-    """How many messages are ready in ``queue``."""
+def queue_state(url: str, queue: str) -> tuple[int, int]:
+    """How many messages are ready in ``queue``, and how many consumers it has; zeros if it is not there."""
     with Connection(url, connect_timeout=5) as connection:
-        declared: Any = connection.default_channel.queue_declare(queue, passive=True)
-        return int(declared.message_count)
+        channel: Any = connection.default_channel
+        try:
+            declared = channel.queue_declare(queue, passive=True)
+        except connection.channel_errors:
+            return 0, 0
+        return int(declared.message_count), int(declared.consumer_count)

@@ -58,12 +58,13 @@ def test_a_killed_worker_gives_its_baozi_back(place: Place) -> None:
             place.send_eat(producer, baozi(number))
     wait_until(lambda: place.waiting() < 3, "a baozi to be with the worker")
     kill(first.process)
+    wait_until(lambda: place.consumers() == 0, "the broker to notice")
     place.worker("小红")
     wait_until(lambda: place.eaten("r") == 3, "all to be eaten by the other worker")
 
 
 def test_a_worker_that_is_stopped_finishes_what_it_has_begun_and_gives_back_the_rest(place: Place) -> None:
-    worker = place.worker("小明", eat_seconds=2)
+    worker = place.worker("小明", eat_seconds=2, soft_shutdown_timeout=4)
     with place.producer() as producer:
         for number in range(4):
             place.send_eat(producer, baozi(number))
@@ -81,7 +82,11 @@ GOOD = {"run": "r", "producer": "egon", "number": 7, "made_at": 1.0}
 NO_BAOZI: dict[str, tuple[Any, dict[str, Any], str]] = {
     "not JSON": (b"\xff{", {"headers": EAT, "content_type": "application/json"}, "cannot be decoded"),
     "not text": (b"\x00\x01", {"content_type": "application/octet-stream"}, "untrusted content"),
-    "a pickle": (b"x", {"headers": EAT, "content_type": "application/x-python-serialize"}, "disallowed"),
+    "a pickle": (
+        b"x",
+        {"headers": EAT, "content_type": "application/x-python-serialize"},
+        "untrusted content",
+    ),
     "JSON of no Celery client": ({"hello": "baozi"}, {}, "not a Celery task"),
     "a number": (5, {}, "not a Celery task"),
     "a number under Celery's header": (5, {"headers": EAT}, "not a Celery task"),

@@ -1,0 +1,146 @@
+"""The demo, end to end, as a user sees it, also when workers are killed in the middle of it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.integration.place import Place, kill
+from tests.waiting import wait_until
+
+PRODUCERS = ("alex", "peiqi", "egon")
+MADE = {f"{producer}生产了第{number}个包子" for producer in PRODUCERS for number in range(10)}
+
+
+@dataclass
+class Demo:
+    """A running demo: its process, and the files that its output goes to."""
+
+    process: psutil.Popen
+    out: Path
+    err: Path
+
+    def said(self) -> str:
+        return self.out.read_text() + self.err.read_text()
+
+    def workers(self) -> list[psutil.Process]:
+        """The main processes of the workers that are alive."""
+        return [child for child in self.process.children() if "worker" in cmdline(child)]
+
+    def finish(self, timeout: float = 120) -> int:
+        return int(self.process.wait(timeout))
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []
+
+
+@contextmanager
+def demo(environment: dict[str, str], folder: Path, *arguments: str) -> Iterator[Demo]:
+    """Start a demo; at the end, see that it left no process."""
+    out, err = folder / "out", folder / "err"
+    with out.open("wb") as stdout, err.open("wb") as stderr:
+        process = psutil.Popen(
+            [sys.executable, "-m", "cli", "demo", *arguments],
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+    running = Demo(process, out, err)
+    try:
+        yield running
+    finally:
+        if process.is_running():  # the test has failed, or the demo hangs
+            for one in [*process.children(recursive=True), process]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+    marked = [one for one in psutil.process_iter() if environment["BAOZI_HOME"] in home_of(one)]
+    assert not marked, f"left behind: {marked}"
+
+
+def home_of(process: psutil.Process) -> str:
+    try:
+        return process.environ().get("BAOZI_HOME", "")
+    except psutil.Error:
+        return ""
+
+
+def total(running: Demo) -> dict[str, int]:
+    sums: dict[str, int] = json.loads(running.out.read_text().splitlines()[-1])["total"]
+    return sums
+
+
+def test_the_demo_prints_the_courses_lines_and_proves_that_nothing_is_lost(
+    place: Place, tmp_path: Path
+) -> None:
+    with demo(place.environment(), tmp_path) as running:
+        assert running.finish() == 0, running.said()
+    lines = running.out.read_text().splitlines()
+    assert {line for line in lines if re.fullmatch(r"\w+生产了第\d+个包子", line)} >= MADE
+    eaten = [line for line in lines if "吃了" in line]
+    assert sorted(line.split("吃了")[1] for line in eaten) == sorted(MADE)
+    assert {line.split("吃了")[0] for line in eaten} == {"小明", "小红"}
+    assert "主进程" in lines
+    assert lines[-1].endswith("30 accepted, 30 eaten, 0 lost, 0 duplicated")
+    flower = r"Flower: http://127\.0\.0\.1:\d+  user: baozi  password: \S{12,}"
+    assert any(re.match(flower, line) for line in lines)
+
+
+@pytest.mark.parametrize("victim", ["main process", "pool child"])
+def test_a_worker_killed_in_the_middle_of_the_demo_loses_nothing(
+    place: Place, tmp_path: Path, victim: str
+) -> None:
+    with demo(place.environment(), tmp_path, "--json", "--pace", "0.15") as running:
+        wait_until(lambda: running.said().count("吃了") > 3, "the demo to be in the middle of its work", 60)
+        worker = running.workers()[0]
+        kill(worker if victim == "main process" else worker.children()[0])
+        assert running.finish() == 0, running.said()
+    sums = total(running)
+    assert (sums["accepted"], sums["eaten"], sums["lost"], sums["unexpected"]) == (30, 30, 0, 0)
+    assert running.said().count("吃了") == 30
+
+
+@pytest.mark.parametrize("after", ["the start", "Flower: ", "Run ", "生产了", "吃了"])
+def test_one_ctrl_c_stops_the_demo_cleanly_at_any_moment(place: Place, tmp_path: Path, after: str) -> None:
+    with demo(place.environment(), tmp_path) as running:
+        wait_until(lambda: after == "the start" or after in running.said(), f"the demo to say {after}", 60)
+        running.process.send_signal(signal.SIGINT)
+        assert running.finish(timeout=40) in {130, -signal.SIGINT}
+    assert "Traceback" not in running.said() or after == "the start"
+
+
+def test_the_demo_starts_a_broker_of_its_own_and_stops_it(tmp_path: Path) -> None:
+    environment = {"BAOZI_HOME": str(tmp_path / "home")}
+    with demo(environment, tmp_path, "--json", "--pace", "0.01") as running:
+        assert running.finish() == 0, running.said()
+    assert total(running)["eaten"] == 30
+    found = subprocess.run(
+        [sys.executable, "-m", "cli", "broker", "status"],
+        env={**os.environ, **environment},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert found.returncode == 3
+
+
+def test_the_demo_in_memory_shows_the_model_and_says_what_it_does_not_promise(tmp_path: Path) -> None:
+    environment = {"BAOZI_HOME": str(tmp_path / "home"), "BAOZI_BROKER_URL": "memory://"}
+    with demo(environment, tmp_path, "--json", "--pace", "0.01") as running:
+        assert running.finish() == 0, running.said()
+    assert total(running)["eaten"] == 30
+    assert "nothing confirms it" in running.said()

@@ -1,0 +1,84 @@
+"""What the README says, done."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from baozi.errors import ExitCode
+from baozi.settings import Settings
+from tests.requirements import need
+
+ROOT = Path(__file__).parents[2]
+
+
+def readme(name: str = "README.md") -> str:
+    return (ROOT / name).read_text()
+
+
+def blocks(language: str, name: str = "README.md") -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", readme(name), re.MULTILINE | re.DOTALL)
+
+
+def test_the_commands_by_hand_do_what_the_readme_says(tmp_path: Path) -> None:
+    (script,) = [block for block in blocks("sh") if "celery" in block]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BAOZI_")}
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "100 accepted, 100 eaten, 0 lost, 0 duplicated" in done.stdout
+    here = str(tmp_path)
+    left = [one for one in psutil.process_iter(["cwd"]) if (one.info["cwd"] or "").startswith(here)]
+    _, alive = psutil.wait_procs(left, timeout=30)
+    assert not alive
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_every_make_target_that_a_readme_names_is_there(name: str) -> None:
+    targets = set(re.findall(r"\bmake ([a-z-]+)\b(?=$|`)", readme(name), re.MULTILINE))
+    assert {"demo", "test"} <= targets
+    makefile = (ROOT / "Makefile").read_text()
+    for target in targets:
+        assert re.search(rf"^{target}:.*## ", makefile, re.MULTILINE), target
+
+
+def test_make_help_lists_each_target_with_a_word_on_it() -> None:
+    listed = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
+    )
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^\.PHONY: (\S+)", makefile, re.MULTILINE):
+        assert re.search(rf"make {target} +\w+", listed.stdout), target
+
+
+def test_every_setting_stands_in_the_readme_with_its_default() -> None:
+    table = dict(re.findall(r"^\| `BAOZI_(\w+)` \| ([^|]+) \|", readme(), re.MULTILINE))
+    for name, field in Settings.model_fields.items():
+        said = table[name.upper()].strip()
+        if isinstance(field.default, int | float):
+            assert float(said) == field.default, name
+
+
+def test_every_exit_code_stands_in_the_readme() -> None:
+    codes = {int(code) for code in re.findall(r"^\| (\d+) \| ", readme(), re.MULTILINE)}
+    assert codes == set(ExitCode)
+
+
+def test_every_file_that_the_documents_link_to_is_there() -> None:
+    need((ROOT / ".git").exists(), "this is no clone")
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name}: {link}"
