@@ -10,7 +10,7 @@ from baozi.errors import UsageError
 from baozi.workload import Workload
 
 #: Raised with each change of what is below, so that an old file is refused and not misread.
-FORMAT = 1
+FORMAT: Literal[1] = 1
 
 
 class Verdict(StrEnum):
@@ -35,7 +35,7 @@ class _Record(BaseModel):
 
 
 class Counts(_Record):
-    """The sums over the multisets of what all journals tell, as Jepsen's ``total-queue`` checker does them."""
+    """The sums over the multisets of all journals, as Jepsen's ``total-queue`` checker does them."""
 
     attempted: int
     accepted: int
