@@ -111,8 +111,12 @@ class Place:
 
     @contextmanager
     def producer(self) -> Iterator[Producer]:
-        """Yield a raw kombu producer, for messages that no producer of ours would send."""
-        with Connection(self.url, connect_timeout=5) as connection:
+        """Yield a raw kombu producer, for messages that no producer of ours would send.
+
+        Confirmed: an unconfirmed message of 10 MB was seen to vanish on its way, without an error.
+        """
+        confirmed = {"confirm_publish": True}
+        with Connection(self.url, connect_timeout=5, transport_options=confirmed) as connection:
             yield connection.Producer()
 
     def send_eat(self, producer: Producer, item: object, task: str = "tasks.eat", **properties: Any) -> None:

@@ -6,10 +6,13 @@ import re
 import signal
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
 
 import psutil
 import pytest
@@ -18,6 +21,7 @@ from tests.integration.place import Place, kill
 from tests.waiting import wait_until
 
 PRODUCERS = ("alex", "peiqi", "egon")
+FLOWER = r"Flower: (http://127\.0\.0\.1:\d+)  user: (\S+)  password: (\S{12,})"
 MADE = {f"{producer}生产了第{number}个包子" for producer in PRODUCERS for number in range(10)}
 
 
@@ -96,8 +100,7 @@ def test_the_demo_prints_the_courses_lines_and_proves_that_nothing_is_lost(
     assert {line.split("吃了")[0] for line in eaten} == {"小明", "小红"}
     assert "主进程" in lines
     assert lines[-1].endswith("30 accepted, 30 eaten, 0 lost, 0 duplicated")
-    flower = r"Flower: http://127\.0\.0\.1:\d+  user: baozi  password: \S{12,}"
-    assert any(re.match(flower, line) for line in lines)
+    assert any(re.match(FLOWER, line) for line in lines)
 
 
 @pytest.mark.parametrize("victim", ["main process", "pool child"])
@@ -112,6 +115,42 @@ def test_a_worker_killed_in_the_middle_of_the_demo_loses_nothing(
     sums = total(running)
     assert (sums["accepted"], sums["eaten"], sums["lost"], sums["unexpected"]) == (30, 30, 0, 0)
     assert running.said().count("吃了") == 30
+
+
+def test_flower_shows_the_workers_by_name_to_those_who_know_the_password(
+    place: Place, tmp_path: Path
+) -> None:
+    with demo(place.environment(), tmp_path, "--pace", "0.5") as running:
+        said = wait_until(lambda: re.search(FLOWER, running.said()), "the demo to say where Flower is", 60)
+        url, user, password = said.groups()
+        wait_until(lambda: "吃了" in running.said(), "a baozi to be eaten", 60)
+        assert status(url) == 401
+        assert status(url, user, "wrong") == 401
+        login = b64encode(f"{user}:{password}".encode()).decode()
+
+        def page() -> str:
+            request = Request(url + "/workers?json=1", headers={"Authorization": f"Basic {login}"})  # noqa: S310  # loopback
+            with urlopen(request, timeout=10) as answer:  # noqa: S310  # the demo's Flower
+                return json.dumps(json.loads(answer.read()), ensure_ascii=False)
+
+        wait_until(lambda: "小明@" in page() and "小红@" in page(), "Flower to show both workers", 30)
+        running.process.send_signal(signal.SIGINT)
+        running.finish(timeout=40)
+
+
+def status(url: str, user: str = "", password: str = "") -> int:
+    """The HTTP status that a visitor with this login gets."""
+    request = Request(url + "/")  # noqa: S310  # the demo's Flower
+    if user:
+        login = b64encode(f"{user}:{password}".encode()).decode()
+        request.add_header("Authorization", f"Basic {login}")
+    try:
+        with urlopen(request, timeout=10) as answer:  # noqa: S310  # the demo's Flower
+            return int(answer.status)
+    except HTTPError as error:
+        return error.code
+    except URLError:
+        return 0
 
 
 @pytest.mark.parametrize("after", ["the start", "Flower: ", "Run ", "生产了", "吃了"])

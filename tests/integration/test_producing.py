@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -186,6 +188,32 @@ def test_a_killed_producer_resumes_with_no_number_twice_and_none_missing(place: 
     done = place.run("audit", "r", "--wait", "30", "--json")
     total = json.loads(done.stdout)["total"]
     assert (total["accepted"], total["eaten"], total["lost"], total["unexpected"]) == (500, 500, 0, 0)
+
+
+def test_progress_is_a_line_a_second_where_there_is_no_terminal(private_place: Place) -> None:
+    arguments = ["--name", "egon", "--count", "25", "--interval", "0.1", "--run", "r"]
+    done = private_place.run("produce", *arguments)
+    lines = done.stderr.splitlines()
+    assert 1 <= len(lines) <= 4
+    assert all(re.fullmatch(r"egon: \d+ of 25 accepted", line) for line in lines)
+    assert done.stdout == "egon: 25 accepted in run r, order closed\n"
+
+
+def test_progress_is_a_bar_on_a_terminal(private_place: Place) -> None:
+    command = shlex.join(
+        [sys.executable, "-m", "cli", "produce", "--name", "egon", "--count", "9", "--run", "r"]
+    )
+    shown = subprocess.run(
+        ["script", "-qec", command, "/dev/null"],
+        env={**os.environ, **private_place.environment(), "TERM": "xterm"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "9/9" in shown.stdout
+    assert "━━━" in shown.stdout
 
 
 def test_a_second_run_of_the_same_name_is_a_usage_error(private_place: Place) -> None:
