@@ -21,7 +21,7 @@ from baozi.model import Baozi, Order
 from baozi.settings import Settings
 from tasks import topology
 from tasks.confirms import ConfirmedChannel
-from tasks.connection import connect
+from tasks.connection import connect, using
 from tasks.eating import close_order, eat
 
 #: Seconds of the first and of the longest pause before a full queue or a broker that is away is tried again.
@@ -95,7 +95,8 @@ class Publisher:
 
     def _open(self, deadline: float) -> ConfirmedChannel:
         connection = connect(f"producer {self._name}", timeout=max(1, int(deadline - time.monotonic())))
-        topology.declare(connection, self._settings)
+        with using():
+            topology.declare(connection, self._settings)
         return ConfirmedChannel(connection)
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from baozi.settings import settings
 from tasks import topology
 from tasks.app import app
 from tasks.config import CONFIRMED
-from tasks.connection import connect
+from tasks.connection import connect, using
 
 
 @celeryd_init.connect
@@ -49,7 +49,7 @@ def _declare() -> None:
     except BrokerAway as error:
         print(f"{error} Waiting for it.", file=sys.stderr)
         return
-    with connection:
+    with connection, using():
         topology.declare(connection, settings())
 
 
