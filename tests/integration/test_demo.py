@@ -122,6 +122,7 @@ def test_flower_shows_the_workers_by_name_to_those_who_know_the_password(
 ) -> None:
     with demo(place.environment(), tmp_path, "--pace", "0.5") as running:
         said = wait_until(lambda: re.search(FLOWER, running.said()), "the demo to say where Flower is", 60)
+        assert said is not None
         url, user, password = said.groups()
         wait_until(lambda: "吃了" in running.said(), "a baozi to be eaten", 60)
         assert status(url) == 401
