@@ -109,8 +109,8 @@ def run(stage: Stage) -> None:
     door = Door("127.0.0.1", 0, secrets.token_bytes(32))
     here, there = stage.mp.Pipe(duplex=False)
     stage.start(Role.STORE, store, (door, there), "manager")
-    there.close()  # the server has its own: should it die, recv finds the end
-    door = replace(door, port=here.recv())
+    there.close()  # the server has its own: should it die, we hear the end
+    door = replace(door, port=cast(int, stage.hear(here)))
     producers = [stage.start(Role.PRODUCER, producer, door, name) for name in stage.workload.producers]
     consumers = [stage.start(Role.CONSUMER, consumer, door, name) for name in stage.workload.consumers]
     stage.wait(producers)

@@ -141,6 +141,24 @@ class Stage:
             self._see_that_none_failed()
         self._see_that_none_failed()
 
+    def hear(self, pipe: connection.Connection) -> object:
+        """Return the first thing that a process on the stage says through ``pipe``.
+
+        Raises:
+            DeadlinePassed: it said nothing until the deadline.
+            ActorFailed: a process ended instead, with an error.
+        """
+        while not pipe.poll(_TICK):
+            self._see_that_none_failed()
+            if time.monotonic() > self._ends_at:
+                raise DeadlinePassed(
+                    f"Not heard within {self.workload.deadline:g} s from {self.actors[-1].name}."
+                )
+        try:
+            return pipe.recv()
+        except EOFError:
+            raise ActorFailed("A process ended before it said what was awaited.") from None
+
     def _see_that_none_failed(self) -> None:
         for actor in self.actors:
             # Below zero is a signal's number: it was killed, which is for the run's audit to judge.
@@ -160,7 +178,8 @@ class Stage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Kill whichever process still runs, and bury all."""
-        for actor in self.actors:
+        # The last first: a store that goes before those who use it would make them complain.
+        for actor in reversed(self.actors):
             actor.process.kill()
         for actor in self.actors:
             actor.process.join()
