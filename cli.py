@@ -1,4 +1,4 @@
-"""The front door: ``baozi demo | produce | local | audit | broker``."""
+"""The front door: ``baozi demo | produce | local | compare | audit | broker``."""
 
 import typer
 
@@ -7,6 +7,7 @@ from baozi.broker.command import app as broker
 from local_mp.command import app as local
 from producers.command import produce
 from side_by_side.command import demo
+from side_by_side.compare_command import compare
 from tasks.command import audit
 
 app = typer.Typer(
@@ -14,6 +15,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(produce)
+app.command()(compare)
 app.command()(audit)
 app.add_typer(local, name="local")
 app.add_typer(broker, name="broker")

@@ -15,13 +15,18 @@ from baozi.errors import UsageError
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
+#: What a ledger's URL may begin with: the driver that comes with Python, and psycopg, which is a dependency.
+_LEDGERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
+
+
 def _known_ledger(url: SecretStr) -> SecretStr:
     try:
-        backend = make_url(url.get_secret_value()).get_backend_name()
-    except ArgumentError as error:
+        driver = make_url(url.get_secret_value()).drivername
+    except (ArgumentError, ValueError) as error:
+        # A password that stands where the port should: int() repeats it in its error.
         raise ValueError("is not a database URL") from error
-    if backend not in {"sqlite", "postgresql"}:
-        raise ValueError("names a database that is neither sqlite nor postgresql")
+    if driver not in _LEDGERS:
+        raise ValueError("names a database that is neither sqlite nor postgresql, or a driver of another sort")
     return url
 
 
@@ -65,6 +70,10 @@ class Settings(BaseSettings):
     capacity: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     """How many baozi the queue holds before a put waits. Soft: a quorum queue takes a few more (see
     docs/reliability.md). An argument of the queue, as above. Default: no bound."""
+
+    journal: Path | None = None
+    """Folder where workers write down each baozi that they start and eat, as ``consumer/NAME.journal``. For
+    comparisons: it grows without bound, and a worker that cannot write it eats nothing. Default: none."""
 
     soft_shutdown_timeout: Seconds = 20
     """Seconds that a stopped worker may go on eating what it has begun. Keep it below the time after which

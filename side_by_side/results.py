@@ -82,6 +82,8 @@ class Run(_Record):
     repetition: int
     order: int
     """Which run of the whole comparison it was, from 0: the order is shuffled."""
+    workload: Workload | None = None
+    """What was done in it: under a fault, the work that makes the verdict certain."""
     counts: Counts
     verdict: Verdict
     expected: Verdict

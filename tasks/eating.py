@@ -19,6 +19,7 @@ from tenacity import (
 )
 
 from baozi.errors import LedgerAway
+from baozi.journal import Event, Journal
 from baozi.ledger import Ledger
 from baozi.model import Baozi, Order
 from baozi.settings import settings
@@ -55,8 +56,10 @@ def eat(self: Task[Any, Any], item: dict[str, Any]) -> None:
     redelivered = (self.request.delivery_info or {}).get("redelivered", False)
     if redelivered and _patiently(lambda: ledger().record_redelivery(baozi)):
         return
+    _note(consumer, Event.STARTED, baozi)
     time.sleep(settings().eat_seconds)
     if _patiently(lambda: ledger().record_eaten(baozi, consumer, machine, time.time())):
+        _note(consumer, Event.EATEN, baozi)
         # One write a line, so that the lines of several processes do not mix.
         sys.stdout.write(baozi.eaten_line(consumer) + "\n")
         sys.stdout.flush()
@@ -78,6 +81,19 @@ def close_order(item: dict[str, Any]) -> None:
 def ledger() -> Ledger:
     """Return this process's ledger; the main process never opens it, so no child inherits an open one."""
     return Ledger(settings().ledger)
+
+
+@cache
+def journal(consumer: str) -> Journal | None:
+    """Return this process's journal where one is asked for; processes of one consumer append to one file."""
+    folder = settings().journal
+    return Journal(folder / "consumer" / f"{consumer}.journal") if folder else None
+
+
+def _note(consumer: str, event: Event, baozi: Baozi) -> None:
+    own = journal(consumer)
+    if own is not None:
+        own.write(event, baozi.id)
 
 
 def _patiently(do: Callable[[], Result]) -> Result:

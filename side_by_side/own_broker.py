@@ -1,0 +1,148 @@
+"""A RabbitMQ of the comparison's own, in a folder of its own: nothing of the user's is touched."""
+
+import json
+import shutil
+import tempfile
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import Request, urlopen
+
+import psutil
+from kombu import Connection
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from baozi.broker import container, private_node
+from baozi.broker.processes import marked, spawn
+from baozi.broker.readiness import knock
+from baozi.broker.state import Folder, Record
+from baozi.errors import BrokerAway, NoBroker
+from tasks import topology
+
+#: Seconds that the management API may take to answer, and a killed broker to be there again.
+_API_TIMEOUT, _REVIVAL = 20, 60
+
+
+@dataclass(frozen=True)
+class OwnBroker:
+    """The broker, and what an administrator does with it."""
+
+    folder: Path
+    record: Record
+
+    @property
+    def can_be_killed(self) -> bool:
+        """Whether it comes back at the same address: a container's ports are others after each start."""
+        return self.record.kind == "private"
+
+    def processes(self) -> list[psutil.Process]:
+        """Its processes; none that this machine shows, where it is in a container elsewhere."""
+        return marked(self.record.mark) if self.record.kind == "private" else []
+
+    @contextmanager
+    def virtual_host(self, name: str) -> Iterator[str]:
+        """Make a virtual host, give its URL, and delete it at the end with all that is in it.
+
+        Raises:
+            BrokerAway: the broker does not answer.
+        """
+        self._api("PUT", f"vhosts/{name}")
+        try:
+            yield urlsplit(self.record.url)._replace(path=f"/{name}").geturl()
+        finally:
+            with suppress(BrokerAway):
+                self._api("DELETE", f"vhosts/{name}")
+
+    def kill(self) -> None:
+        """``kill -9`` what keeps the messages: the node, and not the port mapper beside it."""
+        for process in self._node():
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+    def revive(self) -> None:
+        """Start the killed node again, with the same ports, on the same data; return when it answers.
+
+        Raises:
+            BrokerAway: it does not answer within a minute.
+        """
+        program = private_node.server()
+        environment = json.loads((self.folder / "environment.json").read_text())
+        spawn([str(program)], environment, self.folder, "revival.log")
+        tries = Retrying(
+            retry=retry_if_exception_type(BrokerAway),
+            stop=stop_after_delay(_REVIVAL),
+            wait=wait_fixed(0.2),
+            reraise=True,
+        )
+        tries(knock, self.record.url, 2)
+
+    def _node(self) -> list[psutil.Process]:
+        return [process for process in self.processes() if process.name() != "epmd"]
+
+    def _api(self, method: str, path: str) -> Any:
+        parts = urlsplit(self.record.url)
+        login = b64encode(f"{parts.username}:{unquote(parts.password or '')}".encode()).decode()
+        request = Request(  # noqa: S310  # our own broker's, on loopback
+            f"{self.record.management_url}/api/{path}",
+            headers={"Authorization": f"Basic {login}"},
+            method=method,
+        )
+        try:
+            with urlopen(request, timeout=_API_TIMEOUT) as answer:  # noqa: S310  # as above
+                return answer.read()
+        except OSError as error:
+            raise BrokerAway(f"The comparison's broker does not answer: {error}.") from error
+
+
+@contextmanager
+def own_broker() -> Iterator[OwnBroker]:
+    """Start a broker, and stop it at the end: a private node, or else a container.
+
+    Raises:
+        NoBroker: this machine can run neither.
+        BrokerNotStarted: it has failed.
+    """
+    # Not below a user's folder: a Unix socket's path has 108 bytes at the most.
+    path = Path(tempfile.mkdtemp(prefix="baozi-"))
+    folder = Folder(path)
+    try:
+        program = private_node.server()
+        if program is not None:
+            record = private_node.start_node(folder, program, "the comparison's own")
+            try:
+                environment = psutil.Process(record.pid).environ()
+                environment.pop("NOTIFY_SOCKET", None)  # whoever listened there is gone
+                folder.write("environment.json", json.dumps(environment))
+                yield OwnBroker(path, record)
+            finally:
+                private_node.stop_node(record)
+        elif container.engine_answers():
+            container.fetch_image()
+            record = container.start_container(folder, "the comparison's own")
+            try:
+                yield OwnBroker(path, record)
+            finally:
+                container.stop_container(record)
+        else:
+            raise NoBroker("Celery needs RabbitMQ: install rabbitmq-server or Docker, or leave celery out.")
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def can_run() -> bool:
+    """Whether this machine can run a broker of the comparison's own."""
+    return private_node.server() is not None or container.engine_answers()
+
+
+def consumer_count(url: str) -> int:
+    """Return how many consumers the queue has at ``url``; 0 where there is no queue yet."""
+    with Connection(url, connect_timeout=5) as connection:
+        channel: Any = connection.default_channel
+        try:
+            return int(channel.queue_declare(topology.NAME, passive=True).consumer_count)
+        except connection.channel_errors:
+            return 0

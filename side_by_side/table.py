@@ -1,0 +1,115 @@
+"""The table of a comparison, from its results alone, within 100 columns."""
+
+from rich import box
+from rich.table import Table
+
+from side_by_side.faults import Fault
+from side_by_side.quantities import memory, number, seconds
+from side_by_side.results import Measure, Results, Run
+from side_by_side.summary import (
+    Spread,
+    latency_of,
+    outcome,
+    peak_memory,
+    runs_of,
+    spread_of,
+    transports,
+)
+
+
+def verdict_table(results: Results) -> Table:
+    """Return the verdict of each transport without a fault and under each."""
+    table = _table("what becomes of the baozi")
+    columns = ("no fault", *(fault.value for fault in Fault))
+    for column in columns:
+        table.add_column(column.replace("kill-", "kill-\n") if column.startswith("kill") else column)
+    for name in transports(results):
+        cells = [_verdicts(runs_of(results.runs, name, None, None))]
+        cells += [_verdicts(runs_of(results.runs, name, Measure.FAULT, fault)) for fault in Fault]
+        table.add_row(name, *cells)
+    return table
+
+
+def speed_table(results: Results) -> Table:
+    """Return how fast each transport was, and what that took; a median with its range."""
+    table = _table("how fast")
+    headings = (
+        "accepted/s",
+        "eaten/s",
+        "p50",
+        "p99",
+        "max",
+        "CPU s per\n10,000",
+        "most memory\nof a process",
+    )
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for name in transports(results):
+        flat = runs_of(results.runs, name, Measure.FLAT_OUT)
+        fixed = runs_of(results.runs, name, Measure.FIXED_RATE)
+        if not flat and not fixed:
+            continue
+        waits = [
+            latency_of(fixed, value) for value in (lambda it: it.p50, lambda it: it.p99, lambda it: it.max)
+        ]
+        table.add_row(
+            name,
+            _rate(spread_of(flat, lambda run: run.accepted_per_second)),
+            _rate(spread_of(flat, lambda run: run.eaten_per_second)),
+            *("–" if wait is None else seconds(wait.median) for wait in waits),
+            _cpu(flat),
+            memory(max(peak_memory(flat).values(), default=0)),
+        )
+    return table
+
+
+def remarks(results: Results) -> list[str]:
+    """Return a sentence for each verdict that was not the expected one."""
+    return [
+        f"{run.transport}, {run.fault or run.measure}: {run.verdict}, and not {run.expected} as expected"
+        f" ({run.counts.accepted} accepted, {run.counts.eaten} eaten, {run.counts.lost} lost,"
+        f" {run.counts.duplicated} duplicated){': ' + run.error if run.error else '.'}"
+        for run in results.runs
+        if not run.as_expected
+    ]
+
+
+def legend(results: Results) -> list[str]:
+    """Return what the table's words mean in this comparison."""
+    work = results.workload
+    lines = [
+        f"Flat out: {len(work.producers)} producers make {work.per_producer} each,"
+        f" {len(work.consumers)} consumers eat; median of {results.repeat}, and its range.",
+        f"Latency: from attempted to eaten, at {number(results.offered_per_second)} a second in all.",
+        "Accepted means:",
+    ]
+    return lines + [f"  {name}: {meaning}" for name, meaning in results.accepted_means.items()]
+
+
+def _table(first: str) -> Table:
+    table = Table(first, box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.columns[0].no_wrap = True
+    return table
+
+
+def _verdicts(runs: list[Run]) -> str:
+    """The worst verdict, how many had another, and a mark where it was not the expected one."""
+    sums = outcome(runs)
+    if sums is None:
+        return "–"
+    tally = ", ".join(
+        verdict.value + (f" {times}" if len(sums.tally) > 1 else "") for verdict, times in sums.tally.items()
+    )
+    return tally if sums.as_expected else f"{tally} (!)"
+
+
+def _rate(spread: Spread | None) -> str:
+    if spread is None:
+        return "–"
+    line = f"{number(spread.median)}\n{number(spread.low)} to {number(spread.high)}"
+    return f"{line}\nunstable" if spread.unstable else line
+
+
+def _cpu(runs: list[Run]) -> str:
+    spread = spread_of(runs, lambda run: run.usage.cpu_seconds_per_10000 if run.usage else None)
+    return "–" if spread is None else number(spread.median)
