@@ -61,7 +61,7 @@ def audit(ledger: Ledger, run: str, dead: Mapping[str, int] | None = None) -> Au
     """Do the sums of ``run``; ``dead`` counts its dead letters by producer, where the broker was asked.
 
     Raises:
-        NothingToAudit: neither an order nor a baozi of this run is known.
+        NothingToAudit: neither an order nor a baozi of this run is known, or there is no ledger yet.
         LedgerAway: the ledger cannot be read.
     """
     with ledger.reading() as connection:
@@ -166,7 +166,8 @@ def _gaps(connection: Connection, run: str, producer: str, accepted: int) -> lis
     pair = pairs.subquery()
     gaps = (
         select(pair.c.number + 1, pair.c.next - 1)
-        .where(pair.c.next > pair.c.number + 1)
+        # Not number + 1: past the last fence, where there is no next, that may be more than a column holds.
+        .where(pair.c.next - 1 > pair.c.number)
         .order_by(pair.c.number)
         .limit(_GAPS_NAMED)
     )

@@ -9,6 +9,10 @@ import typer
 
 from baozi.errors import BaoziError, ExitCode
 
+#: Exit status when whoever read our output has gone: what a shell says of any program that SIGPIPE ends.
+#: Neither success nor a loss, for nobody read what the command had to say.
+_NO_READER = 128 + signal.SIGPIPE
+
 
 def run(app: typer.Typer) -> None:
     """Run ``app`` with the arguments of this process, and exit.
@@ -16,7 +20,15 @@ def run(app: typer.Typer) -> None:
     SIGTERM interrupts as Ctrl-C does, so that what a command has started is stopped either way.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    sys.exit(_exit_code(app))
+    code = _exit_code(app)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError as error:
+        code = code or _unsaid(error)
+        # Python would flush once more while it ends, and complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(code)
 
 
 def _exit_code(app: typer.Typer) -> int:
@@ -26,14 +38,27 @@ def _exit_code(app: typer.Typer) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     except typer.TyperException as error:
-        print(f"{error.format_message().rstrip('.')}. See --help.", file=sys.stderr)
+        message = error.format_message()
+        # Of several lines: the help, for a group of commands without one.
+        print(message if "\n" in message else f"{message.rstrip('.')}. See --help.", file=sys.stderr)
         return ExitCode.USAGE
     except (KeyboardInterrupt, typer.Abort):
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more while it flushes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.OK
+    except OSError as error:
+        return _unsaid(error)
+    except SystemExit as end:
+        # Typer makes of a broken pipe an exit with 1, which would be a loss.
+        if isinstance(end.__context__, BrokenPipeError):
+            return _unsaid(end.__context__)
+        raise
+
+
+def _unsaid(error: OSError) -> int:
+    if isinstance(error, BrokenPipeError):
+        return _NO_READER
+    file = f": {error.filename}" if error.filename else ""
+    print(f"The system refuses: {error.strerror or error}{file}.", file=sys.stderr)
+    return ExitCode.USAGE
 
 
 def stop_on_signals() -> Event:

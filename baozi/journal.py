@@ -9,6 +9,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+#: Ends a line that was cut short. No whole line has a NUL, so what was cut is not taken for a shorter id.
+_TORN = b"\0\n"
+
 
 class Event(StrEnum):
     """What can befall a baozi, in the order in which it does."""
@@ -39,13 +42,13 @@ class Journal:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = os.open(path, os.O_CREAT | os.O_APPEND | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        self._end_torn_line()
+        self._whole = False
 
     def _end_torn_line(self) -> None:
-        """A process that was killed in mid-line left no newline: give it one, or it would spoil our first."""
+        """A process that was killed in mid-line left no newline: end its line, or it spoils our first."""
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
-            os.write(self._file, b"\n")
+            os.write(self._file, _TORN)
 
     def write(self, event: Event, baozi_id: str) -> None:
         """Append one line.
@@ -54,7 +57,10 @@ class Journal:
             OSError: the disk is full, say; the line may be torn, and a reader will leave it out.
         """
         line = f"{time.time():.6f} {event} {baozi_id}\n".encode()
-        if os.write(self._file, line) != len(line):
+        if not self._whole:
+            self._end_torn_line()
+        self._whole = os.write(self._file, line) == len(line)
+        if not self._whole:
             raise OSError("the journal's disk is full")
 
     def fileno(self) -> int:
@@ -90,7 +96,7 @@ def read_journal(path: Path) -> Iterator[Entry]:
 
 
 def _parse(line: bytes) -> Entry | None:
-    if not line.endswith(b"\n"):
+    if not line.endswith(b"\n") or line.endswith(_TORN):
         return None
     try:
         at, event, baozi_id = line.decode().rstrip("\n").split(" ", 2)

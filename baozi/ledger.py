@@ -23,6 +23,7 @@ from sqlalchemy import (
     create_engine,
     event,
     func,
+    inspect,
     select,
     update,
 )
@@ -30,7 +31,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from baozi.errors import LedgerAway
+from baozi.errors import LedgerAway, NothingToAudit
 from baozi.model import Baozi, Order
 
 metadata = MetaData()
@@ -152,12 +153,18 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection to read with.
+        """Yield a connection to read with; nothing is made where there is no ledger yet.
 
         Raises:
+            NothingToAudit: nobody has opened this ledger yet, so it has no tables.
             LedgerAway: the ledger cannot be read.
         """
+        file = self._engine.url.database
+        if self._engine.dialect.name == "sqlite" and file and not Path(file).exists():
+            raise NothingToAudit(f"There is no ledger at {file} yet; a worker makes it when it starts.")
         with _ledger_errors(), self._engine.connect() as connection:
+            if not inspect(connection).has_table(orders.name):
+                raise NothingToAudit("The ledger has no tables yet; a worker makes them when it starts.")
             yield connection
 
     @contextmanager

@@ -128,20 +128,32 @@ def checked_name(name: str, of: str) -> str:
 
 
 def _first_fault(what: str, error: ValidationError) -> str:
-    field = ".".join(str(part) for part in error.errors(include_url=False)[0]["loc"])
-    return f"Not a{'n' if what == 'order' else ''} {what}: {field + ' ' if field else ''}{_reason(error)}."
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = "".join(f"{_shown(str(part))} " for part in first["loc"])
+    return f"Not a{'n' if what == 'order' else ''} {what}: {field}{_reason(error)}."
+
+
+def _shown(field: str) -> str:
+    """A field's name as a sentence can bear it: a stranger's may hold anything, and be of any length."""
+    if len(field) > _LONGEST_NAME:
+        field = field[:_LONGEST_NAME] + "…"
+    return field if field.isprintable() else repr(field)
+
+
+#: What is wrong, in our words, by Pydantic's name for it.
+_REASONS = {
+    "string_too_short": "is empty",
+    "string_too_long": f"is over {_LONGEST_NAME} characters long",
+    "missing": "is missing",
+    "extra_forbidden": "is a field too many",
+    "model_type": "should be an object with named fields",
+    "invalid_key": "is a field whose name is not a string",
+}
 
 
 def _reason(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
-    match first["type"]:
-        case "string_too_short":
-            return "is empty"
-        case "string_too_long":
-            return f"is over {_LONGEST_NAME} characters long"
-        case "missing":
-            return "is missing"
-        case "extra_forbidden":
-            return "is a field too many"
+    if first["type"] in _REASONS:
+        return _REASONS[first["type"]]
     message = first["msg"].removeprefix("Value error, ")
     return message.replace("Input should be", "should be", 1).replace("Input must be", "must be", 1)

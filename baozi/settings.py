@@ -26,7 +26,7 @@ def _known_ledger(url: SecretStr) -> SecretStr:
         # A password that stands where the port should: int() repeats it in its error.
         raise ValueError("is not a database URL") from error
     if driver not in _LEDGERS:
-        raise ValueError("names a database that is neither sqlite nor postgresql, or a driver of another sort")
+        raise ValueError("names a database or a driver that is neither sqlite nor postgresql")
     return url
 
 

@@ -1,0 +1,159 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from baozi.errors import ExitCode, UsageError
+from baozi.settings import Settings, settings
+
+#: Stands where a password stands.
+SECRET = "sekret" + "-of-a-test"
+
+TOO_SMALL_OR_NONE = [
+    ("BROKER_TIMEOUT", "0"),
+    ("LEDGER_TIMEOUT", "-1"),
+    ("EAT_TIME_LIMIT", "0"),
+    ("SOFT_SHUTDOWN_TIMEOUT", "0"),
+    ("EAT_SECONDS", "-0.1"),
+    ("DELIVERY_LIMIT", "0"),
+    ("CAPACITY", "0"),
+]
+TOO_LARGE = [
+    ("BROKER_TIMEOUT", "86400.1"),
+    ("LEDGER_TIMEOUT", "inf"),
+    ("EAT_TIME_LIMIT", "1e999"),
+    ("SOFT_SHUTDOWN_TIMEOUT", "86401"),
+    ("EAT_SECONDS", "inf"),
+    ("DELIVERY_LIMIT", "1000001"),
+    ("CAPACITY", "100000001"),
+]
+NO_NUMBER = [
+    ("BROKER_TIMEOUT", "soon"),
+    ("LEDGER_TIMEOUT", "nan"),
+    ("EAT_TIME_LIMIT", ""),
+    ("SOFT_SHUTDOWN_TIMEOUT", "1 s"),
+    ("EAT_SECONDS", "nan"),
+    ("DELIVERY_LIMIT", "1.5"),
+    ("CAPACITY", "many"),
+]
+AT_THE_EDGE = [
+    ("BROKER_TIMEOUT", "86400"),
+    ("LEDGER_TIMEOUT", "0.001"),
+    ("EAT_SECONDS", "0"),
+    ("DELIVERY_LIMIT", "1"),
+    ("DELIVERY_LIMIT", "1000000"),
+    ("CAPACITY", "1"),
+    ("CAPACITY", "100000000"),
+]
+BAD_LEDGERS = [
+    "",
+    SECRET,
+    f"mysql://u:{SECRET}@db/baozi",
+    f"postgresql+asyncpg://u:{SECRET}@db/baozi",
+    "sqlite+aiosqlite:///ledger",
+    # The name or the host was forgotten: the password stands where the port should.
+    f"postgresql://u:{SECRET}",
+    f"postgresql://u@db:{SECRET}/baozi",
+]
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_others(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"BAOZI_{name.upper()}", raising=False)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def refusal() -> str:
+    with pytest.raises(UsageError) as caught:
+        settings()
+    assert caught.value.exit_code is ExitCode.USAGE
+    sentence = str(caught.value)
+    assert sentence.isprintable()
+    assert sentence.endswith(".")
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__, "a traceback would show the value"
+    return sentence
+
+
+def test_the_defaults_are_as_documented() -> None:
+    chosen = settings()
+    assert chosen.home == Path(".baozi")
+    assert (chosen.broker_url, chosen.authkey, chosen.ledger_url, chosen.capacity) == (None, None, None, None)
+    assert (chosen.broker_timeout, chosen.ledger_timeout) == (30, 300)
+    assert (chosen.eat_seconds, chosen.eat_time_limit) == (0, 1200)
+    assert (chosen.delivery_limit, chosen.soft_shutdown_timeout) == (20, 20)
+    assert chosen.runs == Path(".baozi/runs")
+
+
+def test_a_wait_for_the_ledger_ends_before_the_worker_process_is_killed() -> None:
+    # And that is before RabbitMQ's consumer timeout of 30 minutes closes the channel.
+    assert settings().ledger_timeout < settings().eat_time_limit < 30 * 60
+
+
+def test_the_default_ledger_is_an_absolute_file_in_the_home_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Absolute: a worker that goes to another folder must not begin a second ledger there.
+    monkeypatch.chdir(tmp_path)
+    assert settings().ledger == f"sqlite:///{tmp_path / '.baozi' / 'ledger.sqlite3'}"
+
+
+def test_a_ledger_url_wins_over_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAOZI_HOME", "/elsewhere")
+    monkeypatch.setenv("BAOZI_LEDGER_URL", f"postgresql://u:{SECRET}@db/baozi")
+    assert settings().ledger == f"postgresql://u:{SECRET}@db/baozi"
+
+
+@pytest.mark.parametrize("url", ["sqlite+pysqlite:///x", "postgresql+psycopg://u@db/x", "postgresql:///x"])
+def test_a_driver_that_is_installed_may_be_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAOZI_LEDGER_URL", url)
+    assert settings().ledger == url
+
+
+@pytest.mark.parametrize(("name", "value"), [*TOO_SMALL_OR_NONE, *TOO_LARGE, *NO_NUMBER])
+def test_a_value_out_of_range_is_refused_by_the_variable_s_name(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"BAOZI_{name}", value)
+    assert refusal().startswith(f"BAOZI_{name}: ")
+
+
+@pytest.mark.parametrize(("name", "value"), AT_THE_EDGE)
+def test_a_value_at_the_edge_of_its_range_is_taken(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"BAOZI_{name}", value)
+    assert getattr(settings(), name.lower()) == float(value)
+
+
+@pytest.mark.parametrize("url", BAD_LEDGERS)
+def test_a_bad_ledger_is_refused_and_its_password_is_not_shown(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAOZI_LEDGER_URL", url)
+    sentence = refusal()
+    assert sentence.startswith(("BAOZI_LEDGER_URL: is not a", "BAOZI_LEDGER_URL: names a database or"))
+    assert SECRET not in sentence
+
+
+def test_no_secret_is_in_what_settings_print(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAOZI_BROKER_URL", f"amqp://u:{SECRET}@h//")
+    monkeypatch.setenv("BAOZI_LEDGER_URL", f"postgresql://u:{SECRET}@h/x")
+    monkeypatch.setenv("BAOZI_AUTHKEY", SECRET)
+    chosen = settings()
+    assert SECRET not in repr(chosen)
+    assert SECRET not in str(chosen)
+    assert SECRET not in chosen.model_dump_json()
+    assert SECRET in chosen.ledger
+
+
+def test_settings_are_read_once_and_do_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BAOZI_EAT_SECONDS", "2")
+    first = settings()
+    monkeypatch.setenv("BAOZI_EAT_SECONDS", "3")
+    assert settings() is first
+    with pytest.raises(ValueError, match="frozen"):
+        first.eat_seconds = 4
