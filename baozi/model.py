@@ -146,7 +146,7 @@ _REASONS = {
     "string_too_long": f"is over {_LONGEST_NAME} characters long",
     "missing": "is missing",
     "extra_forbidden": "is a field too many",
-    "model_type": "should be an object with named fields",
+    "model_type": "should be a valid dictionary of named fields",
     "invalid_key": "is a field whose name is not a string",
 }
 
