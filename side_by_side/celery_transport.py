@@ -58,10 +58,19 @@ class CeleryScene:
         self.store = tuple(self.broker.processes())
 
 
-def run_celery(broker: OwnBroker, workload: Workload, folder: Path, tick: Tick) -> None:
+def run_celery(
+    broker: OwnBroker, workload: Workload, folder: Path, tick: Tick, *, clean_stop: bool = False
+) -> None:
     """Do ``workload`` on a virtual host of its own, with journals, ledger and logs below ``folder``.
 
     It begins when the workers are ready and ends when the producers have ended and all accepted is eaten.
+
+    Args:
+        broker: where.
+        workload: what is to be done; a producer puts single baozi, whatever the tray.
+        folder: this run's own.
+        tick: called all the while.
+        clean_stop: ask the workers to stop, which takes two seconds, where they have no more work to do.
 
     Raises:
         DeadlinePassed: that did not come by the deadline.
@@ -81,6 +90,10 @@ def run_celery(broker: OwnBroker, workload: Workload, folder: Path, tick: Tick) 
             start_producer(crew, name, workload, environment)
         scene = CeleryScene(workload, folder, crew, broker, tuple(broker.processes()), {})
         _wait_until_settled(scene, ends_at, tick)
+        if not clean_stop:
+            for member in crew.members:
+                if _alive(member):
+                    member.process.kill()
 
 
 def _environment(url: str, workload: Workload, folder: Path) -> dict[str, str]:

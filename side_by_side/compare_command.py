@@ -35,7 +35,7 @@ def compare(
         list[str] | None, typer.Argument(metavar="[TRANSPORT]...", help="Default: each this machine can run.")
     ] = None,
     producers: Annotated[int, typer.Option(min=1, max=256, help="How many produce.")] = 3,
-    per_producer: Annotated[int, typer.Option(min=1, help="Baozi that each makes.")] = 300,
+    per_producer: Annotated[int, typer.Option(min=1, help="Baozi that each makes.")] = 500,
     consumers: Annotated[int, typer.Option(min=1, max=256, help="How many eat.")] = 2,
     eat_seconds: Annotated[float, typer.Option(min=0, help="Seconds that eating one takes.")] = 0,
     make_seconds: Annotated[float, typer.Option(min=0, help="Seconds that making one takes.")] = 0,

@@ -14,8 +14,8 @@ from side_by_side.scene import Player, Scene
 from side_by_side.sums import Line, count, read_lines
 
 #: Seconds after its last line in which a consumer is seen to be idle: it has had the time to go back and
-#: wait, and the next baozi is not there yet (their workload makes one each 0.2 s).
-_IDLE_FROM, _IDLE_TO = 0.03, 0.08
+#: wait, and the next baozi is not there yet (their workload makes one each 0.25 s).
+_IDLE_FROM, _IDLE_TO = 0.03, 0.1
 #: Seconds for which a process that looks for work now and then is watched; local_mp's file is looked at a
 #: hundred times a second.
 _WATCHED = 0.05
@@ -72,7 +72,11 @@ class Injector:
     def _inject(self, scene: Scene) -> None:
         lines = read_lines(scene.folder)
         victim = _CHOOSE[self._fault](scene, lines)
-        if victim is None or (self._fault is Fault.KILL_IDLE_CONSUMER and not _asleep(victim.processes[0])):
+        if victim is None:
+            return
+        if self._fault is Fault.KILL_IDLE_CONSUMER and not (
+            _asleep(victim.processes[0]) and len(read_lines(scene.folder)) == len(lines)
+        ):
             return
         for process in victim.processes:
             # Erlang's port mapper keeps no message, and the broker finds it again.

@@ -119,6 +119,10 @@ def own_broker() -> Iterator[OwnBroker]:
                 folder.write("environment.json", json.dumps(environment))
                 yield OwnBroker(path, record)
             finally:
+                # Its data goes with it: there is nothing that a stop in good order could save.
+                for process in marked(record.mark):
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
                 private_node.stop_node(record)
         elif container.engine_answers():
             container.fetch_image()

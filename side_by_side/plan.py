@@ -10,7 +10,7 @@ from side_by_side.results import Measure, Verdict
 from side_by_side.transports import Transport
 
 #: Seconds of work at the fixed rate: enough for a 99th percentile, at a hundred a second.
-_FIXED_RATE_SECONDS = 3
+_FIXED_RATE_SECONDS = 2.5
 
 
 @dataclass(frozen=True, slots=True)

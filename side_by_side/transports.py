@@ -10,15 +10,15 @@ from side_by_side.results import Verdict
 #: Two eat slowly, so that somebody has a baozi in hand.
 _EATING: dict[str, object] = {
     "producers": ("alex",),
-    "per_producer": 8,
+    "per_producer": 5,
     "make_seconds": 0.05,
     "eat_seconds": 0.3,
 }
 #: Baozi come slowly, so that those who eat wait most of the time.
 _WAITING: dict[str, object] = {
     "producers": ("alex",),
-    "per_producer": 12,
-    "make_seconds": 0.2,
+    "per_producer": 8,
+    "make_seconds": 0.25,
     "eat_seconds": 0.05,
 }
 #: There is a pause after each put, and the victim is killed in it.
@@ -32,13 +32,13 @@ _MAKING: dict[str, object] = {
 #: the pipe's lock in hand, to write more. Trays, so that it seldom does anything but wait.
 _BURST: dict[str, object] = {
     "producers": ("alex",),
-    "per_producer": 2000,
+    "per_producer": 4000,
     "make_seconds": 0.0,
-    "eat_seconds": 0.005,
-    "tray": 20,
+    "eat_seconds": 0.002,
+    "tray": 40,
 }
 #: Two of them: the one that is left joins a queue that still counts what the other had put.
-_BURST_OF_TWO = _BURST | {"producers": ("alex", "peiqi"), "per_producer": 1000}
+_BURST_OF_TWO = _BURST | {"producers": ("alex", "peiqi"), "per_producer": 2000}
 #: More is made than can be eaten meanwhile, so that the store has something to lose.
 _KEEPING: dict[str, object] = {
     "producers": ("alex", "peiqi"),
@@ -49,7 +49,7 @@ _KEEPING: dict[str, object] = {
 
 #: Seconds that a fault's run may take in all, and without an event before it is called wedged. Of local
 #: processes nothing takes more than a second; a broker needs ten to come back, and Celery some to notice.
-LOCAL_LIMITS = (30.0, 2.0)
+LOCAL_LIMITS = (30.0, 1.5)
 CELERY_LIMITS = (90.0, 45.0)
 
 

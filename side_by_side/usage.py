@@ -1,5 +1,6 @@
 """What a run takes of the machine: processor seconds of all its processes, peak memory by role."""
 
+import sys
 import time
 from contextlib import suppress
 
@@ -30,8 +31,7 @@ class Meter:
         players = scene.players()
         for process in (process for player in players for process in player.processes):
             with suppress(psutil.Error):
-                times = process.cpu_times()
-                self._last[process.pid] = times.user + times.system
+                self._last[process.pid] = _cpu_seconds(process)
                 if not self._working or process.pid not in self._first:
                     self._first[process.pid] = self._last[process.pid]
         if self._working and time.monotonic() >= self._next_memory:
@@ -54,6 +54,16 @@ class Meter:
             cpu_seconds_per_10000=seconds * 10_000 / eaten,
             peak_memory={role.value: peak for role, peak in self._peak.items()},
         )
+
+
+def _cpu_seconds(process: psutil.Process) -> float:
+    """Processor seconds of all its threads; on Linux by its own clock, for psutil's come in hundredths."""
+    if sys.platform == "linux":
+        with suppress(OSError):  # it has ended
+            # clock_getcpuclockid(3): the inverted process id, and the kind of clock in the last three bits.
+            return time.clock_gettime(~process.pid << 3 | 2)
+    times = process.cpu_times()
+    return times.user + times.system
 
 
 def _own_memory(process: psutil.Process) -> int:
