@@ -195,8 +195,12 @@ def _engine(url: str) -> Engine:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin)
         return engine
-    options = f"-c statement_timeout={_PATIENCE * 1000} -c lock_timeout={_PATIENCE * 1000}"
-    connect_args: dict[str, Any] = {"connect_timeout": _PATIENCE, "options": options}
+    ours = f"-c statement_timeout={_PATIENCE * 1000} -c lock_timeout={_PATIENCE * 1000}"
+    # What is given here replaces what the URL says; a search path there, say, must still hold.
+    connect_args: dict[str, Any] = {
+        "connect_timeout": _PATIENCE,
+        "options": f"{ours} {parsed.query.get('options', '')}",
+    }
     return create_engine(parsed.set(drivername="postgresql+psycopg"), connect_args=connect_args)
 
 
