@@ -1,4 +1,4 @@
-"""The front door: ``baozi demo | produce | local | compare | audit | broker``."""
+"""The front door: ``baozi demo | produce | local | compare | report | audit | broker``."""
 
 import typer
 
@@ -8,6 +8,7 @@ from local_mp.command import app as local
 from producers.command import produce
 from side_by_side.command import demo
 from side_by_side.compare_command import compare
+from side_by_side.report_command import report
 from tasks.command import audit
 
 app = typer.Typer(
@@ -16,6 +17,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(produce)
 app.command()(compare)
+app.command()(report)
 app.command()(audit)
 app.add_typer(local, name="local")
 app.add_typer(broker, name="broker")

@@ -1,0 +1,83 @@
+"""The timeline: one small picture for each kind of run, how many were accepted and eaten at each moment."""
+
+from dataclasses import dataclass
+
+from markupsafe import Markup
+from matplotlib.axes import Axes
+
+from side_by_side.charts.drawing import COLOURS, GROUND, INK, canvas, svg
+from side_by_side.quantities import number, seconds
+from side_by_side.results import Measure, Moment, Results, Run
+from side_by_side.summary import faults, runs_of, transports
+
+#: Its size in CSS pixels: two stand side by side on a phone.
+_WIDTH, _HEIGHT = 174, 118
+#: Points of one line; more cannot be told apart at this width.
+_POINTS = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One small picture, and what stands above it."""
+
+    heading: str
+    run: Run
+    drawing: Markup
+
+
+def timeline(results: Results) -> dict[str, list[Panel]]:
+    """Draw, for each transport, its first run flat out and the first under each fault."""
+    panels: dict[str, list[Panel]] = {}
+    for place, name in enumerate(transports(results)):
+        kinds = [("no fault", runs_of(results.runs, name, Measure.FLAT_OUT))]
+        kinds += [(fault, runs_of(results.runs, name, fault=fault)) for fault in faults(results.runs)]
+        drawn = [
+            Panel(heading, run, _draw(run, heading, f"time-{place}-{column}"))
+            for column, (heading, runs) in enumerate(kinds)
+            for run in [run for run in runs if len(run.timeline) > 1][:1]
+        ]
+        if drawn:
+            panels[name] = drawn
+    return panels
+
+
+def _draw(run: Run, heading: str, key: str) -> Markup:
+    moments = _thinned(run.timeline)
+    at = [moment.at for moment in moments]
+    end = max(at[-1], run.seconds) or 1.0
+    most = max(run.counts.attempted, *(max(moment.accepted, moment.eaten) for moment in moments), 1)
+    with canvas(_WIDTH, _HEIGHT) as (figure, axes):
+        # Eaten is an area and accepted a dashed line: where the one lies on the other, both are still seen.
+        eaten = [moment.eaten for moment in moments]
+        axes.fill_between(at, eaten, color=COLOURS[4], alpha=0.35, linewidth=0)
+        axes.plot(at, eaten, color=COLOURS[4], linewidth=2)
+        axes.plot(at, [m.accepted for m in moments], color=COLOURS[0], linewidth=1.8, linestyle=(0, (4, 1.5)))
+        _mark_fault(axes, run, most)
+        axes.set_xlim(0, end)
+        axes.set_ylim(0, most * 1.22)
+        axes.set_xticks([0, end], ["0", seconds(end)], size=10.5)
+        axes.set_yticks([most], [number(most)], size=10.5)
+        first, last = axes.get_xticklabels()
+        first.set_horizontalalignment("left")
+        last.set_horizontalalignment("right")
+        axes.grid(axis="y")
+        return svg(figure, key, f"{run.transport}, {heading}", _said(run))
+
+
+def _mark_fault(axes: Axes, run: Run, most: float) -> None:
+    if run.fault_at is None:
+        return
+    axes.axvline(run.fault_at, color=INK, linewidth=1.2)
+    axes.plot(run.fault_at, most * 1.13, marker="v", markersize=7, color=INK, markeredgecolor=GROUND)
+
+
+def _thinned(moments: list[Moment]) -> list[Moment]:
+    every = -(-len(moments) // _POINTS)
+    kept = moments[::every]
+    return kept if kept[-1] is moments[-1] else [*kept, moments[-1]]
+
+
+def _said(run: Run) -> str:
+    fault = "" if run.fault_at is None else f" The fault came at {seconds(run.fault_at)}."
+    counts = f"{number(run.counts.accepted)} accepted and {number(run.counts.eaten)} eaten"
+    return f"After {seconds(run.seconds)}: {counts}, {run.verdict}.{fault}"

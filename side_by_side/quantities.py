@@ -1,0 +1,30 @@
+"""Numbers as people read them: three digits that count, and the unit that fits."""
+
+import math
+
+
+def number(value: float) -> str:
+    """A count or a rate: 83,400, 512, 4.2, 0.031."""
+    return f"{_three_digits(value):,.10g}"
+
+
+def seconds(value: float) -> str:
+    """A duration: 210 µs, 4.6 ms, 12.4 s."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if abs(value) >= 0.9995 * size or (unit == "µs" and value):
+            return f"{number(value / size)}\N{NO-BREAK SPACE}{unit}"
+    return "0\N{NO-BREAK SPACE}s"
+
+
+def memory(value: float) -> str:
+    """Bytes: 14.2 MB, 33.7 GB."""
+    for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= size:
+            return f"{number(value / size)}\N{NO-BREAK SPACE}{unit}"
+    return f"{number(value)}\N{NO-BREAK SPACE}bytes"
+
+
+def _three_digits(value: float) -> float:
+    if not value or not math.isfinite(value):
+        return value
+    return round(value, 2 - math.floor(math.log10(abs(value))))

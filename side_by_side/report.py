@@ -1,0 +1,77 @@
+"""``report.html``: a whole comparison in one file that opens offline, made from its results alone."""
+
+import os
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from baozi.errors import UsageError
+from side_by_side import quantities, report_rows
+from side_by_side.charts import latency, throughput, timeline
+from side_by_side.results import Results
+from side_by_side.summary import UNSTABLE_ABOVE
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the report of ``results`` to ``path``, all of it or nothing.
+
+    Raises:
+        UsageError: it cannot be written there.
+    """
+    page = _page(results)
+    try:
+        _replace(path, page)
+    except OSError as error:
+        reason = error.strerror or error
+        raise UsageError(f"The report {path} cannot be written: {reason}.") from None
+
+
+def _page(results: Results) -> str:
+    environment = Environment(
+        loader=PackageLoader("side_by_side"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "number": quantities.number,
+        "seconds": quantities.seconds,
+        "memory": quantities.memory,
+        "count": "{:,}".format,
+        "moment": _moment,
+    }
+    environment.globals |= {"number": quantities.number, "seconds": quantities.seconds}
+    return environment.get_template("report.html").render(
+        results=results,
+        rows=report_rows.rows(results),
+        columns=report_rows.columns(results),
+        grid=report_rows.grid(results),
+        surprises=report_rows.surprises(results),
+        shares=report_rows.shares(results),
+        throughput=throughput.throughput(results),
+        latency=latency.latency(results),
+        timeline=timeline.timeline(results),
+        unstable_above=UNSTABLE_ABOVE,
+    )
+
+
+def _moment(epoch: float) -> str:
+    try:
+        return f"{datetime.fromtimestamp(epoch, UTC):%d %B %Y, %H:%M} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{epoch:g} s after 1970"
+
+
+def _replace(path: Path, page: str) -> None:
+    """Write beside ``path``, then put it in its place, so that nobody ever opens half a report."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_text(page, encoding="utf-8")
+        draft.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            draft.unlink()
+        raise

@@ -1,0 +1,27 @@
+"""``baozi report``."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from side_by_side.results import read_results
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder that `baozi compare` wrote.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Make report.html from the results.json in DIR, and print where it is."""
+    # matplotlib takes half a second to load, which no other command should pay.
+    from side_by_side.report import write_report  # noqa: PLC0415  # see above
+
+    results = read_results(folder / "results.json")
+    path = folder / "report.html"
+    write_report(results, path)
+    if as_json:
+        said = {"report": str(path), "runs": len(results.runs), "finished": results.finished}
+        print(json.dumps(said, ensure_ascii=False))
+    else:
+        print(path)

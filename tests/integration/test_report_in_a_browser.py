@@ -1,0 +1,105 @@
+"""The report in a real browser: it is read there as a user reads it, on a desk and on a phone."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+
+from side_by_side.report import write_report
+from tests.requirements import need
+from tests.unit.sample_results import sample_results
+
+#: Seconds that the distribution may take to deliver a browser.
+_INSTALL_TIMEOUT = 600
+
+_OPTIONS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Debian's Chromium, without a screen."""
+    if shutil.which("chromedriver") is None and shutil.which("apt-get") and os.geteuid() == 0:
+        _install()
+    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
+    need(driver is not None and program is not None, "this machine has no chromium and chromedriver")
+    options = ChromeOptions()
+    options.binary_location = str(program)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    for option in (*_OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(option)
+    chrome = Chrome(options, ChromeService(str(driver)))
+    yield chrome
+    chrome.quit()
+
+
+def _install() -> None:
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for arguments in (
+        ["update"],
+        ["install", "-y", "--no-install-recommends", "chromium", "chromium-driver"],
+    ):
+        command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *arguments]
+        subprocess.run(command, env=quiet, timeout=_INSTALL_TIMEOUT, check=False, capture_output=True)
+
+
+@pytest.fixture
+def opened(browser: Chrome, tmp_path: Path) -> Chrome:
+    """The browser with the report of the sample results."""
+    write_report(sample_results(), tmp_path / "report.html")
+    browser.get((tmp_path / "report.html").as_uri())
+    return browser
+
+
+def test_its_table_is_the_grid_of_verdicts(opened: Chrome) -> None:
+    results = sample_results()
+    table = opened.find_element(By.CSS_SELECTOR, "table.grid")
+    rows = {
+        row.find_element(By.TAG_NAME, "th").text: [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+        for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
+    }
+    assert list(rows) == list(results.accepted_means)
+    for run in results.runs:
+        if run.fault == "kill-busy-consumer":
+            assert run.verdict in rows[run.transport][1]
+    assert sum("≠ expected" in cell for row in rows.values() for cell in row) == sum(
+        not run.as_expected for run in results.runs
+    )
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_sticks_out_of_the_page(opened: Chrome, width: int) -> None:
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},
+    )
+    assert opened.execute_script("return window.innerWidth") == width
+    assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+    shown = [
+        picture
+        for picture in opened.find_elements(By.CSS_SELECTOR, "svg[role=img]")
+        if picture.is_displayed()
+    ]
+    assert len(shown) >= 3
+    for picture in shown:
+        assert picture.rect["x"] >= 0
+        assert picture.rect["x"] + picture.rect["width"] <= width
+
+
+def test_the_browser_has_nothing_to_complain_of(opened: Chrome) -> None:
+    untyped: Any = opened
+    assert [entry for entry in untyped.get_log("browser") if entry["level"] != "INFO"] == []
