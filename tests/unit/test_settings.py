@@ -85,7 +85,7 @@ def test_the_defaults_are_as_documented() -> None:
     assert (chosen.broker_timeout, chosen.ledger_timeout) == (30, 300)
     assert (chosen.eat_seconds, chosen.eat_time_limit) == (0, 1200)
     assert (chosen.delivery_limit, chosen.soft_shutdown_timeout) == (20, 20)
-    assert chosen.runs == Path(".baozi/runs")
+    assert (chosen.runs, chosen.journal) == (Path(".baozi/runs"), None)
 
 
 def test_a_wait_for_the_ledger_ends_before_the_worker_process_is_killed() -> None:
