@@ -23,8 +23,8 @@ from tests.waiting import wait_until
 
 #: How often each fault is injected into each transport; it must go the same way every time.
 TRIES = 10
-#: Runs that go on at once: most of their time they wait.
-AT_ONCE = 4
+#: Runs that go on at once: most of their time they wait, but a machine may have two cores.
+AT_ONCE = 2
 
 #: What each transport makes of each fault.
 EXPECTED = {
@@ -151,9 +151,10 @@ def test_the_results_hold_all_that_was_measured(whole: tuple[str, Path]) -> None
 
 
 def test_a_verdict_other_than_the_expected_one_is_shown_and_ends_with_1() -> None:
-    slow = ["--per-producer", "2000", "--repeat", "1", "--deadline", "0.3", "--fault", "none"]
+    # More than a locked file can carry in three seconds, and with a fixed rate that takes less than that.
+    slow = ["--per-producer", "20000", "--repeat", "1", "--deadline", "3", "--fault", "none"]
     table = compare("file-lock", *slow, code=1)
-    assert re.search(r"file-lock +wedged 2 \(!\)", table)
+    assert re.search(r"file-lock +wedged [12](, sound 1)? \(!\)", table)
     assert "file-lock, flat out: wedged, and not sound as expected" in table
 
 
