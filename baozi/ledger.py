@@ -5,6 +5,7 @@ was lost with its worker, is found in the ledger and counted, not eaten again.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +65,9 @@ orders = Table(
 #: The caller that can wait longer tries again.
 _PATIENCE = 5
 
+#: Seconds between two tries to change the mode of a new file, which takes milliseconds.
+_LOOK_EVERY = 0.02
+
 #: Any number that no other program on the same database takes for its advisory lock.
 _SCHEMA_LOCK = 0xBA021
 
@@ -75,7 +79,11 @@ class Ledger:
         """Take the ledger at the SQLAlchemy ``url``; nothing is opened yet."""
         self._engine = _engine(url)
         self._writer = self._engine.execution_options(writes=True)
+        self._reader = self._engine
         self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        if self._engine.dialect.name == "postgresql":
+            # One snapshot for all that an audit reads, as SQLite's transactions have anyway.
+            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
 
     def open(self) -> Self:
         """Make the tables where they are missing, and see that the ledger can be written.
@@ -162,7 +170,7 @@ class Ledger:
         file = self._engine.url.database
         if self._engine.dialect.name == "sqlite" and file and not Path(file).exists():
             raise NothingToAudit(f"There is no ledger at {file} yet; a worker makes it when it starts.")
-        with _ledger_errors(), self._engine.connect() as connection:
+        with _ledger_errors(), self._reader.connect() as connection:
             if not inspect(connection).has_table(orders.name):
                 raise NothingToAudit("The ledger has no tables yet; a worker makes them when it starts.")
             yield connection
@@ -209,8 +217,22 @@ def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
     # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it returns,
     # also through a power cut, which WAL's usual NORMAL does not promise (SQLite, "Write-Ahead Logging").
-    connection.execute("PRAGMA journal_mode=WAL")
+    _switch_to_wal(connection)
     connection.execute("PRAGMA synchronous=FULL")
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    # While another writes to a file that is not in WAL mode yet, SQLite refuses the change at once, whatever
+    # the timeout: of workers that start together on a new ledger, one would fail.
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOOK_EVERY)
 
 
 def _begin(connection: Connection) -> None:

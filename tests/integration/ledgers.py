@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import select
@@ -36,6 +38,19 @@ def child(program: str, url: str, *arguments: str, before: tuple[str, ...] = ())
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@contextmanager
+def children(program: str, url: str, count: int) -> Iterator[list[subprocess.Popen[str]]]:
+    """Several of them; a test that fails leaves none behind."""
+    processes = [child(program, url) for _ in range(count)]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            with process:
+                process.wait(30)
 
 
 def said(process: subprocess.Popen[str]) -> str:

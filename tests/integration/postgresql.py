@@ -36,8 +36,14 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
         published = ["--publish", f"127.0.0.1:{self.port}:5432", "--env", "POSTGRES_PASSWORD"]
-        _docker("run", "--detach", "--name", self.name, *published, _IMAGE, POSTGRES_PASSWORD=self.password)
-        wait_until(self._accepts, "PostgreSQL to accept connections", timeout=_START)
+        try:
+            _docker(
+                "run", "--detach", "--name", self.name, *published, _IMAGE, POSTGRES_PASSWORD=self.password
+            )
+            wait_until(self._accepts, "PostgreSQL to accept connections", timeout=_START)
+        except BaseException:
+            self.remove()
+            raise
 
     def _accepts(self) -> bool:
         # Over TCP, which the image's first, temporary server does not listen on.

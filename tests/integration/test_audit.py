@@ -1,8 +1,9 @@
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from baozi import audit as audit_module
 from baozi.audit import Audit, Sums, audit, settled_audit
 from baozi.errors import ExitCode, LedgerAway, NothingToAudit
 from baozi.ledger import Ledger
@@ -185,6 +186,24 @@ def test_dead_is_unknown_where_no_broker_was_asked(ledger: Ledger) -> None:
     sums = audit(ledger, RUN)
     assert only(sums).dead is None
     assert sums.total.dead is None
+
+
+def test_an_audit_is_of_one_moment_though_baozi_are_eaten_meanwhile(
+    ledger: Ledger, ledger_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close(ledger, 4)
+    eat(ledger, 0, 3)
+    real = audit_module._gaps
+
+    def after_another_meal(*arguments: Any) -> list[tuple[int, int]]:
+        worker = Ledger(ledger_url)
+        eat(worker, 1)
+        worker.close()
+        return real(*arguments)
+
+    monkeypatch.setattr(audit_module, "_gaps", after_another_meal)
+    sums = only(audit(ledger, RUN))
+    assert (sums.lost, sums.missing) == (2, [(1, 2)]), "the gaps are of what was counted"
 
 
 def test_a_run_that_nobody_knows_is_nothing_to_audit(ledger: Ledger) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -19,9 +18,6 @@ from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger, eaten, orders
 from baozi.model import Baozi, Order
 from tests.integration.ledgers import RUN
-
-if TYPE_CHECKING:
-    pass
 
 pytest_plugins = ["tests.integration.postgresql"]
 

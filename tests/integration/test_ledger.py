@@ -1,15 +1,11 @@
 import signal
-from typing import TYPE_CHECKING
 
 import pytest
 from sqlalchemy import select
 
 from baozi.ledger import Ledger, orders
 from baozi.model import Order
-from tests.integration.ledgers import baozi, child, rows, said
-
-if TYPE_CHECKING:
-    pass
+from tests.integration.ledgers import baozi, child, children, rows, said
 
 pytest_plugins = ["tests.integration.postgresql"]
 
@@ -106,16 +102,16 @@ def test_a_ledger_that_is_opened_again_keeps_what_it_has(ledger: Ledger, ledger_
 
 @pytest.mark.parametrize("attempt", range(3))
 def test_processes_that_open_a_new_ledger_at_once_all_succeed(ledger_url: str, attempt: int) -> None:
-    processes = [child(OPENER, ledger_url) for _ in range(4)]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n", f"attempt {attempt}"
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    for process in processes:
-        said(process)
+    with children(OPENER, ledger_url, 4) as processes:
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n", f"attempt {attempt}"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        for process in processes:
+            said(process)
 
 
 def test_several_processes_that_write_at_once_lose_nothing(ledger_url: str) -> None:

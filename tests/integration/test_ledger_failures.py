@@ -11,7 +11,7 @@ import pytest
 from baozi import ledger as ledger_module
 from baozi.errors import ExitCode, LedgerAway
 from baozi.ledger import Ledger
-from tests.integration.ledgers import baozi, child, file_of, rows, said
+from tests.integration.ledgers import baozi, child, children, file_of, rows, said
 from tests.requirements import need
 
 if TYPE_CHECKING:
@@ -108,6 +108,44 @@ def test_a_locked_ledger_is_waited_for(sqlite_url: str, sqlite_ledger: Ledger) -
     finally:
         holder.close()
     assert len(rows(sqlite_ledger)) == 1
+
+
+def write_lock_of_a_new_file(url: str) -> sqlite3.Connection:
+    """Where it is not in WAL mode yet, SQLite's own timeout does not hold: it refuses the mode at once."""
+    file_of(url).parent.mkdir()
+    holder = sqlite3.connect(file_of(url), isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    return holder
+
+
+def test_a_new_ledger_that_another_worker_is_making_is_waited_for(sqlite_url: str) -> None:
+    holder = write_lock_of_a_new_file(sqlite_url)
+    try:
+        program = "print('ready', flush=True); ledger.open(); print('open')"
+        with children(program, sqlite_url, 1) as (opening,):
+            assert opening.stdout is not None
+            assert opening.stdout.readline() == "ready\n"
+            with pytest.raises(subprocess.TimeoutExpired):
+                opening.wait(PATIENCE)
+            holder.execute("COMMIT")
+            assert said(opening) == "open\n"
+    finally:
+        holder.close()
+
+
+def test_a_new_ledger_that_stays_locked_is_an_error_after_its_patience(
+    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger_module, "_PATIENCE", PATIENCE)
+    holder = write_lock_of_a_new_file(sqlite_url)
+    ledger = Ledger(sqlite_url)
+    try:
+        began = time.monotonic()
+        assert refusal(ledger) == "The ledger cannot be used: database is locked."
+        assert PATIENCE * 0.8 <= time.monotonic() - began < PATIENCE * 6
+    finally:
+        holder.close()
+        ledger.close()
 
 
 def test_a_locked_table_of_postgresql_is_an_error_after_its_patience(
