@@ -99,7 +99,9 @@ def settled_audit(
                 return audit(ledger, run, dead())
             if not sums.open_orders and len(sums.producers) >= orders_due:
                 with_dead = audit(ledger, run, dead())
-                if with_dead.total.lost == with_dead.total.dead:
+                # By producer: another's dead letter, of an unknown fate say, is none that this one lacks.
+                settled = all(one.lost in (0, one.dead) for one in with_dead.producers)
+                if settled and not with_dead.open_orders:
                     return with_dead
         except NothingToAudit:
             if left <= 0:

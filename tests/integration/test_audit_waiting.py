@@ -1,7 +1,6 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -10,9 +9,6 @@ from baozi.audit import Audit, settled_audit
 from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger
 from tests.integration.ledgers import RUN, close, eat, only
-
-if TYPE_CHECKING:
-    pass
 
 pytest_plugins = ["tests.integration.postgresql"]
 
@@ -159,3 +155,14 @@ def test_an_audit_goes_on_while_more_is_lost_than_is_dead(
     later(lambda ledger: eat(ledger, 1))
     sums = settled_audit(sqlite_ledger, RUN, Broker({"alex": 1}), wait=60)
     assert (sums.total.eaten, sums.total.lost, sums.total.dead) == (2, 1, 1)
+
+
+def test_another_producer_s_dead_letter_does_not_end_the_wait_for_what_is_still_to_be_eaten(
+    sqlite_ledger: Ledger, later: Callable[[Callable[[Ledger], None]], None]
+) -> None:
+    # A baozi of peiqi's with an unknown fate is dead: it was not accepted, so it is not among the lost.
+    close(sqlite_ledger, 1, producer="alex")
+    close(sqlite_ledger, 0, 1, producer="peiqi")
+    later(lambda ledger: eat(ledger, 0, producer="alex"))
+    sums = settled_audit(sqlite_ledger, RUN, Broker({"peiqi": 1}), wait=60, orders_due=2)
+    assert (sums.total.eaten, sums.total.lost, sums.proven) == (1, 0, True)
