@@ -23,6 +23,18 @@ def work(count: Annotated[int, typer.Option(min=0)] = 0):
     "Do it."
 """
 TAIL = "command_line.run(app)\n"
+#: Celery's command line is made with click and runs itself: command_line.run has no part in it.
+CLICK = """
+import click
+from baozi import errors
+@click.group()
+def group() -> None:
+    "A program of a test."
+@group.command()
+def work() -> None:
+    raise errors.{error}
+group()
+"""
 #: What a shell says of a program that SIGPIPE ends.
 NO_READER = 141
 #: A pipe's buffer and Python's hold less than this by far.
@@ -60,19 +72,34 @@ def test_a_command_ends_with_the_code_it_asks_for() -> None:
     assert ran("raise typer.Exit(errors.ExitCode.LOSS)").returncode == ExitCode.LOSS
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "sentence"),
-    [
-        ("errors.QueueFull", ExitCode.REFUSED, str(QueueFull())),
-        ("errors.BrokerAway('No broker at 包子.')", ExitCode.NO_BROKER, "No broker at 包子."),
-        ("errors.LedgerAway('The ledger is full.')", ExitCode.NO_LEDGER, "The ledger is full."),
-        ("errors.UsageError('Not so.')", ExitCode.USAGE, "Not so."),
-    ],
-)
+ERRORS = [
+    ("QueueFull", ExitCode.REFUSED, str(QueueFull())),
+    ("BrokerAway('No broker at 包子.')", ExitCode.NO_BROKER, "No broker at 包子."),
+    ("LedgerAway('The ledger is full.')", ExitCode.NO_LEDGER, "The ledger is full."),
+    ("UsageError('Not so.')", ExitCode.USAGE, "Not so."),
+]
+
+
+@pytest.mark.parametrize(("error", "code", "sentence"), ERRORS)
 def test_an_error_is_one_sentence_on_stderr_and_its_exit_code(
     error: str, code: ExitCode, sentence: str
 ) -> None:
-    done = ran(f"raise {error}")
+    done = ran(f"raise errors.{error}")
+    assert (done.returncode, done.stdout, done.stderr) == (code, "", sentence + "\n")
+
+
+@pytest.mark.parametrize(("error", "code", "sentence"), ERRORS)
+def test_the_same_error_ends_a_plain_click_program_with_the_same_sentence_and_code(
+    error: str, code: ExitCode, sentence: str
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CLICK.format(error=error), "work"],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stdout, done.stderr) == (code, "", sentence + "\n")
 
 
@@ -96,7 +123,9 @@ def test_wrong_usage_is_one_line_and_exit_code_2(arguments: list[str], says: str
 
 
 def test_no_command_at_all_shows_the_help() -> None:
-    done = subprocess.run(program("pass"), env=environment(), capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        program("pass"), env=environment(), capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == ExitCode.USAGE
     assert "A program of a test." in done.stderr
     assert done.stderr.rstrip().endswith("Do it.")

@@ -61,10 +61,10 @@ class Names(ast.NodeVisitor):
 def is_handed_on_whole(node: ast.AST, parents: dict[ast.AST, ast.AST]) -> bool:
     """Whether ``os.environ`` only goes to a child process: ``{**os.environ, …}`` or ``env=os.environ``."""
     parent = parents[node]
-    if isinstance(parent, ast.Dict):
-        return any(
-            key is None and value is node for key, value in zip(parent.keys, parent.values, strict=True)
-        )
+    if isinstance(parent, ast.Dict) and any(
+        key is None and value is node for key, value in zip(parent.keys, parent.values, strict=True)
+    ):
+        parent = parents[parent]
     return isinstance(parent, ast.keyword) and parent.arg == "env"
 
 
@@ -133,6 +133,8 @@ def test_one_place_declares_queues() -> None:
         "import os\nname = 'HOME'\nos.environ[name]",
         "import os\nall_of_it = dict(os.environ)",
         "import os\n'BAOZI_HOME' in os.environ",
+        "import os\nhome = {**os.environ}['BAOZI_HOME']",
+        "import os, subprocess\nsubprocess.run(['x'], env={'HOME': os.environ['BAOZI_HOME']})",
         "import os\nfor name in os.environ: print(name)",
         "from pydantic_settings import BaseSettings\nclass More(BaseSettings): pass",
         "import pydantic_settings as p\nclass More(p.BaseSettings): pass",
