@@ -10,7 +10,7 @@ SET_UP := $(VENV)/.set-up
 
 .PHONY: help
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the audit
@@ -19,6 +19,22 @@ demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the aud
 .PHONY: test
 test: $(SET_UP)  ## all tests, against a real broker
 	@$(BIN)/pytest
+
+.PHONY: test-containers
+test-containers: $(SET_UP)  ## the tests of docker compose alone; they need a Docker engine
+	@$(BIN)/pytest tests/containers
+
+.PHONY: secrets
+secrets:  ## passwords for docker compose, in .env; those that are there stay
+	@deploy/secrets
+
+.PHONY: up
+up: secrets  ## the main job in containers: docker compose up, until the audit has ended
+	@docker compose up --build --exit-code-from audit
+
+.PHONY: down
+down:  ## stop the containers; the volumes stay
+	@docker compose down
 
 .PHONY: lint
 lint: $(SET_UP)  ## ruff and mypy --strict

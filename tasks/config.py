@@ -25,10 +25,10 @@ def celery_settings() -> dict[str, Any]:
 
 def _routing() -> dict[str, Any]:
     return {
-        "task_queues": [topology.queue(settings())],
+        "task_queues": [topology.declared_queue()],
         "task_default_queue": topology.NAME,
         "task_default_exchange": topology.NAME,
-        "task_default_exchange_type": topology.exchange.type,
+        "task_default_exchange_type": topology.TYPE,
         "task_default_routing_key": topology.NAME,
         # A queue misspelt after -Q is an error, not a new, classic queue that nobody watches.
         "task_create_missing_queues": False,

@@ -12,6 +12,8 @@ from kombu.utils.json import dumps
 from kombu.utils.uuid import uuid
 from vine import promise
 
+from baozi.settings import settings
+from tasks import topology
 from tasks.burial import BURY
 from tasks.dead_letters import raw_body
 
@@ -31,6 +33,12 @@ class Consumer(CeleryConsumer):
     strategies: dict[str, Any]
     call_soon_ack: Callable[..., Any]
     on_task_message: Any
+
+    def connect(self) -> Any:
+        """Connect, and declare the topology on each connection: the broker may be a new one."""
+        connection = super().connect()
+        topology.declare(connection, settings())
+        return connection
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
         """Return what is called with each message that arrives."""

@@ -17,8 +17,9 @@ DEAD = "baozi.dead"
 _NO_LIMIT = 1_000_000_000
 
 #: A topic exchange, for Celery's native delayed delivery binds its own keys to it.
-exchange = Exchange(NAME, type="topic", durable=True)
-dead_exchange = Exchange(DEAD, type="topic", durable=True)
+TYPE = "topic"
+exchange = Exchange(NAME, type=TYPE, durable=True)
+dead_exchange = Exchange(DEAD, type=TYPE, durable=True)
 
 
 def queue(settings: Settings) -> Queue:
@@ -38,6 +39,16 @@ def queue(settings: Settings) -> Queue:
     if settings.capacity is not None:
         arguments["x-max-length"] = settings.capacity
     return Queue(NAME, exchange, routing_key=NAME, durable=True, queue_arguments=arguments)
+
+
+def declared_queue() -> Queue:
+    """Return the same queue for Celery, which would declare it with each connection.
+
+    ``declare`` does that, so that a worker can do without the permission to: who may declare, may delete.
+    """
+    there = Exchange(NAME, type=TYPE, no_declare=True)
+    arguments = {"x-queue-type": "quorum"}  # what Celery looks at: it turns global QoS off
+    return Queue(NAME, there, routing_key=NAME, no_declare=True, queue_arguments=arguments)
 
 
 def dead_queue() -> Queue:

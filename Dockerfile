@@ -1,0 +1,42 @@
+# One image for the worker, the producer, Flower and the audit: what it does is the command it is given.
+ARG PYTHON=3.13
+
+FROM python:${PYTHON}-slim AS build
+WORKDIR /src
+RUN python3 -m venv /opt/baozi
+# What changes seldom comes first. Every package by its hash, and nothing built here that can be had built.
+COPY requirements.lock requirements-dev.lock ./
+RUN --mount=type=cache,target=/root/.cache/pip \
+    /opt/baozi/bin/pip install --disable-pip-version-check --require-hashes -r requirements.lock
+# The tool that builds the project, also by its hash, in a place of its own that stays behind with this stage.
+RUN --mount=type=cache,target=/root/.cache/pip \
+    awk '/^[^ ]/ { wanted = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } wanted' \
+        requirements-dev.lock > build.lock \
+ && python3 -m venv /opt/build \
+ && /opt/build/bin/pip install --disable-pip-version-check --require-hashes -r build.lock
+COPY . .
+RUN /opt/build/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /opt/baozi/bin/pip install --disable-pip-version-check --no-deps --no-index /wheel/*.whl \
+ # pip itself is no part of what runs.
+ && /opt/baozi/bin/pip uninstall --yes --quiet pip
+
+FROM python:${PYTHON}-slim
+LABEL org.opencontainers.image.title="baozi" \
+      org.opencontainers.image.description="Producer and consumer on Celery and RabbitMQ, with a ledger that proves that nothing was lost." \
+      org.opencontainers.image.licenses="MIT"
+# A number, so that an orchestrator that forbids root can see that it is none.
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/baozi --shell /usr/sbin/nologin baozi \
+ && install --directory --owner 10001 --group 10001 --mode 0750 /var/lib/baozi
+COPY --from=build /opt/baozi /opt/baozi
+COPY deploy/image/ /usr/local/bin/
+# SIGTERM, which `docker stop` sends, is a worker's soft shutdown: finish what is begun, give back the rest.
+ENV PATH=/opt/baozi/bin:$PATH \
+    LANG=C.UTF-8 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    REMAP_SIGTERM=SIGQUIT \
+    BAOZI_HOME=/var/lib/baozi
+USER 10001:10001
+WORKDIR /var/lib/baozi
+VOLUME /var/lib/baozi
+CMD ["baozi", "--help"]

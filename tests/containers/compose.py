@@ -1,0 +1,68 @@
+"""`docker compose` as a user runs it, under a project's name of its own and on free ports."""
+
+import json
+import os
+import socket
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+#: Seconds: for a build and the whole of the main job; for any other command.
+_UP_TIMEOUT, _TIMEOUT = 600, 120
+
+
+def free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@dataclass
+class Project:
+    """One compose project: its name, and the variables that set it apart from others."""
+
+    name: str
+    variables: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Take ports that nobody has."""
+        for port in ("AMQP_PORT", "MANAGEMENT_PORT", "PROMETHEUS_PORT", "FLOWER_PORT"):
+            self.variables.setdefault(port, free_port())
+
+    def compose(self, *arguments: str, timeout: float = _TIMEOUT) -> subprocess.CompletedProcess[str]:
+        """Run one compose command to its end."""
+        return subprocess.run(
+            ["docker", "compose", "--project-name", self.name, *arguments],
+            cwd=ROOT,
+            env={**os.environ, **self.variables},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def up(self) -> None:
+        """Bring it up in the background, built anew."""
+        done = self.compose("up", "--build", "--detach", timeout=_UP_TIMEOUT)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    def services(self) -> dict[str, dict[str, Any]]:
+        """Each container's state, by its service."""
+        listed = self.compose("ps", "--all", "--format", "json").stdout
+        return {one["Service"]: one for one in map(json.loads, listed.splitlines())}
+
+    def logs(self, service: str) -> str:
+        """What a service's containers have printed."""
+        return self.compose("logs", "--no-log-prefix", service).stdout
+
+    def rabbitmqctl(self, *arguments: str) -> str:
+        """Run ``rabbitmqctl`` in the broker's container."""
+        return self.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "--quiet", *arguments).stdout
+
+    def as_user(self, service: str, program: str) -> subprocess.CompletedProcess[str]:
+        """Run a Python ``program`` in a container of ``service``, with its user and its networks."""
+        alone = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "python3", service]
+        return self.compose(*alone, "-c", program)
