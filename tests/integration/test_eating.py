@@ -141,7 +141,9 @@ def test_what_is_no_baozi_is_buried_with_its_reason_and_as_it_came(
     for name, (_, _, reason) in NO_BAOZI.items():
         assert reason in letters[name].reason, name
         assert letters[name].body == sent[name], name
-    assert place.waiting("baozi.dead") == len(NO_BAOZI), "looking took some away"
+    wait_until(
+        lambda: place.waiting("baozi.dead") == len(NO_BAOZI), "all letters to be given back after a look"
+    )
 
 
 def test_a_baozi_that_is_never_done_is_buried_while_others_are_eaten(
