@@ -3,20 +3,21 @@ ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 WORKDIR /src
+ENV PIP_CACHE_DIR=/var/cache/pip PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python3 -m venv /opt/baozi
 # What changes seldom comes first. Every package by its hash, and nothing built here that can be had built.
 COPY requirements.lock requirements-dev.lock ./
-RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/baozi/bin/pip install --disable-pip-version-check --require-hashes -r requirements.lock
+RUN --mount=type=cache,target=/var/cache/pip \
+    /opt/baozi/bin/pip install --require-hashes -r requirements.lock
 # The tool that builds the project, also by its hash, in a place of its own that stays behind with this stage.
-RUN --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=cache,target=/var/cache/pip \
     awk '/^[^ ]/ { wanted = /^(hatchling|packaging|pathspec|pluggy|tomlkit|trove-classifiers)==/ } wanted' \
         requirements-dev.lock > build.lock \
  && python3 -m venv /opt/build \
- && /opt/build/bin/pip install --disable-pip-version-check --require-hashes -r build.lock
+ && /opt/build/bin/pip install --require-hashes -r build.lock
 COPY . .
-RUN /opt/build/bin/pip wheel --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir /wheel . \
- && /opt/baozi/bin/pip install --disable-pip-version-check --no-deps --no-index /wheel/*.whl \
+RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
+ && /opt/baozi/bin/pip install --no-deps --no-index /wheel/*.whl \
  # pip itself is no part of what runs.
  && /opt/baozi/bin/pip uninstall --yes --quiet pip
 

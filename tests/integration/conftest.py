@@ -65,6 +65,8 @@ def contained() -> Iterator[Node]:
 
     yield Node(record.url, str(record.management_url), control)
     container.stop_container(record)
+    # Stopping keeps the data, which here is nobody's.
+    subprocess.run(["docker", "volume", "rm", folder.identity().name], check=True, timeout=60)
     shutil.rmtree(home)
 
 
