@@ -2,6 +2,9 @@
 
 import math
 
+#: Between a figure and its unit, which no line parts.
+_SPACE = "\N{NO-BREAK SPACE}"
+
 
 def number(value: float) -> str:
     """A count or a rate: 83,400, 512, 4.2, 0.031."""
@@ -12,16 +15,22 @@ def seconds(value: float) -> str:
     """A duration: 210 µs, 4.6 ms, 12.4 s."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(value) >= 0.9995 * size or (unit == "µs" and value):
-            return f"{number(value / size)}\N{NO-BREAK SPACE}{unit}"
-    return "0\N{NO-BREAK SPACE}s"
+            return f"{number(value / size)}{_SPACE}{unit}"
+    return f"0{_SPACE}s"
 
 
 def memory(value: float) -> str:
     """Bytes: 14.2 MB, 33.7 GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= size:
-            return f"{number(value / size)}\N{NO-BREAK SPACE}{unit}"
-    return f"{number(value)}\N{NO-BREAK SPACE}bytes"
+            return f"{number(value / size)}{_SPACE}{unit}"
+    return f"{number(value)}{_SPACE}bytes"
+
+
+def interval(low: str, high: str) -> str:
+    """From ``low`` to ``high``, with their unit once if they share it."""
+    figure, _, unit = low.partition(_SPACE)
+    return f"{figure if high.partition(_SPACE)[2] == unit else low} – {high}"
 
 
 def _three_digits(value: float) -> float:

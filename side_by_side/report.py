@@ -43,7 +43,11 @@ def _page(results: Results) -> str:
         "count": "{:,}".format,
         "moment": _moment,
     }
-    environment.globals |= {"number": quantities.number, "seconds": quantities.seconds}
+    environment.globals |= {
+        "number": quantities.number,
+        "seconds": quantities.seconds,
+        "interval": quantities.interval,
+    }
     return environment.get_template("report.html").render(
         results=results,
         rows=report_rows.rows(results),

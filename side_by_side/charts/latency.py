@@ -17,7 +17,7 @@ from side_by_side.summary import runs_of, transports
 #: of the one before: the slow few, which hurt, get as much room as the many.
 _NAMED = (0, 50, 90, 99, 99.9, 99.99, 99.999)
 #: How a line looks, besides its colour: matplotlib's marks and dashes.
-_MARKS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_MARKS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _DASHES = ("-", (0, (6, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1.5)), (0, (4, 2, 1, 2, 1, 2)))
 
 _Curve = list[tuple[float, float]]
@@ -49,7 +49,7 @@ def _draw(curves: dict[str, _Curve], width: int, key: str) -> Markup:
     with canvas(width, max(400, 26 * len(curves) + 90)) as (figure, axes):
         last = max((p for curve in curves.values() for p, _ in curve if p < 100), default=0)
         most = _step(last) + 0.6
-        _scale(axes, last, most)
+        _scale(axes, last, most, narrow)
         axes.set_xlim(-0.05, most * (1.48 if narrow else 1.17))
         for number, curve in enumerate(curves.values()):
             axes.plot(
@@ -58,7 +58,7 @@ def _draw(curves: dict[str, _Curve], width: int, key: str) -> Markup:
                 color=COLOURS[number % len(COLOURS)],
                 linestyle=_DASHES[number % len(_DASHES)],
                 marker=_MARKS[number % len(_MARKS)],
-                markersize=6,
+                markersize=8,
                 markeredgecolor=GROUND,
                 linewidth=1.8,
             )
@@ -70,8 +70,11 @@ def _step(percentile: float) -> float:
     return -math.log10(1 - percentile / 100)
 
 
-def _scale(axes: Axes, last: float, most: float) -> None:
+def _scale(axes: Axes, last: float, most: float, narrow: bool) -> None:
     named = [percentile for percentile in _NAMED if percentile <= last]
+    if narrow:
+        # Their words would lie on their neighbours': "fastest" on "half", the last percentile on "slowest".
+        named = [percentile for percentile in named if percentile and most - _step(percentile) > 0.9]
     axes.xaxis.set_major_locator(FixedLocator([*map(_step, named), most]))
     labels = ["fastest" if p == 0 else "half" if p == 50 else f"{p:g}%" for p in named]
     axes.set_xticklabels([*labels, "slowest"])

@@ -19,7 +19,7 @@ _THICK, _ASIDE = 0.29, 0.17
 
 _RATES: list[tuple[str, str, str | None, Callable[[Run], float]]] = [
     ("accepted", COLOURS[0], None, lambda run: run.accepted_per_second),
-    ("eaten", COLOURS[4], "/////", lambda run: run.eaten_per_second),
+    ("eaten", COLOURS[4], "///", lambda run: run.eaten_per_second),
 ]
 _Bars = dict[str, list[Spread | None]]
 
@@ -39,7 +39,7 @@ def _draw(bars: _Bars, width: int, key: str) -> Markup:
     narrow = width == NARROW
     a_transport = 64 if narrow else 50
     with canvas(width, a_transport * len(bars) + 60) as (figure, axes):
-        _scale(axes, bars, 0.42 if narrow else 0.16)
+        _scale(axes, bars, 0.34 if narrow else 0.16)
         axes.set_ylim(len(bars) - 0.5, -0.62 if narrow else -0.5)
         for place, (name, spreads) in enumerate(bars.items()):
             for side, spread, (_, colour, hatch, _) in zip((-1, 1), spreads, _RATES, strict=True):

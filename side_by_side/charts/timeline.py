@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from side_by_side.charts.drawing import COLOURS, GROUND, INK, canvas, svg
+from side_by_side.charts.drawing import COLOURS, INK, canvas, svg
 from side_by_side.quantities import number, seconds
 from side_by_side.results import Measure, Moment, Results, Run
 from side_by_side.summary import faults, runs_of, transports
@@ -26,7 +26,7 @@ class Panel:
 
 
 def timeline(results: Results) -> dict[str, list[Panel]]:
-    """Draw, for each transport, its first run flat out and the first under each fault."""
+    """Draw, for each transport, a run flat out and one under each fault."""
     panels: dict[str, list[Panel]] = {}
     for place, name in enumerate(transports(results)):
         kinds = [("no fault", runs_of(results.runs, name, Measure.FLAT_OUT))]
@@ -34,11 +34,16 @@ def timeline(results: Results) -> dict[str, list[Panel]]:
         drawn = [
             Panel(heading, run, _draw(run, heading, f"time-{place}-{column}"))
             for column, (heading, runs) in enumerate(kinds)
-            for run in [run for run in runs if len(run.timeline) > 1][:1]
+            for run in _one_of(runs)
         ]
         if drawn:
             panels[name] = drawn
     return panels
+
+
+def _one_of(runs: list[Run]) -> list[Run]:
+    """The first that is not as expected, or else the first; none where no timeline was kept."""
+    return sorted((run for run in runs if len(run.timeline) > 1), key=lambda run: run.as_expected)[:1]
 
 
 def _draw(run: Run, heading: str, key: str) -> Markup:
@@ -68,7 +73,9 @@ def _mark_fault(axes: Axes, run: Run, most: float) -> None:
     if run.fault_at is None:
         return
     axes.axvline(run.fault_at, color=INK, linewidth=1.2)
-    axes.plot(run.fault_at, most * 1.13, marker="v", markersize=7, color=INK, markeredgecolor=GROUND)
+    axes.plot(
+        run.fault_at, most * 1.16, marker="v", markersize=8, color=INK, markeredgewidth=0, clip_on=False
+    )
 
 
 def _thinned(moments: list[Moment]) -> list[Moment]:

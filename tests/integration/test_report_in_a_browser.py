@@ -57,11 +57,17 @@ def _install() -> None:
         subprocess.run(command, env=quiet, timeout=_INSTALL_TIMEOUT, check=False, capture_output=True)
 
 
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("report") / "report.html"
+    write_report(sample_results(), path)
+    return path
+
+
 @pytest.fixture
-def opened(browser: Chrome, tmp_path: Path) -> Chrome:
+def opened(browser: Chrome, report: Path) -> Chrome:
     """The browser with the report of the sample results."""
-    write_report(sample_results(), tmp_path / "report.html")
-    browser.get((tmp_path / "report.html").as_uri())
+    browser.get(report.as_uri())
     return browser
 
 

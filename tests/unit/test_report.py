@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from side_by_side.charts.timeline import timeline
+from side_by_side.quantities import interval, seconds
 from side_by_side.report import write_report
-from side_by_side.results import Measure, Results, Verdict, read_results
+from side_by_side.results import Measure, Moment, Results, Verdict, read_results
 from tests.unit.sample_results import a_run, sample_results
 
 
@@ -18,34 +20,38 @@ def page(results: Results, folder: Path) -> str:
     return (folder / "report.html").read_text()
 
 
+@pytest.fixture(scope="module")
+def html(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report of the sample results, which takes a while to draw."""
+    return page(sample_results(), tmp_path_factory.mktemp("sample"))
+
+
 def report(folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "cli", "report", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_it_refers_to_nothing_outside_itself(tmp_path: Path) -> None:
-    html = page(sample_results(), tmp_path)
+def test_it_refers_to_nothing_outside_itself(html: str) -> None:
     assert not re.findall(r"""(?:src|href)\s*=\s*["'](?!#)[^"']*""", html)
     assert not re.findall(r"url\(\s*['\"]?(?!#)[^)]*\)", html)
     assert "<script" not in html
     assert "@import" not in html
 
 
-def test_every_transport_and_every_unexpected_verdict_stands_in_it(tmp_path: Path) -> None:
+def test_every_transport_and_every_unexpected_verdict_stands_in_it(html: str) -> None:
     results = sample_results()
-    html = page(results, tmp_path)
     for name, meaning in results.accepted_means.items():
         assert name in html
         assert meaning.replace("'", "&#39;") in html
     surprises = [run for run in results.runs if not run.as_expected]
     assert surprises
-    assert html.count("≠ expected:") == len(surprises)
+    grid = html[html.index('id="verdicts"') : html.index('id="numbers"')]
+    assert grid.count("≠ expected:") == len(surprises)
     assert "unstable" in html
     assert str(results.seed) in html.replace(",", "")
 
 
-def test_each_picture_has_a_name_and_says_what_it_shows(tmp_path: Path) -> None:
-    html = page(sample_results(), tmp_path)
+def test_each_picture_has_a_name_and_says_what_it_shows(html: str) -> None:
     pictures = re.findall(r'<svg [^>]*role="img"[^>]*>(.*?)</svg>', html, re.DOTALL)
     assert len(pictures) >= 3
     for picture in pictures:
@@ -60,6 +66,31 @@ def test_a_strangers_text_is_text(tmp_path: Path) -> None:
     html = page(sample_results().model_copy(update={"runs": [run], "accepted_means": {evil: evil}}), tmp_path)
     assert "<script" not in html
     assert "&lt;script&gt;" in html
+
+
+@pytest.mark.parametrize("name", ["队列", "$x$", "a" * 300, "two\nlines", " "], ids=repr)
+def test_any_name_can_be_drawn(tmp_path: Path, name: str) -> None:
+    runs = [run.model_copy(update={"transport": name}) for run in sample_results().runs[:1]]
+    at_rate = next(run for run in sample_results().runs if run.latency)
+    runs.append(at_rate.model_copy(update={"transport": name}))
+    html = page(sample_results().model_copy(update={"runs": runs, "accepted_means": {}}), tmp_path)
+    assert name in html
+
+
+def test_of_each_kind_of_run_the_timeline_shows_the_one_that_was_not_as_expected() -> None:
+    moments = [Moment(at=0, accepted=0, eaten=0), Moment(at=1, accepted=9, eaten=9)]
+    runs = [a_run(order=order, timeline=moments) for order in range(3)]
+    runs[1] = runs[1].model_copy(update={"verdict": Verdict.LOST})
+    drawn = timeline(sample_results().model_copy(update={"runs": runs}))
+    assert [panel.run for panel in drawn["queue"]] == [runs[1]]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.0011, 0.0022, "1.1 – 2.2 ms"), (0.0009, 0.0022, "900 µs – 2.2 ms"), (0.0, 3.0, "0 – 3 s")],
+)
+def test_an_interval_names_a_shared_unit_once(low: float, high: float, said: str) -> None:
+    assert interval(seconds(low), seconds(high)).replace("\N{NO-BREAK SPACE}", " ") == said
 
 
 @pytest.mark.parametrize("measure", Measure)
@@ -77,11 +108,12 @@ def test_results_without_a_run_make_a_report(tmp_path: Path) -> None:
     assert "There are no runs" in page(sample_results().model_copy(update={"runs": []}), tmp_path)
 
 
-def test_the_command_makes_the_report_of_a_folder(tmp_path: Path) -> None:
+def test_the_command_makes_the_report_of_a_folder(tmp_path: Path, html: str) -> None:
     (tmp_path / "results.json").write_text(sample_results().model_dump_json())
     done = report(tmp_path)
     assert (done.returncode, done.stdout.strip()) == (0, str(tmp_path / "report.html"))
-    assert (tmp_path / "report.html").read_text() == page(sample_results(), tmp_path)
+    assert (tmp_path / "report.html").read_text() == html
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 @pytest.mark.parametrize(
