@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 
 from baozi import command_line
 from baozi.errors import BaoziError, ExitCode
+from baozi.lines import say
 from baozi.model import Baozi, checked_name
 from baozi.settings import settings
 from producers.producer import Progress, own_journal
@@ -66,7 +67,7 @@ def produce(
 @contextmanager
 def _showing(progress: Progress, count: int, lines: bool, as_json: bool) -> Iterator[Callable[[Baozi], None]]:
     if lines:
-        yield lambda baozi: print(baozi.made_line, flush=True)
+        yield lambda baozi: say(baozi.made_line)
     elif as_json:
         yield lambda _: None
     elif sys.stderr.isatty():
@@ -100,14 +101,11 @@ def _say_result(progress: Progress, as_json: bool, closed: bool) -> None:
         "closed": closed,
     }
     if as_json:
-        print(json.dumps(result, ensure_ascii=False), flush=True)
+        say(json.dumps(result, ensure_ascii=False))
         return
     state = "order closed" if closed else "order left open: go on with --resume"
     unknown = f", {result['unknown']} unknown" if result["unknown"] else ""
-    print(
-        f"{progress.producer}: {progress.accepted} accepted{unknown} in run {progress.run}, {state}",
-        flush=True,
-    )
+    say(f"{progress.producer}: {progress.accepted} accepted{unknown} in run {progress.run}, {state}")
 
 
 def main() -> None:

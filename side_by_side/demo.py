@@ -10,6 +10,7 @@ from baozi.audit import Audit, settled_audit
 from baozi.broker import Broker
 from baozi.errors import BaoziError, NoBroker
 from baozi.ledger import Ledger
+from baozi.lines import say
 from baozi.settings import Settings
 from baozi.workload import Workload
 from side_by_side.actors import start_flower, start_producer, start_worker
@@ -58,7 +59,7 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Audit:
         else:
             _work(settings, workload, the_broker, crew, environment, out)
             sums = _settled_audit(settings, workload, lambda: dead_letters.count_by_producer(run))
-    _say(out, "主进程")
+    say("主进程", out)
     return sums
 
 
@@ -73,14 +74,14 @@ def _work(
     """Start everybody, and wait until the producers are done."""
     consumers_before = _consumer_count(settings)
     flower = start_flower(crew, the_broker, environment)
-    _say(out, f"Flower: {flower.url}  user: {flower.user}  password: {flower.password}")
+    say(f"Flower: {flower.url}  user: {flower.user}  password: {flower.password}", out)
     for name in workload.consumers:
         start_worker(crew, name, environment)
     ready = consumers_before + len(workload.consumers)
     _wait_for(lambda: _consumer_count(settings) >= ready, "the workers", _READY_TIMEOUT, crew)
-    _say(
-        out,
+    say(
         f"Run {workload.run}: producers {_names(workload.producers)}; workers {_names(workload.consumers)}",
+        out,
     )
     producers = [start_producer(crew, name, workload, environment).process for name in workload.producers]
     _wait_for(lambda: all(it.poll() == 0 for it in producers), "the producers", workload.deadline, crew)
@@ -88,11 +89,6 @@ def _work(
 
 def _names(names: Iterable[str]) -> str:
     return ", ".join(names)
-
-
-def _say(out: TextIO, line: str) -> None:
-    # At once, or it would stand behind the lines of the processes that share this output.
-    print(line, file=out, flush=True)
 
 
 def _settled_audit(

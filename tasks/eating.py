@@ -1,7 +1,6 @@
 """The work itself: ``tasks.eat`` eats one baozi, ``tasks.close_order`` closes a producer's order."""
 
 import socket
-import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -21,6 +20,7 @@ from tenacity import (
 from baozi.errors import LedgerAway
 from baozi.journal import Event, Journal
 from baozi.ledger import Ledger
+from baozi.lines import say
 from baozi.model import Baozi, Order
 from baozi.settings import settings
 from tasks.app import app
@@ -60,9 +60,7 @@ def eat(self: Task[Any, Any], item: dict[str, Any]) -> None:
     time.sleep(settings().eat_seconds)
     if _patiently(lambda: ledger().record_eaten(baozi, consumer, machine, time.time())):
         _note(consumer, Event.EATEN, baozi)
-        # One write a line, so that the lines of several processes do not mix.
-        sys.stdout.write(baozi.eaten_line(consumer) + "\n")
-        sys.stdout.flush()
+        say(baozi.eaten_line(consumer))
 
 
 @app.task(base=BaoziTask, name="tasks.close_order")
