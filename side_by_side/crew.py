@@ -49,7 +49,14 @@ class Crew:
         self._stdout = stdout
         self.members: list[Member] = []
 
-    def start(self, role: str, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> Member:
+    def start(
+        self,
+        role: str,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> Member:
         """Start ``python -m`` with ``arguments``.
 
         Args:
@@ -57,6 +64,7 @@ class Crew:
             name: its own name, which also names its log.
             arguments: the module and its arguments.
             environment: variables besides this process's own.
+            folder: its working directory; default: ours.
         """
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.logs / f"{role}-{name}.log"
@@ -65,6 +73,7 @@ class Crew:
             process = psutil.Popen(
                 [sys.executable, "-m", *arguments],
                 env={**os.environ, **environment},
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=self._stdout,
                 stderr=stderr,
