@@ -36,6 +36,10 @@ up: secrets  ## the main job in containers: docker compose up, until the audit h
 down:  ## stop the containers; the volumes stay
 	@docker compose down
 
+.PHONY: bench
+bench: $(SET_UP)  ## speed beside the peers, in one run of some twenty minutes, on a broker of its own
+	@$(BIN)/python -m benchmarks
+
 .PHONY: lint
 lint: $(SET_UP)  ## ruff and mypy --strict
 	@$(BIN)/ruff check .

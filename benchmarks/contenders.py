@@ -1,0 +1,167 @@
+"""Who is measured, and what each promises: a rate says nothing beside another that promises more."""
+
+from dataclasses import dataclass, replace
+
+from benchmarks.bench import Bench
+
+_PEERS = "benchmarks.peers"
+#: Worker processes of everybody, on two cores.
+PROCESSES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """One way to publish."""
+
+    name: str
+    promises: str
+    """What holds when it says that it is done."""
+    command: tuple[str, ...]
+    """After ``python -m``."""
+    confirm: bool = False
+    tray: int = 1
+
+    def arguments(self, **limits: float) -> list[str]:
+        """Return the command with ``--seconds``, ``--count`` or ``--rate``."""
+        options = [word for name, value in limits.items() for word in (f"--{name}", str(value))]
+        return [*self.command, *options, *(["--tray", str(self.tray)] if self.tray > 1 else [])]
+
+    def bench(self, url: str) -> Bench:
+        """Return what its processes are told."""
+        return Bench(url, self.confirm)
+
+
+@dataclass(frozen=True, slots=True)
+class Eater:
+    """One way to eat, and the publisher that fills its queue."""
+
+    name: str
+    promises: str
+    """What holds of a baozi when it counts as eaten."""
+    worker: tuple[str, ...]
+    filled_by: Publisher | None
+    """None: the command does that as well."""
+    backlog: int
+    """Baozi to eat: some seconds' work."""
+    processes: int = 1
+    """How many to start; most start their own pool. ``{number}`` in the command is each one's own."""
+    ours: bool = False
+    """Whether the ledger tells what is eaten, and not the tally."""
+    environment: tuple[tuple[str, str], ...] = ()
+
+
+_OURS = f"{_PEERS}.baozi_peer"
+_CELERY = ("celery", "--quiet", "-A", f"{_PEERS}.celery_peer", "worker", "--loglevel", "WARNING")
+_ACKNOWLEDGED = "acknowledged after it is eaten; written down nowhere"
+_LEDGER = "acknowledged after it is in the ledger, once"
+_UNROUTED = "the broker has it on its disk, if it was routed"
+_ON_THE_DISK = "the broker has it on its disk, routed"
+
+OURS = Publisher("baozi", _ON_THE_DISK, (_OURS,))
+OURS_ALONE = Publisher("baozi, one at a time", _ON_THE_DISK, (_OURS, "--window", "1"))
+OURS_TRAYS = Publisher("baozi, trays of 100", _ON_THE_DISK, (_OURS,), tray=100)
+CELERY = Publisher("celery .delay()", "the socket took it", (f"{_PEERS}.celery_peer",))
+CELERY_CONFIRMED = Publisher(
+    "celery .delay(), confirmed",
+    _UNROUTED,
+    CELERY.command,
+    confirm=True,
+)
+DRAMATIQ = Publisher("dramatiq", "the socket took it", (f"{_PEERS}.dramatiq_peer",))
+DRAMATIQ_CONFIRMED = Publisher("dramatiq, confirmed", _ON_THE_DISK, DRAMATIQ.command, confirm=True)
+TASKIQ = Publisher("taskiq, confirmed", _ON_THE_DISK, (f"{_PEERS}.taskiq_peer",))
+PIKA = Publisher("pika", "the socket took it", (f"{_PEERS}.pika_peer", "publish"))
+PIKA_CONFIRMED = Publisher("pika, confirmed", _UNROUTED, PIKA.command, True)
+AIO_PIKA = Publisher("aio-pika, confirmed", _UNROUTED, (f"{_PEERS}.aio_pika_peer", "publish"))
+
+PUBLISHERS = (
+    OURS,
+    OURS_ALONE,
+    OURS_TRAYS,
+    CELERY,
+    CELERY_CONFIRMED,
+    DRAMATIQ,
+    DRAMATIQ_CONFIRMED,
+    TASKIQ,
+    PIKA,
+    PIKA_CONFIRMED,
+    AIO_PIKA,
+)
+
+
+def ours(processes: int = PROCESSES, tray: int | None = None, filled_by: Publisher = OURS) -> Eater:
+    """Return our worker with so many pool ``processes``; ``tray`` is its limit, None the default."""
+    backlog = 15_000 if tray == 1 else 40_000
+    return Eater(
+        "baozi",
+        _LEDGER,
+        ("celery", "--quiet", "-A", "tasks", "worker", "--loglevel", "WARNING", "-c", str(processes)),
+        filled_by,
+        300_000 if filled_by.tray > 1 else backlog,
+        ours=True,
+        environment=() if tray is None else (("BAOZI_TRAY", str(tray)),),
+    )
+
+
+EATERS = (
+    ours(),
+    Eater("celery prefork", _ACKNOWLEDGED, (*_CELERY, "-c", str(PROCESSES)), CELERY, 6_000),
+    Eater(
+        "celery solo",
+        _ACKNOWLEDGED,
+        (*_CELERY, "-P", "solo", "-n", "solo{number}@%h"),
+        CELERY,
+        6_000,
+        processes=PROCESSES,
+    ),
+    Eater("celery threads", _ACKNOWLEDGED, (*_CELERY, "-P", "threads", "-c", "8"), CELERY, 6_000),
+    Eater(
+        "dramatiq",
+        _ACKNOWLEDGED,
+        ("dramatiq", f"{_PEERS}.dramatiq_peer", "--processes", str(PROCESSES), "--threads", "8"),
+        DRAMATIQ,
+        20_000,
+    ),
+    Eater(
+        "taskiq",
+        _ACKNOWLEDGED,
+        ("taskiq", "worker", f"{_PEERS}.taskiq_peer:broker", "--workers", str(PROCESSES)),
+        TASKIQ,
+        6_000,
+    ),
+    Eater("pika", _ACKNOWLEDGED, (f"{_PEERS}.pika_peer", "eat"), PIKA, 20_000, processes=PROCESSES),
+    Eater("aio-pika", _ACKNOWLEDGED, (f"{_PEERS}.aio_pika_peer", "eat"), PIKA, 20_000, processes=PROCESSES),
+)
+
+
+def _in_memory(kind: str, tray: int, backlog: int) -> Eater:
+    name = {"queue": "multiprocessing.Queue", "manager": "multiprocessing Manager"}[kind]
+    command = (f"{_PEERS}.multiprocessing_peer", kind, "--count", str(backlog), "--tray", str(tray))
+    trays = f", trays of {tray}" if tray > 1 else ""
+    return Eater(f"{name}{trays}", "in memory; gone with its process", command, None, backlog)
+
+
+#: End to end, while it is published.
+BOTH = (
+    ours(),
+    replace(ours(filled_by=OURS_TRAYS), name="baozi, trays of 100"),
+    _in_memory("queue", 1, 60_000),
+    _in_memory("queue", 100, 300_000),
+    _in_memory("manager", 1, 15_000),
+    _in_memory("manager", 100, 300_000),
+    EATERS[1],
+    EATERS[4],
+)
+#: Who eats at a fixed rate, each alone on an idle machine.
+AT_A_RATE = (ours(), EATERS[1], EATERS[4])
+#: How ours grows: pool processes, and the limit of a worker's tray (None: the default).
+GROWTH = tuple(
+    replace(
+        ours(processes, tray),
+        name=f"baozi, processes: {processes}, {'one at a time' if tray == 1 else 'trays'}",
+    )
+    for tray in (1, None)
+    for processes in (1, 2, 4)
+)
+#: Messages in the queue while memory is looked at.
+BACKLOGS = (10_000, 1_000_000)

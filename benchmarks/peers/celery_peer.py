@@ -1,0 +1,37 @@
+"""Stock Celery: ``python -m benchmarks.peers.celery_peer`` publishes; ``celery -A`` of this module eats.
+
+Quorum queue by ``task_default_queue_type`` (Celery's guide "Using RabbitMQ", Quorum Queues); nothing else is
+set but late acknowledgement, without which a killed worker loses what it has.
+"""
+
+import time
+from typing import Any
+
+from celery import Celery
+
+from benchmarks.bench import Bench
+from benchmarks.publishing import item, parser, publish
+from benchmarks.tally import eaten
+
+bench = Bench.here()
+app = Celery("peer", broker=bench.url, set_as_current=False)
+app.conf.update(
+    task_default_queue="peer",
+    task_default_queue_type="quorum",
+    task_default_exchange_type="topic",
+    worker_detect_quorum_queues=True,
+    task_ignore_result=True,
+    task_acks_late=True,
+    broker_transport_options={"confirm_publish": bench.confirm},
+    broker_connection_retry_on_startup=True,
+)
+
+
+@app.task(name="eat")
+def eat(baozi: dict[str, Any]) -> None:
+    """Eat one, and write nothing down."""
+    eaten(1, time.time() - baozi["made_at"])
+
+
+if __name__ == "__main__":
+    publish(parser().parse_args(), lambda number: eat.delay(item(number)))

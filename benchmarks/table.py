@@ -1,0 +1,49 @@
+"""The tables of a run, for the terminal."""
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from benchmarks.results import UNITS, Measure, Results, Turn
+from benchmarks.targets import TARGETS
+from side_by_side import quantities
+from side_by_side.summary import spread
+
+
+def tables(results: Results) -> list[Table]:
+    """Return a table for each measure, and one of the targets."""
+    made = [_table(results, measure) for measure in Measure if results.contenders(measure)]
+    return [*made, _targets(results)]
+
+
+def _table(results: Results, measure: Measure) -> Table:
+    table = Table(box=SIMPLE_HEAD, title=f"{measure}: {UNITS[measure]}", title_justify="left")
+    table.add_column("contender", no_wrap=True)
+    for heading in ("median", "from", "to", *(["99th percentile"] if measure is Measure.LATENCY else [])):
+        table.add_column(heading, justify="right")
+    table.add_column("promises")
+    for name in results.contenders(measure):
+        turns = [turn for turn in results.turns if turn.measure is measure and turn.contender == name]
+        table.add_row(name, *_figures(turns, measure), turns[0].promises)
+    return table
+
+
+def _figures(turns: list[Turn], measure: Measure) -> list[str]:
+    show = {Measure.LATENCY: quantities.seconds, Measure.MEMORY: quantities.memory}.get(
+        measure, quantities.number
+    )
+    rate = spread(turn.value for turn in turns)
+    p99 = spread(turn.p99 for turn in turns)
+    figures = [show(rate.median), show(rate.low), show(rate.high)] if rate else ["–"] * 3
+    return figures + ([show(p99.median)] if p99 else [])
+
+
+def _targets(results: Results) -> Table:
+    table = Table(box=SIMPLE_HEAD, title="targets", title_justify="left")
+    for heading in ("what", "wanted", "measured", ""):
+        table.add_column(heading, no_wrap=heading == "what")
+    for target in TARGETS:
+        ratio = target.ratio(results)
+        if ratio is not None:
+            met = "met" if target.met(ratio) else "not met"
+            table.add_row(target.what, target.wanted, f"{ratio:.2f} ×", met)
+    return table
