@@ -7,6 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # What the set-up depends on: a change of these sets up again.
 SET_UP := $(VENV)/.set-up
+COMPARE := docker compose -f docker-compose.yml -f docker-compose.compare.yml
 
 .PHONY: help
 help:  ## this list
@@ -35,6 +36,14 @@ up: secrets  ## the main job in containers: docker compose up, until the audit h
 .PHONY: down
 down:  ## stop the containers; the volumes stay
 	@docker compose down
+
+.PHONY: compare-machines
+compare-machines: secrets $(SET_UP)  ## side by side across hosts, in containers: who ate what, on which
+	@mkdir -p results-machines
+	@$(COMPARE) build --quiet topology
+	@$(COMPARE) run --rm --no-TTY gather --json > results-machines/results.json; \
+	  ended=$$?; $(COMPARE) down; exit $$ended
+	@$(BIN)/baozi report results-machines
 
 .PHONY: bench
 bench: $(SET_UP)  ## speed beside the peers, in one run of some twenty minutes, on a broker of its own

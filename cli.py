@@ -1,4 +1,4 @@
-"""The front door: ``baozi demo | produce | local | compare | report | audit | broker``."""
+"""The front door: ``baozi demo | produce | local | compare | gather | report | audit | broker``."""
 
 import typer
 
@@ -8,6 +8,7 @@ from local_mp.command import app as local
 from producers.command import produce
 from side_by_side.command import demo
 from side_by_side.compare_command import compare
+from side_by_side.gather_command import gather
 from side_by_side.report_command import report
 from tasks.command import audit
 
@@ -17,6 +18,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(produce)
 app.command()(compare)
+app.command()(gather)
 app.command()(report)
 app.command()(audit)
 app.add_typer(local, name="local")

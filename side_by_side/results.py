@@ -10,7 +10,7 @@ from baozi.errors import UsageError
 from baozi.workload import Workload
 
 #: Raised with each change of what is below, so that an old file is refused and not misread.
-FORMAT: Literal[1] = 1
+FORMAT: Literal[2] = 2
 
 
 class Verdict(StrEnum):
@@ -28,10 +28,11 @@ class Measure(StrEnum):
     FLAT_OUT = "flat out"
     FIXED_RATE = "fixed rate"
     FAULT = "fault"
+    ACROSS_MACHINES = "across machines"
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Counts(_Record):
@@ -122,7 +123,7 @@ class Machine(_Record):
 class Results(_Record):
     """A whole comparison."""
 
-    format: Literal[1] = FORMAT
+    format: Literal[2] = FORMAT
     made_at: float
     seed: int
     finished: bool

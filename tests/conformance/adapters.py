@@ -1,12 +1,19 @@
 """What the conformance suite needs of a transport. A further one is an adapter here, in ``ADAPTERS``."""
 
+import atexit
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Protocol
 
 from baozi.workload import Workload
 from local_mp.stage import Stage
 from local_mp.transports import TRANSPORTS
+from side_by_side import own_broker
+from side_by_side.celery_transport import run_celery
+from side_by_side.own_broker import OwnBroker
+from tests.requirements import need
 
 
 class Adapter(Protocol):
@@ -37,4 +44,26 @@ class Local:
             TRANSPORTS[self.name].run(stage)
 
 
-ADAPTERS: tuple[Adapter, ...] = tuple(Local(name) for name in TRANSPORTS)
+@dataclass(frozen=True)
+class OnCelery:
+    """The main job's own worker and producer, on a broker that all runs share."""
+
+    name: str = "celery"
+    # RabbitMQ's bound is soft: with 3 it takes a fourth. And each worker has one in hand and one prefetched.
+    slack: int = 3
+
+    def run(self, workload: Workload, folder: Path) -> None:
+        """Run it on a virtual host of its own, and stop the workers as an operator would."""
+        need(own_broker.can_run(), "no broker can be run here")
+        run_celery(_broker(), workload, folder, lambda _: None, clean_stop=True)
+
+
+@cache
+def _broker() -> OwnBroker:
+    """Started by the first run that needs one, and stopped with the process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(own_broker.own_broker())
+
+
+ADAPTERS: tuple[Adapter, ...] = (*(Local(name) for name in TRANSPORTS), OnCelery())

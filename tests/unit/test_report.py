@@ -120,12 +120,14 @@ def test_the_command_makes_the_report_of_a_folder(tmp_path: Path, html: str) -> 
     ("spoil", "says"),
     [
         (lambda text: text[: len(text) // 2], "was cut short or is no JSON"),
-        (lambda text: text.replace('"format":1', '"format":2'), "another version"),
+        (lambda text: text.replace('"format":2', '"format":1'), "another version"),
+        (lambda text: re.sub('"seed":[0-9]+', '"seed":NaN', text), "is not ours (seed)"),
+        (lambda text: re.sub('"made_at":[0-9.]+', '"made_at":NaN', text), "is not ours (made_at)"),
         (lambda _: '{"hello": "baozi"}', "is not ours"),
         (lambda _: "[1, 2]", "is not ours"),
         (lambda text: json.dumps(json.loads(text) | {"colour": "red"}), "is not ours (colour)"),
     ],
-    ids=["cut short", "of another version", "another's", "a list", "with a field too many"],
+    ids=["cut short", "of another version", "no number", "no time", "another's", "a list", "with a field too many"],
 )
 def test_a_spoilt_results_file_is_said_in_one_sentence(tmp_path: Path, spoil: object, says: str) -> None:
     assert callable(spoil)
