@@ -50,16 +50,17 @@ class Journal:
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, _TORN)
 
-    def write(self, event: Event, baozi_id: str) -> None:
-        """Append one line.
+    def write(self, event: Event, *baozi_ids: str) -> None:
+        """Append one line for each id, all in one write.
 
         Raises:
-            OSError: the disk is full, say; the line may be torn, and a reader will leave it out.
+            OSError: the disk is full, say; a line may be torn, and a reader will leave it out.
         """
-        line = f"{time.time():.6f} {event} {baozi_id}\n".encode()
+        now = f"{time.time():.6f}"
+        lines = "".join([f"{now} {event} {baozi_id}\n" for baozi_id in baozi_ids]).encode()
         if not self._whole:
             self._end_torn_line()
-        self._whole = os.write(self._file, line) == len(line)
+        self._whole = os.write(self._file, lines) == len(lines)
         if not self._whole:
             raise OSError("the journal's disk is full")
 

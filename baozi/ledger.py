@@ -6,8 +6,9 @@ was lost with its worker, is found in the ledger and counted, not eaten again.
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -122,13 +123,49 @@ class Ledger:
         Raises:
             LedgerAway: nothing was committed, or that is not known; do it again.
         """
-        row = {**baozi.model_dump(), "baozi_id": baozi.id, "consumer": consumer, "machine": machine}
-        statement = self._insert(eaten).values(**row, eaten_at=eaten_at, deliveries=1)
-        upsert = statement.on_conflict_do_update(
-            index_elements=[eaten.c.baozi_id], set_={"deliveries": eaten.c.deliveries + 1}
-        ).returning(eaten.c.deliveries)
         with self._writing() as connection:
-            return bool(connection.execute(upsert).scalar_one() == 1)
+            return self._upsert(connection, _row(baozi, consumer, machine, eaten_at))
+
+    def record_eaten_many(
+        self, tray: Sequence[Baozi], consumer: str, machine: str, eaten_at: float
+    ) -> list[Baozi]:
+        """Commit, in one transaction, that all of ``tray`` was eaten; the other arguments as above.
+
+        Returns:
+            Those that are new, in order. Of the others, and of one that is in the tray twice, only the
+            deliveries rise.
+
+        Raises:
+            LedgerAway: as above, for all of them.
+        """
+        # In one order, or two workers that share two baozi would wait for each other in PostgreSQL.
+        rows = sorted(
+            (_row(baozi, consumer, machine, eaten_at) for baozi in tray), key=itemgetter("baozi_id")
+        )
+        with self._writing() as connection:
+            # Hardly ever is one there already: then one batch will do, which says how many it inserted.
+            with connection.begin_nested() as attempt:
+                added = connection.execute(
+                    self._insert(eaten).on_conflict_do_nothing(),
+                    rows,
+                    execution_options={"preserve_rowcount": True},
+                )
+                if added.rowcount == len(rows):
+                    return list(tray)
+                attempt.rollback()
+            new = {row["baozi_id"] for row in rows if self._upsert(connection, row)}
+        return [baozi for baozi in dict.fromkeys(tray) if baozi.id in new]
+
+    def _upsert(self, connection: Connection, row: dict[str, Any]) -> bool:
+        upsert = (
+            self._insert(eaten)
+            .values(**row)
+            .on_conflict_do_update(
+                index_elements=[eaten.c.baozi_id], set_={"deliveries": eaten.c.deliveries + 1}
+            )
+            .returning(eaten.c.deliveries)
+        )
+        return bool(connection.execute(upsert).scalar_one() == 1)
 
     def record_redelivery(self, baozi: Baozi) -> bool:
         """Count one more delivery of ``baozi`` if it is in the ledger.
@@ -189,6 +226,20 @@ def _ledger_errors() -> Iterator[None]:
         raise LedgerAway(f"The ledger cannot be used: {_one_line(error.orig)}.") from error
     except SQLAlchemyError as error:
         raise LedgerAway(f"The ledger cannot be used: {_one_line(error)}.") from error
+
+
+def _row(baozi: Baozi, consumer: str, machine: str, eaten_at: float) -> dict[str, Any]:
+    return {
+        "baozi_id": baozi.id,
+        "run": baozi.run,
+        "producer": baozi.producer,
+        "number": baozi.number,
+        "consumer": consumer,
+        "machine": machine,
+        "made_at": baozi.made_at,
+        "eaten_at": eaten_at,
+        "deliveries": 1,
+    }
 
 
 def _one_line(error: BaseException | None) -> str:

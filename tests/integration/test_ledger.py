@@ -56,6 +56,19 @@ def test_a_baozi_that_was_eaten_is_a_row(ledger: Ledger) -> None:
     ]
 
 
+def test_a_tray_is_recorded_at_once_and_only_its_new_ones_are_new(ledger: Ledger) -> None:
+    assert ledger.record_eaten_many([baozi(0), baozi(1)], "小红", "here", 2.0) == [baozi(0), baozi(1)]
+    again = [baozi(2), baozi(1), baozi(2), baozi(3)]
+    assert ledger.record_eaten_many(again, "小明", "there", 3.0) == [baozi(2), baozi(3)]
+    found = {row["number"]: (row["consumer"], row["eaten_at"], row["deliveries"]) for row in rows(ledger)}
+    assert found == {
+        0: ("小红", 2.0, 1),
+        1: ("小红", 2.0, 2),
+        2: ("小明", 3.0, 2),
+        3: ("小明", 3.0, 1),
+    }
+
+
 def test_a_baozi_that_is_recorded_twice_is_one_row_with_two_deliveries(ledger: Ledger) -> None:
     assert ledger.record_eaten(baozi(), "小红", "here", 2.0) is True
     assert ledger.record_eaten(baozi(), "小明", "there", 3.0) is False
