@@ -56,10 +56,12 @@ def _delivery() -> dict[str, Any]:
 
 
 def _worker() -> dict[str, Any]:
+    tray = settings().most_on_a_tray
     return {
         "worker_consumer": "tasks.consumer:Consumer",
-        # Each baozi that was fetched ahead comes back with a raised delivery count when a worker stops.
-        "worker_prefetch_multiplier": 1,
+        # While a pool process is at one tray, the next one arrives. Where there are no trays, nothing is
+        # fetched ahead: a baozi that waits here, while another worker idles, is late.
+        "worker_prefetch_multiplier": 1 if tray == 1 else 2 * tray,
         # With REMAP_SIGTERM=SIGQUIT in the environment, `docker stop` and systemd get this as well.
         "worker_soft_shutdown_timeout": settings().soft_shutdown_timeout,
         "worker_cancel_long_running_tasks_on_connection_loss": True,

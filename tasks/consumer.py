@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,9 @@ from baozi.settings import settings
 from tasks import topology
 from tasks.burial import BURY
 from tasks.dead_letters import raw_body
+from tasks.eating import EAT
+from tasks.trays import Trays
+from tasks.unsettled import Unsettled
 
 logger = get_logger(__name__)
 
@@ -33,6 +37,14 @@ class Consumer(CeleryConsumer):
     strategies: dict[str, Any]
     call_soon_ack: Callable[..., Any]
     on_task_message: Any
+    connection: Any
+    hub: Any
+    app: Any
+
+    receive_alone: Callable[[Any], None]
+    """Lets Celery handle one message, alone."""
+    _unsettled: Unsettled
+    _trays: Trays | None = None
 
     def connect(self) -> Any:
         """Connect, and declare the topology on each connection: the broker may be a new one."""
@@ -41,11 +53,12 @@ class Consumer(CeleryConsumer):
         return connection
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
-        """Return what is called with each message that arrives."""
+        """Return what is called with each message that arrives on this connection."""
         receive = super().create_task_handler(*args, **options)
+        unsettled = self._unsettled = Unsettled()
+        trays = self._trays = self._new_trays()
 
-        def on_message(message: Any) -> None:
-            message.bury = partial(self.bury, message)
+        def receive_alone(message: Any) -> None:
             try:
                 receive(message)
             except self.connection_errors:
@@ -54,7 +67,36 @@ class Consumer(CeleryConsumer):
                 # Headers and bodies of any shape come in here; Celery's handler falls over some of them.
                 self.bury(message, f"not a Celery task: {type(error).__name__}: {error}")
 
+        def on_message(message: Any) -> None:
+            message.bury = partial(self.bury, message)
+            unsettled.add(message)
+            if trays is None or message.headers.get("task") != EAT or not trays.take(message):
+                receive_alone(message)
+
+        self.receive_alone = receive_alone
         return on_message
+
+    def _new_trays(self) -> Trays | None:
+        """The trays of this connection; a transport other than AMQP, ``memory://`` say, has none."""
+        if self.hub is None or self.connection.transport.driver_type != "amqp":
+            return None
+        trays = Trays(self.app.tasks[EAT], self, self._unsettled)
+        self.hub.on_tick.add(trays.tick)
+        return trays
+
+    def on_close(self) -> None:
+        """Forget what came over a connection that is lost: the broker will deliver it again."""
+        if self._trays is not None:
+            self.hub.on_tick.discard(self._trays.tick)
+            self._trays = None
+        super().on_close()
+
+    def shutdown(self) -> None:
+        """At the worker's end, settle what is eaten and give back the rest, while there is a connection."""
+        if self._trays is not None:
+            with suppress(*self.connection_errors):
+                self._trays.settle_and_give_back()
+        super().shutdown()
 
     def bury(self, message: Any, reason: str) -> None:
         """Have ``message`` copied to the dead letters with ``reason``, then acknowledged."""
@@ -78,6 +120,7 @@ class Consumer(CeleryConsumer):
             properties={},
         )
         burial.bury = partial(_keep, burial)
+        self._unsettled.add(burial)
         ack = promise(self.call_soon_ack, (burial.ack_log_error,))
         reject = promise(self.call_soon_ack, (burial.reject_log_error,))
         self.strategies[BURY](burial, None, ack, reject, self.on_task_message)

@@ -28,6 +28,9 @@ from tasks.app import app
 logger = get_task_logger(__name__)
 Result = TypeVar("Result")
 
+#: The name of the task that eats one baozi.
+EAT = "tasks.eat"
+
 #: Seconds of the first and of the longest pause between two tries of the ledger.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5
 
@@ -43,7 +46,7 @@ class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in it
         return super().apply_async(*args, **options)
 
 
-@app.task(bind=True, base=BaoziTask, name="tasks.eat")
+@app.task(bind=True, base=BaoziTask, name=EAT)
 def eat(self: Task[Any, Any], item: dict[str, Any]) -> None:
     """Eat one baozi: ``{"run", "producer", "number", "made_at"}``. Delivered twice, it is eaten once.
 

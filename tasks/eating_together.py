@@ -1,0 +1,83 @@
+"""What a pool process makes of a tray: all that is plainly a baozi is eaten in one transaction."""
+
+import json
+import time
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from celery import signals
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.utils.log import get_logger
+
+from baozi.errors import LedgerAway, NotABaozi
+from baozi.journal import Event
+from baozi.lines import say
+from baozi.model import Baozi
+from baozi.settings import settings
+from tasks.eating import journal, ledger
+
+logger = get_logger(__name__)
+
+#: Celery's signals around a task. Who listens to one of them gets it from Celery itself.
+_SIGNALS = (
+    signals.task_prerun,
+    signals.task_postrun,
+    signals.task_success,
+    signals.task_failure,
+    signals.task_retry,
+    signals.task_rejected,
+    signals.task_internal_error,
+)
+
+
+class Answer(NamedTuple):
+    """What was made of a tray."""
+
+    left: list[int]
+    """The places on the tray of those that were not eaten, for whatever reason: each is to be tried alone."""
+    listened_to: bool = False
+    """Whether somebody listens to Celery's signals, so that trays do not do."""
+
+
+def eat_together(hostname: str, bodies: list[bytes | str]) -> Answer:
+    """Eat the baozi in ``bodies``, as the messages brought them, for the consumer that ``hostname`` names.
+
+    Never raises an exception: solo and threads pools would take that for the worker's own.
+    """
+    everything = list(range(len(bodies)))
+    if any(signal.receivers for signal in _SIGNALS):
+        return Answer(everything, listened_to=True)
+    try:
+        tray = {place: baozi for place in everything if (baozi := _plain_baozi(bodies[place])) is not None}
+        if tray:
+            _eat(hostname, list(tray.values()))
+        return Answer([place for place in everything if place not in tray])
+    except LedgerAway as error:
+        logger.warning("%s Trying again one by one.", error)
+    except SoftTimeLimitExceeded:
+        logger.warning("A tray took too long: trying again one by one.")
+    except Exception:
+        logger.exception("A tray was not eaten: trying again one by one.")
+    return Answer(everything)
+
+
+def _plain_baozi(body: bytes | str) -> Baozi | None:
+    """The baozi in ``body``, if that is one and nothing else: no further argument, no callback."""
+    with suppress(ValueError, TypeError, AttributeError, RecursionError, NotABaozi):
+        (item,), kwargs, embed = json.loads(body)
+        if not kwargs and not any(embed.values()):
+            return Baozi.parse(item)
+    return None
+
+
+def _eat(hostname: str, tray: list[Baozi]) -> None:
+    consumer, _, machine = hostname.partition("@")
+    own = journal(consumer)
+    if own is not None:
+        own.write(Event.STARTED, *(baozi.id for baozi in tray))
+    time.sleep(settings().eat_seconds * len(tray))
+    new: Any = ledger().record_eaten_many(tray, consumer, machine, time.time())
+    if new:
+        if own is not None:
+            own.write(Event.EATEN, *(baozi.id for baozi in new))
+        say("\n".join(baozi.eaten_line(consumer) for baozi in new))

@@ -1,0 +1,179 @@
+"""The worker's trays: what has arrived goes to a pool process together, in one round trip.
+
+A tray waits for nothing: whenever a pool process is free it gets what is there, so that one baozi alone goes
+at once, and under load the trays grow by themselves up to a limit. A tray is a shortcut, for plain messages
+only: what is to be delayed, retried, revoked or has failed before, and what a pool process finds odd, is left
+to Celery's own way, one by one. So one bad baozi fails alone, and has all that Celery gives.
+"""
+
+from collections import deque
+from collections.abc import Collection
+from select import POLLIN, poll
+from typing import Any, NamedTuple
+
+from celery import signals
+from celery.exceptions import TaskRevokedError
+from celery.utils.log import get_logger
+from celery.worker import state
+
+from baozi.settings import settings
+from tasks.eating_together import Answer, eat_together
+from tasks.unsettled import Unsettled
+
+logger = get_logger(__name__)
+
+#: Bytes of a body. A larger one is no baozi, and no tray's pipe shall carry it.
+_LONGEST_BODY = 10_000
+#: Headers that a plain message has not, or without a value: Celery knows what each of them asks for.
+_SPECIAL = ("eta", "expires", "retries", "shadow", "stamped_headers", "compression", "x-delivery-count")
+
+
+class Outcome(NamedTuple):
+    """What became of a tray: ``answer`` is None if its pool process was lost."""
+
+    messages: list[Any]
+    answer: Answer | None
+
+
+class Trays:
+    """What has arrived for one task on one connection, and the trays that are out. Run by the event loop."""
+
+    def __init__(self, task: Any, consumer: Any, unsettled: Unsettled) -> None:
+        """Collect for ``task``, whose messages ``consumer`` receives, and settle them in ``unsettled``."""
+        self._task = task
+        self._consumer = consumer
+        self._unsettled = unsettled
+        self._limit = settings().most_on_a_tray
+        self._arrived: deque[Any] = deque()
+        self._outcomes: deque[Outcome] = deque()
+        self._out = 0
+        self._asked = False
+        self._socket = poll()
+        self._socket.register(consumer.connection.connection.sock, POLLIN)
+
+    def take(self, message: Any) -> bool:
+        """Take ``message`` if it is a plain one."""
+        if not self._plain(message):
+            return False
+        self._arrived.append(message)
+        return True
+
+    def _plain(self, message: Any) -> bool:
+        headers = message.headers
+        return (
+            self._limit > 1
+            and isinstance(headers.get("id"), str)
+            and headers["id"] not in state.revoked
+            and message.content_type == "application/json"
+            and message.content_encoding == "utf-8"
+            and len(message.body) <= _LONGEST_BODY
+            and not any(map(headers.get, _SPECIAL))
+            and not any(headers.get("timelimit") or ())
+            and self._consumer.task_buckets[self._task.name] is None
+            and not signals.task_received.receivers
+        )
+
+    def tick(self) -> None:
+        """Hand over what has arrived, if a pool process is free; settle what has come back."""
+        while True:
+            outcomes = []
+            while self._outcomes:
+                outcomes.append(self._outcomes.popleft())
+            self._out -= len(outcomes)
+            # First the next tray, then the acknowledgements, so that the pool process need not wait for them.
+            if self._arrived and not self._asked and self._out < self._consumer.pool.num_processes:
+                self._hand_over()
+            if outcomes:
+                self._settle(outcomes)
+            if not self._outcomes:  # the solo pool is done at once
+                return
+
+    def _hand_over(self) -> None:
+        # What is already in the socket will be read before the next tick: it may come along.
+        if len(self._arrived) < self._limit and self._socket.poll(0):
+            return
+        self._asked = True
+        self._consumer.on_task_request(self)
+
+    def execute_using_pool(self, pool: Any) -> None:
+        """Send one tray to ``pool``: called by Celery when a pool process is free, as it calls a request.
+
+        Raises:
+            TaskRevokedError: there is nothing to send, and the pool process stays free.
+        """
+        self._asked = False
+        tray = [self._arrived.popleft() for _ in range(min(self._limit, len(self._arrived)))]
+        if not tray:
+            raise TaskRevokedError
+        self._out += 1
+        self._announce(tray)
+
+        def on_answer(answer: Any) -> None:
+            # In the threads pool this is another thread; the event loop is woken to settle.
+            self._outcomes.append(Outcome(tray, answer if isinstance(answer, Answer) else None))
+            self._consumer.call_soon(bool)
+
+        pool.apply_async(
+            eat_together,
+            args=(self._consumer.hostname, [message.body for message in tray]),
+            callback=on_answer,
+            error_callback=on_answer,
+            soft_timeout=self._task.soft_time_limit,
+            timeout=self._task.time_limit,
+        )
+
+    def _settle(self, outcomes: Collection[Outcome]) -> None:
+        eaten = []
+        for messages, answer in outcomes:
+            if answer is None:
+                logger.error("A pool process was lost: %d messages are given back.", len(messages))
+                for message in messages:
+                    message.reject_log_error(logger, self._consumer.connection_errors, requeue=True)
+                continue
+            if answer.listened_to:
+                self._limit = 1
+            left = set(answer.left)
+            eaten += [message for number, message in enumerate(messages) if number not in left]
+            for number in answer.left:
+                self._consumer.receive_alone(messages[number])
+        self._unsettled.acknowledge(eaten)
+        self._report(eaten)
+
+    def settle_and_give_back(self) -> None:
+        """At the end: settle what has come back, and give back the rest."""
+        self._arrived.clear()
+        self.tick()
+        self._unsettled.give_back()
+
+    def _announce(self, tray: list[Any]) -> None:
+        state.total_count.update({self._task.name: len(tray)})
+        state.all_total_count[0] += len(tray)
+        send = self._event_sender()
+        if send is not None:
+            for message in tray:
+                headers = message.headers
+                about = {
+                    "name": self._task.name,
+                    "args": headers.get("argsrepr"),
+                    "kwargs": headers.get("kwargsrepr"),
+                    "root_id": headers.get("root_id"),
+                    "parent_id": headers.get("parent_id"),
+                    "retries": 0,
+                    "eta": None,
+                    "expires": None,
+                }
+                send("task-received", uuid=headers["id"], **about)
+                send("task-started", uuid=headers["id"])
+
+    def _report(self, eaten: list[Any]) -> None:
+        logger.info("Ate %d together.", len(eaten))
+        send = self._event_sender()
+        if send is not None:
+            for message in eaten:
+                send("task-succeeded", uuid=message.headers["id"], result="None", runtime=0.0)
+
+    def _event_sender(self) -> Any:
+        """Return what sends events of tasks, or None while nobody wants any."""
+        events = self._consumer.event_dispatcher
+        wanted = events and events.enabled and (not events.groups or "task" in events.groups)
+        return events.send if wanted else None

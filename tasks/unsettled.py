@@ -1,0 +1,73 @@
+"""What a worker's main process has received and not settled yet, so that much is settled in one write."""
+
+import struct
+from collections.abc import Collection
+from typing import Any
+
+from celery.utils.log import get_logger
+
+logger = get_logger(__name__)
+
+#: ``basic.ack`` on the wire: a method frame (1), its channel and its 13 bytes, class 60, method 80, the
+#: delivery tag, whether all before it are meant too, the frame's end (AMQP 0-9-1, sections 4.2.3, 1.8.3.13).
+_ACK = struct.Struct(">BHIHHQBB")
+_METHOD_FRAME, _PAYLOAD_BYTES, _BASIC, _ACK_METHOD, _FRAME_END = 1, 13, 60, 80, 0xCE
+#: ``basic.nack``: class and method; its delivery tag 0 with "multiple" means all (RabbitMQ's extension).
+_NACK = (60, 120)
+
+
+class Unsettled:
+    """The messages of one channel that are neither acknowledged nor given back, in the order of their tags.
+
+    Only who knows them all may acknowledge "all up to this one", which costs the broker a fraction of many
+    acknowledgements. Those that Celery settles by itself are recognised by their state.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._messages: dict[int, Any] = {}
+
+    def add(self, message: Any) -> None:
+        """Take note of ``message``, new, or that which is to be settled in its place."""
+        self._messages[message.delivery_tag] = message
+
+    def clear(self) -> None:
+        """Forget all: their channel is gone, and the broker gives them to somebody again."""
+        self._messages.clear()
+
+    def acknowledge(self, done: Collection[Any]) -> None:
+        """Acknowledge all of ``done``, in one write."""
+        if done:
+            upto, single = self._split({message.delivery_tag for message in done})
+            acks = [(upto, True)] if upto else []
+            self._write(next(iter(done)).channel, acks + [(tag, False) for tag in single])
+
+    def _split(self, done: set[int]) -> tuple[int, list[int]]:
+        """Take ``done`` off; return the tag up to which all is settled, or 0, and the tags beyond it."""
+        upto = 0
+        for tag in list(self._messages):
+            message = self._messages[tag]
+            if tag in done:
+                upto = tag
+            elif not message.acknowledged:
+                break
+            del self._messages[tag]
+        return upto, [tag for tag in done if self._messages.pop(tag, None) is not None]
+
+    def _write(self, channel: Any, acks: list[tuple[int, bool]]) -> None:
+        number = channel.channel_id
+        frames = [
+            _ACK.pack(_METHOD_FRAME, number, _PAYLOAD_BYTES, _BASIC, _ACK_METHOD, tag, multiple, _FRAME_END)
+            for tag, multiple in acks
+        ]
+        channel.connection.transport.write(b"".join(frames))
+
+    def give_back(self) -> None:
+        """Give back all that is left, in one frame, as not even tried.
+
+        A channel that is closed gives them back too, but RabbitMQ would count that as a failed delivery.
+        """
+        message = next((it for it in self._messages.values() if not it.acknowledged), None)
+        if message is not None:
+            message.channel.send_method(_NACK, "Lbb", (0, True, True))
+        self.clear()
