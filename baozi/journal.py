@@ -30,6 +30,10 @@ class Entry:
     event: Event
     baozi_id: str
 
+    def __str__(self) -> str:
+        """Return the line, without its end."""
+        return f"{self.at:.6f} {self.event} {self.baozi_id}"
+
 
 class Journal:
     """An append-only file of one process. One unbuffered ``write`` a line, so a reader sees whole lines."""

@@ -1,4 +1,7 @@
-"""What breaks in the middle of the work, in real containers: whatever it is, nothing is lost."""
+"""What breaks in the middle of the work of docker compose: whatever it is, nothing is lost.
+
+Workers that are killed or stopped, poison, and a broker that restarts: test_pytest_celery.py.
+"""
 
 import json
 import os
@@ -99,25 +102,6 @@ def messages(kitchen: Project, queue: str, which: str = "messages") -> int:
     return int(dict(line.split("\t") for line in listed if "\t" in line)[queue])
 
 
-def test_a_killed_workers_baozi_are_eaten_by_the_other(kitchen: Project) -> None:
-    produce(kitchen, "killed", 80)
-    wait_for_work(kitchen, "killed", 80)
-    assert kitchen.compose("kill", "xiaoming").returncode == 0
-    sums = audit(kitchen, "killed")
-    assert (sums["accepted"], sums["eaten"], sums["lost"]) == (80, 80, 0)
-    begin(kitchen, "xiaoming")
-
-
-def test_a_broker_that_restarts_loses_nothing_and_work_goes_on(kitchen: Project) -> None:
-    with producing(kitchen, "restarted", 60, 0.1) as producer:
-        wait_for_work(kitchen, "restarted", 60)
-        assert kitchen.compose("restart", "rabbitmq").returncode == 0
-        _, said = producer.communicate(timeout=100)
-        assert producer.returncode == 0, said
-    sums = audit(kitchen, "restarted")
-    assert (sums["accepted"], sums["eaten"], sums["lost"]) == (60, 60, 0)
-
-
 def test_a_broker_that_is_killed_loses_nothing(kitchen: Project) -> None:
     produce(kitchen, "broker-killed", 80)
     wait_for_work(kitchen, "broker-killed", 80)
@@ -140,43 +124,6 @@ def test_a_ledger_that_is_away_is_waited_for(kitchen: Project) -> None:
     begin(kitchen, "postgres")
     sums = audit(kitchen, "no-ledger")
     assert (sums["accepted"], sums["eaten"], sums["lost"]) == (60, 60, 0)
-
-
-def test_a_poison_goes_to_the_dead_letters_and_stops_nobody(kitchen: Project) -> None:
-    poison = """
-from kombu import Connection
-from baozi.settings import settings
-with Connection(settings().broker_url.get_secret_value(), connect_timeout=5) as connection:
-    producer = connection.Producer()
-    producer.publish(b"{", exchange="baozi", routing_key="baozi", content_type="application/json")
-"""
-    done = kitchen.as_user("xiaoming", poison)
-    assert done.returncode == 0, done.stderr
-    wait_until(lambda: messages(kitchen, "baozi.dead") == 1, "the poison to be buried", 60)
-    produce(kitchen, "after-poison", 10)
-    assert audit(kitchen, "after-poison")["lost"] == 0
-
-
-def test_a_stopped_worker_gives_back_what_it_cannot_finish(kitchen: Project) -> None:
-    assert kitchen.compose("stop", "xiaoming", "xiaohong").returncode == 0
-    slow = f"{kitchen.name}-slow"
-    begun = kitchen.compose(
-        *("run", "--detach", "--no-deps", "--name", slow, "--env", "BAOZI_EAT_SECONDS=600", "worker")
-    )
-    assert begun.returncode == 0, begun.stderr
-    produce(kitchen, "stopped", 10)
-    wait_until(
-        lambda: messages(kitchen, "baozi", "messages_unacknowledged") > 0, "a baozi to be in its mouth", 60
-    )
-    subprocess.run(["docker", "stop", "--time", "30", slow], check=True, timeout=60, capture_output=True)
-    asked = ["docker", "inspect", "--format", "{{.State.ExitCode}}", slow]
-    # 137 would say that Docker had to kill it.
-    assert subprocess.run(asked, check=True, timeout=30, capture_output=True, text=True).stdout.strip() == "0"
-    # Ten, and the message that closes the order.
-    wait_until(lambda: messages(kitchen, "baozi", "messages_ready") == 11, "all to be given back", 30)
-    begin(kitchen, "xiaoming", "xiaohong")
-    sums = audit(kitchen, "stopped")
-    assert (sums["accepted"], sums["eaten"], sums["lost"], sums["duplicated"]) == (10, 10, 0, 0)
 
 
 def test_workers_come_and_go_under_load_each_with_a_name_of_its_own(kitchen: Project) -> None:
