@@ -18,6 +18,7 @@ from tasks import topology
 from tasks.burial import BURY
 from tasks.dead_letters import raw_body
 from tasks.eating import EAT
+from tasks.reading import read_in_pieces
 from tasks.trays import Trays
 from tasks.unsettled import Unsettled
 
@@ -82,6 +83,7 @@ class Consumer(CeleryConsumer):
             return None
         trays = Trays(self.app.tasks[EAT], self, self._unsettled)
         self.hub.on_tick.add(trays.tick)
+        read_in_pieces(self.connection.connection, self.hub)
         return trays
 
     def on_close(self) -> None:

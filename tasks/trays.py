@@ -6,6 +6,7 @@ only: what is to be delayed, retried, revoked or has failed before, and what a p
 to Celery's own way, one by one. So one bad baozi fails alone, and has all that Celery gives.
 """
 
+import gc
 from collections import deque
 from collections.abc import Collection
 from select import POLLIN, poll
@@ -48,6 +49,9 @@ class Trays:
         self._outcomes: deque[Outcome] = deque()
         self._out = 0
         self._asked = False
+        # What there is when the first message comes, modules above all, stays: nobody need look through it
+        # again and again for what may go.
+        gc.freeze()
         self._socket = poll()
         self._socket.register(consumer.connection.connection.sock, POLLIN)
 
