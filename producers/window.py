@@ -1,0 +1,83 @@
+"""The window of a confirmed publisher: what was sent and what became of it, without any I/O.
+
+The broker numbers a channel's messages from 1 and confirms or refuses them in any order, one or "all up to"
+(RabbitMQ guide "Consumer Acknowledgements and Publisher Confirms"). A message that no queue takes is returned
+first, by its properties alone, and confirmed after.
+"""
+
+from enum import StrEnum
+from itertools import takewhile
+
+
+class Fate(StrEnum):
+    """What became of a message."""
+
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    RETURNED = "returned"
+    UNKNOWN = "unknown"
+
+
+class Window:
+    """The messages of one channel at a time that wait for their fate, in the order of sending."""
+
+    def __init__(self) -> None:
+        """Start empty, as on a new channel."""
+        self._last_tag = 0
+        self._waiting: dict[int, str] = {}
+        self._ids: set[str] = set()
+        self._returned: set[str] = set()
+
+    def __len__(self) -> int:
+        """Return how many messages wait."""
+        return len(self._waiting)
+
+    def sent(self, message_id: str) -> int:
+        """Note that a message goes out now; return its delivery tag.
+
+        Raises:
+            ValueError: a message of this id waits already, so that a return could not be told apart.
+        """
+        if message_id in self._ids:
+            raise ValueError(f"{message_id} waits for its confirm already")
+        self._last_tag += 1
+        self._waiting[self._last_tag] = message_id
+        self._ids.add(message_id)
+        return self._last_tag
+
+    def returned(self, message_id: str) -> None:
+        """Note that no queue takes it; its confirm, which follows, settles it. A stranger's id is ignored."""
+        if message_id in self._ids:
+            self._returned.add(message_id)
+
+    def confirmed(self, tag: int, multiple: bool) -> list[tuple[str, Fate]]:
+        """Settle ``tag``, or all up to it; return whom, in the order of sending: confirmed or returned."""
+        return self._settle(tag, multiple, Fate.CONFIRMED)
+
+    def refused(self, tag: int, multiple: bool) -> list[tuple[str, Fate]]:
+        """Settle ``tag``, or all up to it; return whom, in the order of sending: refused or returned."""
+        return self._settle(tag, multiple, Fate.REFUSED)
+
+    def lost(self) -> list[tuple[str, Fate]]:
+        """Settle all that wait, for the connection went; the next message is the first of a new channel."""
+        settled = [(message_id, Fate.UNKNOWN) for message_id in self._waiting.values()]
+        self._last_tag = 0
+        self._waiting.clear()
+        self._ids.clear()
+        self._returned.clear()
+        return settled
+
+    def _settle(self, tag: int, multiple: bool, fate: Fate) -> list[tuple[str, Fate]]:
+        tags = self._up_to(tag) if multiple else [tag]
+        settled = []
+        for each in tags:
+            message_id = self._waiting.pop(each, None)
+            if message_id is not None:
+                settled.append((message_id, Fate.RETURNED if message_id in self._returned else fate))
+                self._returned.discard(message_id)
+                self._ids.discard(message_id)
+        return settled
+
+    def _up_to(self, tag: int) -> list[int]:
+        # They wait in the order of their tags; tag 0 means all (AMQP 0-9-1, basic.ack).
+        return list(takewhile(lambda each: each <= tag or not tag, self._waiting))

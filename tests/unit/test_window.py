@@ -1,0 +1,84 @@
+"""The window of a confirmed publisher, against a list that knows of each message what was said of it."""
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from producers.window import Fate, Window
+
+Settled = list[tuple[str, Fate]]
+
+#: Few, so that one is sent again after it was settled, as a publisher does.
+_NUMBERS = st.integers(0, 5)
+
+
+class WindowBesideAModel(RuleBasedStateMachine):
+    """Whatever the broker says, in any order: nothing is settled that was not, nothing is forgotten."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.window = Window()
+        self.waiting: Settled = []
+        self.tags: list[int] = []
+        self.last_tag = 0
+
+    @rule(number=_NUMBERS)
+    def send(self, number: int) -> None:
+        if any(message_id == f"{number}" for message_id, _ in self.waiting):
+            with pytest.raises(ValueError, match="waits"):
+                self.window.sent(f"{number}")
+            return
+        self.last_tag += 1
+        assert self.window.sent(f"{number}") == self.last_tag
+        self.waiting.append((f"{number}", Fate.UNKNOWN))
+        self.tags.append(self.last_tag)
+
+    @rule(number=_NUMBERS)
+    def give_back(self, number: int) -> None:
+        self.window.returned(f"{number}")
+        self.waiting = [(i, Fate.RETURNED if i == f"{number}" else fate) for i, fate in self.waiting]
+
+    @rule(tag=st.integers(0, 9), multiple=st.booleans(), confirm=st.booleans())
+    def settle(self, tag: int, multiple: bool, confirm: bool) -> None:
+        told = self.window.confirmed(tag, multiple) if confirm else self.window.refused(tag, multiple)
+        said = Fate.CONFIRMED if confirm else Fate.REFUSED
+        expected: Settled = []
+        left: Settled = []
+        left_tags = []
+        for each, (message_id, fate) in zip(self.tags, self.waiting, strict=True):
+            if each == tag or (multiple and (each < tag or tag == 0)):
+                expected.append((message_id, fate if fate == Fate.RETURNED else said))
+            else:
+                left.append((message_id, fate))
+                left_tags.append(each)
+        self.waiting, self.tags = left, left_tags
+        assert told == expected
+
+    @rule()
+    def reconnect(self) -> None:
+        assert self.window.lost() == [(message_id, Fate.UNKNOWN) for message_id, _ in self.waiting]
+        self.waiting, self.tags, self.last_tag = [], [], 0
+
+    @invariant()
+    def as_many_wait(self) -> None:
+        assert len(self.window) == len(self.waiting)
+
+
+WindowBesideAModel.TestCase.settings = settings(max_examples=100, deadline=None, database=None)
+TestWindow = WindowBesideAModel.TestCase
+
+
+def test_a_message_that_waits_is_not_sent_again() -> None:
+    window = Window()
+    window.sent("a")
+    with pytest.raises(ValueError, match="a waits"):
+        window.sent("a")
+
+
+def test_what_was_returned_before_a_reconnect_may_be_confirmed_after_it() -> None:
+    window = Window()
+    window.sent("a")
+    window.returned("a")
+    assert window.lost() == [("a", Fate.UNKNOWN)]
+    assert window.confirmed(window.sent("a"), multiple=False) == [("a", Fate.CONFIRMED)]
