@@ -45,8 +45,10 @@ def connect(name: str, timeout: int = CONNECT_TIMEOUT) -> Connection:
     connection = Connection(
         broker_url(), connect_timeout=min(timeout, CONNECT_TIMEOUT), transport_options=options
     )
+    # Each node of a cluster is tried once, without a pause.
+    others = len(connection.alt or [None]) - 1
     with connecting(connection.as_uri()):
-        return connection.ensure_connection(max_retries=0, timeout=timeout)
+        return connection.ensure_connection(max_retries=others, interval_start=0, timeout=timeout)
 
 
 @contextmanager

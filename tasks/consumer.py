@@ -4,7 +4,7 @@ import base64
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from celery.utils.log import get_logger
 from celery.worker.consumer import Consumer as CeleryConsumer
@@ -32,6 +32,14 @@ class Consumer(CeleryConsumer):
     publishes the copy, confirmed, and only then is the original acknowledged. So nothing waits for a confirm
     in the main process, and a burial has what any task has: killed in between, it is done again.
     """
+
+    class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc,valid-type]  # the stubs leave it out
+        """Celery's steps, but one."""
+
+        default_steps: ClassVar[list[str]] = [
+            step.replace("celery.worker.consumer.delayed_delivery:", "tasks.delayed_delivery:")
+            for step in CeleryConsumer.Blueprint.default_steps
+        ]
 
     # Celery's, which its stubs leave out.
     connection_errors: tuple[type[BaseException], ...]
