@@ -290,3 +290,13 @@ def test_a_producer_without_the_right_to_write_is_told_so(private_place: Place) 
 
 def test_the_deadline_is_half_a_minute_unless_asked_otherwise() -> None:
     assert Settings().broker_timeout == 30
+
+
+def test_the_next_node_of_a_cluster_is_taken_where_one_is_away(private_place: Place) -> None:
+    nobody = f"amqp://baozi:secret@127.0.0.1:{free_port()}/"
+    nodes: dict[str, Any] = {"broker_url": f"{nobody};{private_place.url}", "broker_timeout": 10}
+    private_place.worker("小明", **nodes)
+    done, _ = failing(private_place, **nodes)
+    assert (done.returncode, json.loads(done.stdout)["accepted"]) == (0, 3), done.stderr
+    audited = private_place.run("audit", "r", "--wait", "30", **nodes)
+    assert "3 accepted, 3 eaten, 0 lost" in audited.stdout, audited.stderr
