@@ -59,10 +59,11 @@ class Settings(BaseSettings):
     eat_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0
     """Seconds that eating one baozi takes."""
 
-    tray: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    tray: Annotated[int, Field(ge=1, le=10_000)] = 1
     """How many baozi a pool process may get at once, and commit together; fewer if fewer are there. A tray
     of slow ones keeps them from workers that idle, and when its process is killed all of it is eaten again.
-    1: each by itself. Default: 100 where eating takes no time, else 1."""
+    A worker that is stopped does not wait for its trays: what it ate and could not acknowledge is delivered
+    again, and counted once. Default: each by itself."""
 
     eat_time_limit: Seconds = 1200
     """Seconds after which a worker process that is still eating is killed and its baozi given back. Must be
@@ -83,11 +84,6 @@ class Settings(BaseSettings):
     soft_shutdown_timeout: Seconds = 20
     """Seconds that a stopped worker may go on eating what it has begun. Keep it below the time after which
     the service manager kills (systemd 90, ``docker stop`` 10)."""
-
-    @property
-    def most_on_a_tray(self) -> int:
-        """How many baozi a pool process may get at once."""
-        return self.tray or (1 if self.eat_seconds else 100)
 
     @property
     def ledger(self) -> str:

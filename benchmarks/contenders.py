@@ -7,6 +7,8 @@ from benchmarks.bench import Bench
 _PEERS = "benchmarks.peers"
 #: Worker processes of everybody, on two cores.
 PROCESSES = 2
+#: Baozi on a worker's tray at the most, where it eats by trays.
+_TRAY = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,6 @@ _UNROUTED = "the broker has it on its disk, if it was routed"
 _ON_THE_DISK = "the broker has it on its disk, routed"
 
 OURS = Publisher("baozi", _ON_THE_DISK, (_OURS,))
-OURS_ALONE = Publisher("baozi, one at a time", _ON_THE_DISK, (_OURS, "--window", "1"))
-OURS_TRAYS = Publisher("baozi, trays of 100", _ON_THE_DISK, (_OURS,), tray=100)
 CELERY = Publisher("celery .delay()", "the socket took it", (f"{_PEERS}.celery_peer",))
 CELERY_CONFIRMED = Publisher(
     "celery .delay(), confirmed",
@@ -76,8 +76,6 @@ AIO_PIKA = Publisher("aio-pika, confirmed", _UNROUTED, (f"{_PEERS}.aio_pika_peer
 
 PUBLISHERS = (
     OURS,
-    OURS_ALONE,
-    OURS_TRAYS,
     CELERY,
     CELERY_CONFIRMED,
     DRAMATIQ,
@@ -89,17 +87,17 @@ PUBLISHERS = (
 )
 
 
-def ours(processes: int = PROCESSES, tray: int | None = None, filled_by: Publisher = OURS) -> Eater:
-    """Return our worker with so many pool ``processes``; ``tray`` is its limit, None the default."""
+def ours(processes: int = PROCESSES, tray: int = _TRAY) -> Eater:
+    """Return our worker with so many pool ``processes``, and so many baozi on a ``tray`` at the most."""
     backlog = 15_000 if tray == 1 else 40_000
     return Eater(
         "baozi",
         _LEDGER,
         ("celery", "--quiet", "-A", "tasks", "worker", "--loglevel", "WARNING", "-c", str(processes)),
-        filled_by,
-        300_000 if filled_by.tray > 1 else backlog,
+        OURS,
+        backlog,
         ours=True,
-        environment=() if tray is None else (("BAOZI_TRAY", str(tray)),),
+        environment=(("BAOZI_TRAY", str(tray)),),
     )
 
 
@@ -144,7 +142,6 @@ def _in_memory(kind: str, tray: int, backlog: int) -> Eater:
 #: End to end, while it is published.
 BOTH = (
     ours(),
-    replace(ours(filled_by=OURS_TRAYS), name="baozi, trays of 100"),
     _in_memory("queue", 1, 60_000),
     _in_memory("queue", 100, 300_000),
     _in_memory("manager", 1, 15_000),
@@ -154,13 +151,13 @@ BOTH = (
 )
 #: Who eats at a fixed rate, each alone on an idle machine.
 AT_A_RATE = (ours(), EATERS[1], EATERS[4])
-#: How ours grows: pool processes, and the limit of a worker's tray (None: the default).
+#: How ours grows: pool processes, and the limit of a worker's tray.
 GROWTH = tuple(
     replace(
         ours(processes, tray),
         name=f"baozi, processes: {processes}, {'one at a time' if tray == 1 else 'trays'}",
     )
-    for tray in (1, None)
+    for tray in (1, _TRAY)
     for processes in (1, 2, 4)
 )
 #: Messages in the queue while memory is looked at.

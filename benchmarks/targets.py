@@ -47,19 +47,12 @@ TARGETS: Sequence[Target] = (
     Target(
         "one baozi at a time / celery .delay(), confirmed",
         Measure.PUBLISH,
-        "baozi, one at a time",
+        "baozi",
         "celery .delay(), confirmed",
         at_least=1,
     ),
     Target("eaten, in the ledger / celery prefork", Measure.EAT, "baozi", "celery prefork", at_least=5),
     Target("eaten, in the ledger / dramatiq", Measure.EAT, "baozi", "dramatiq", at_least=2),
-    Target(
-        "trays of 100, end to end / multiprocessing.Queue's",
-        Measure.BOTH,
-        "baozi, trays of 100",
-        "multiprocessing.Queue, trays of 100",
-        at_least=1,
-    ),
     Target("one baozi, idle: median wait / celery's", Measure.LATENCY, "baozi", "celery prefork", at_most=1),
     Target(
         "worker's memory, backlog of 1,000,000 / of 10,000",

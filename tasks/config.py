@@ -56,7 +56,7 @@ def _delivery() -> dict[str, Any]:
 
 
 def _worker() -> dict[str, Any]:
-    tray = settings().most_on_a_tray
+    tray = settings().tray
     return {
         "worker_consumer": "tasks.consumer:Consumer",
         # While a pool process is at one tray, the next one arrives. Where there are no trays, nothing is
@@ -65,8 +65,8 @@ def _worker() -> dict[str, Any]:
         # With REMAP_SIGTERM=SIGQUIT in the environment, `docker stop` and systemd get this as well.
         "worker_soft_shutdown_timeout": settings().soft_shutdown_timeout,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
-        # Flower asks for the events of tasks while it runs; unasked, they would cost a worker half its time.
-        "worker_send_task_events": False,
+        # Flower sees the worker and its tasks, from the first one on.
+        "worker_send_task_events": True,
         # The course's lines go to stdout as they are; the log goes to stderr.
         "worker_redirect_stdouts": False,
         # Logging of the embedding program or of the container is not ours to replace.

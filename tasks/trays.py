@@ -44,7 +44,7 @@ class Trays:
         self._task = task
         self._consumer = consumer
         self._unsettled = unsettled
-        self._limit = settings().most_on_a_tray
+        self._limit = settings().tray
         self._arrived: deque[Any] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._out = 0

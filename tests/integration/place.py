@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -119,10 +119,24 @@ class Place:
         with Connection(self.url, connect_timeout=5, transport_options=confirmed) as connection:
             yield connection.Producer()
 
-    def send_eat(self, producer: Producer, item: object, task: str = "tasks.eat", **properties: Any) -> None:
+    def send_eat(
+        self,
+        producer: Producer,
+        item: object,
+        task: str = "tasks.eat",
+        more_headers: Mapping[str, object] | None = None,
+        **properties: Any,
+    ) -> None:
         """Send what a Celery client would send, with ``item`` for its one argument."""
         task_id = Baozi.parse(item).task_id if isinstance(item, dict) and "number" in item else "some-id"
-        headers = {"lang": "py", "task": task, "id": task_id, "argsrepr": "", "kwargsrepr": ""}
+        headers: dict[str, object] = {
+            "lang": "py",
+            "task": task,
+            "id": task_id,
+            "argsrepr": "",
+            "kwargsrepr": "",
+        }
+        headers |= more_headers or {}
         body = [[item], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
         producer.publish(body, exchange="baozi", routing_key="baozi", headers=headers, **properties)
 

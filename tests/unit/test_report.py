@@ -127,7 +127,15 @@ def test_the_command_makes_the_report_of_a_folder(tmp_path: Path, html: str) -> 
         (lambda _: "[1, 2]", "is not ours"),
         (lambda text: json.dumps(json.loads(text) | {"colour": "red"}), "is not ours (colour)"),
     ],
-    ids=["cut short", "of another version", "no number", "no time", "another's", "a list", "with a field too many"],
+    ids=[
+        "cut short",
+        "of another version",
+        "no number",
+        "no time",
+        "another's",
+        "a list",
+        "with a field too many",
+    ],
 )
 def test_a_spoilt_results_file_is_said_in_one_sentence(tmp_path: Path, spoil: object, says: str) -> None:
     assert callable(spoil)

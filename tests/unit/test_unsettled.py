@@ -86,9 +86,7 @@ def test_exactly_what_is_done_is_acknowledged_and_in_one_write(steps: list[tuple
 
 def test_one_that_is_settled_in_the_place_of_another_holds_its_place() -> None:
     unsettled, channel = Unsettled(), Channel()
-    first, second = (
-        SimpleNamespace(delivery_tag=tag, channel=channel, acknowledged=False) for tag in (1, 2)
-    )
+    first, second = (SimpleNamespace(delivery_tag=tag, channel=channel, acknowledged=False) for tag in (1, 2))
     channel.outstanding = {1, 2}
     unsettled.add(first)
     unsettled.add(second)

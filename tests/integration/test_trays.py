@@ -1,0 +1,230 @@
+"""The worker's trays: eaten together, and each of them with all that Celery gives to one."""
+
+import signal
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from kombu import Connection
+
+from baozi.journal import Event, read_journal
+from baozi.model import Baozi
+from baozi.settings import Settings
+from side_by_side.crew import Member
+from tasks import topology
+from tests.integration.place import Place, kill, pool_children
+from tests.waiting import wait_until
+
+TRAY = 10
+
+
+def baozi(number: int) -> Baozi:
+    return Baozi(run="r", producer="egon", number=number, made_at=time.time())
+
+
+def put(place: Place, numbers: Sequence[int], **properties: Any) -> None:
+    """Put baozi into the queue, which is there before any worker: so that the first finds trays of them."""
+    with Connection(place.url, connect_timeout=5) as connection:
+        topology.declare(connection, Settings())
+    with place.producer() as producer:
+        for number in numbers:
+            place.send_eat(producer, baozi(number).model_dump(), **properties)
+
+
+def eater(place: Place, pool: str = "prefork", **settings: object) -> Member:
+    """Start 小明, whose journal tells what is in hand."""
+    chosen: dict[str, Any] = {"tray": TRAY, "journal": place.home, **settings}
+    return place.worker("小明", pool, **chosen)
+
+
+def noted(place: Place, event: Event) -> Counter[int]:
+    """How often each number has ``event`` in the journals."""
+    entries = (entry for path in place.home.glob("consumer/*.journal") for entry in read_journal(path))
+    return Counter(int(it.baozi_id.rpartition("/")[2]) for it in entries if it.event is event)
+
+
+def in_hand(place: Place) -> set[int]:
+    """What was started and has not been eaten."""
+    return set(noted(place, Event.STARTED)) - set(noted(place, Event.EATEN))
+
+
+def deliveries(place: Place) -> int:
+    sums = place.sums("r")
+    return sums.total.eaten + sums.total.duplicated if sums else 0
+
+
+def trays(place: Place) -> Counter[float]:
+    """How many baozi were committed together, by when: those of one tray share their time."""
+    with closing(sqlite3.connect(place.home / "ledger.sqlite3")) as ledger:
+        return Counter(at for (at,) in ledger.execute("SELECT eaten_at FROM eaten"))
+
+
+def eaten(place: Place, count: int) -> None:
+    wait_until(lambda: place.eaten("r") == count, f"{count} baozi to be eaten", timeout=60)
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_what_is_there_is_eaten_together_and_once(private_place: Place, pool: str) -> None:
+    put(private_place, range(200))
+    worker = eater(private_place, pool)
+    eaten(private_place, 200)
+    assert deliveries(private_place) == 200
+    assert 1 < max(trays(private_place).values()) <= TRAY
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(timeout=30) == 0
+    assert private_place.waiting() == 0
+
+
+def test_one_alone_goes_at_once(private_place: Place) -> None:
+    eater(private_place)
+    for number in range(3):
+        put(private_place, [number])
+        eaten(private_place, number + 1)
+    assert set(trays(private_place).values()) == {1}
+
+
+def test_a_killed_pool_child_gives_its_tray_back_and_each_is_then_eaten_alone(place: Place) -> None:
+    put(place, range(15))
+    worker = eater(place, eat_seconds=0.3)
+    wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
+    victims = in_hand(place)
+    for child in pool_children(worker):
+        kill(child)
+    eaten(place, 15)
+    assert deliveries(place) <= 15 + TRAY
+    again = {number for number, times in noted(place, Event.STARTED).items() if times > 1}
+    assert victims <= again
+    assert sum(size == 1 for size in trays(place).values()) >= len(victims)
+    assert place.waiting("baozi.dead") == 0
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_killed_worker_gives_its_trays_back(private_place: Place, pool: str) -> None:
+    put(private_place, range(40))
+    first = eater(private_place, pool, eat_seconds=0.05)
+    wait_until(lambda: len(in_hand(private_place)) > 1, "a tray to be in hand")
+    kill(first.process)
+    wait_until(lambda: private_place.consumers() == 0, "the broker to notice")
+    private_place.worker("小红", pool, tray=TRAY)
+    eaten(private_place, 40)
+    assert deliveries(private_place) <= 40 + TRAY
+
+
+def test_a_worker_that_loses_its_connection_goes_on_with_its_trays(place: Place) -> None:
+    put(place, range(100))
+    worker = eater(place, eat_seconds=0.02)
+    wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
+    mine = wait_until(
+        lambda: [it["name"] for it in place.node.api("GET", f"vhosts/{place.virtual_host}/connections")],
+        "the management pages to know the connections",
+    )
+    for name in mine:
+        place.node.api("DELETE", f"connections/{name.replace(' ', '%20').replace('>', '%3E')}")
+    eaten(place, 100)
+    assert worker.process.is_running()
+    wait_until(lambda: place.waiting() == 0, "nothing to be left in the queue")
+    assert place.waiting("baozi.dead") == 0
+
+
+def test_one_that_kills_its_child_each_time_does_not_take_its_tray_mates_along(place: Place) -> None:
+    settings: dict[str, Any] = {"eat_seconds": 2, "delivery_limit": 2}
+    with Connection(place.url, connect_timeout=5) as connection:
+        topology.declare(connection, Settings(delivery_limit=2))
+    with place.producer() as producer:
+        for number in range(3):
+            place.send_eat(producer, baozi(number).model_dump())
+    worker = eater(place, **settings)
+    killed = 0
+
+    def buried_or_killed_again() -> bool:
+        nonlocal killed
+        if noted(place, Event.STARTED)[1] > killed:
+            for child in pool_children(worker):
+                kill(child)
+            killed = noted(place, Event.STARTED)[1]
+        return place.waiting("baozi.dead") == 1
+
+    wait_until(buried_or_killed_again, "the poison to be in the dead letters", timeout=60)
+    assert killed == 3
+    eaten(place, 2)
+    assert set(noted(place, Event.EATEN)) == {0, 2}
+
+
+def test_what_a_stopped_worker_ate_and_could_not_acknowledge_is_counted_once(place: Place) -> None:
+    put(place, range(60))
+    worker = eater(place, eat_seconds=0.05)
+    wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(timeout=30) == 0
+    wait_until(lambda: place.eaten("r") + place.waiting() >= 60, "each to be eaten or in the queue")
+    eater(place)
+    wait_until(lambda: place.eaten("r") == 60, "all to be eaten")
+    assert deliveries(place) <= 60 + TRAY
+
+
+@contextmanager
+def another_client(place: Place) -> Iterator[Celery]:
+    with Celery("another", broker=place.url, set_as_current=False) as client:
+        client.conf.update(control_queue_exclusive=False, control_queue_durable=True)
+        yield client
+
+
+def test_one_that_is_revoked_is_not_eaten_and_one_with_an_eta_waits(private_place: Place) -> None:
+    eater(private_place)
+    with another_client(private_place) as client:
+        heard = client.control.revoke(baozi(3).task_id, reply=True, timeout=20, limit=1)
+        assert heard
+    later = (datetime.now(UTC) + timedelta(seconds=2)).isoformat()
+    with private_place.producer() as producer:
+        private_place.send_eat(producer, baozi(0).model_dump(), more_headers={"eta": later})
+        for number in range(1, 6):
+            private_place.send_eat(producer, baozi(number).model_dump())
+    eaten(private_place, 5)
+    order = [number for number, _ in sorted(eaten_at(private_place).items(), key=lambda it: it[1])]
+    assert set(order) == {0, 1, 2, 4, 5}
+    assert order[-1] == 0
+    wait_until(lambda: private_place.waiting() == 0, "the revoked one to be gone")
+
+
+def eaten_at(place: Place) -> dict[int, float]:
+    with closing(sqlite3.connect(place.home / "ledger.sqlite3")) as ledger:
+        return dict(ledger.execute("SELECT number, eaten_at FROM eaten"))
+
+
+LISTENER = """
+import os
+from celery import signals
+
+def heard(what):
+    def receiver(**_):
+        with open(os.environ["HEARD"], "a") as out:
+            out.write(what + "\\n")
+    return receiver
+
+for name in ("task_prerun", "task_postrun", "task_success"):
+    getattr(signals, name).connect(heard(name), weak=False)
+"""
+
+
+def test_who_listens_to_celerys_signals_hears_of_each(private_place: Place) -> None:
+    put(private_place, range(20))
+    (private_place.home / "listener.py").write_text(LISTENER)
+    heard = private_place.home / "heard"
+    more = {"PYTHONPATH": str(private_place.home), "HEARD": str(heard), "BAOZI_TRAY": str(TRAY)}
+    command = ["celery", "--quiet", "-A", "tasks", "worker", "-n", "小明@%h", "-c", "1", "-I", "listener"]
+    private_place.crew.start("worker", "小明", command, {**private_place.environment(), **more})
+    eaten(private_place, 20)
+
+    def told() -> Counter[str]:
+        return Counter(Path(heard).read_text().split())
+
+    each = {"task_prerun": 20, "task_postrun": 20, "task_success": 20}
+    wait_until(lambda: told() == each, "each signal to be heard twenty times")
+    assert set(trays(private_place).values()) == {1}
