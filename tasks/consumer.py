@@ -78,16 +78,20 @@ class Consumer(CeleryConsumer):
 
         def on_message(message: Any) -> None:
             message.bury = partial(self.bury, message)
+            if trays is None:
+                receive_alone(message)
+                return
             unsettled.add(message)
-            if trays is None or message.headers.get("task") != EAT or not trays.take(message):
+            if message.headers.get("task") != EAT or not trays.take(message):
                 receive_alone(message)
 
         self.receive_alone = receive_alone
         return on_message
 
     def _new_trays(self) -> Trays | None:
-        """The trays of this connection; a transport other than AMQP, ``memory://`` say, has none."""
-        if self.hub is None or self.connection.transport.driver_type != "amqp":
+        """The trays of this connection: none unless asked for, and none but on AMQP and in an event loop."""
+        asked_for = settings().tray > 1
+        if not asked_for or self.hub is None or self.connection.transport.driver_type != "amqp":
             return None
         trays = Trays(self.app.tasks[EAT], self, self._unsettled)
         self.hub.on_tick.add(trays.tick)
@@ -130,7 +134,8 @@ class Consumer(CeleryConsumer):
             properties={},
         )
         burial.bury = partial(_keep, burial)
-        self._unsettled.add(burial)
+        if self._trays is not None:
+            self._unsettled.add(burial)
         ack = promise(self.call_soon_ack, (burial.ack_log_error,))
         reject = promise(self.call_soon_ack, (burial.reject_log_error,))
         self.strategies[BURY](burial, None, ack, reject, self.on_task_message)
