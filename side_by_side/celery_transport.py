@@ -70,7 +70,7 @@ def run_celery(
 
     Args:
         broker: where.
-        workload: what is to be done; a producer puts single baozi, whatever the tray.
+        workload: what is to be done; the tray is the workers', a producer puts single baozi.
         folder: this run's own.
         tick: called all the while.
         clean_stop: ask the workers to stop, which takes two seconds, where they have no more work to do.
@@ -106,6 +106,7 @@ def _environment(url: str, workload: Workload, folder: Path) -> dict[str, str]:
         "BAOZI_LEDGER_URL": _ledger_url(folder),
         "BAOZI_JOURNAL": str(folder),
         "BAOZI_EAT_SECONDS": str(workload.eat_seconds),
+        "BAOZI_TRAY": str(workload.tray),
         "BAOZI_SOFT_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_TIMEOUT),
     }
     return chosen | ({"BAOZI_CAPACITY": str(workload.capacity)} if workload.capacity else {})

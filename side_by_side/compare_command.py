@@ -42,6 +42,9 @@ def compare(
     capacity: Annotated[
         int | None, typer.Option(min=1, help="Baozi the place holds; default: no bound.")
     ] = None,
+    tray: Annotated[
+        int, typer.Option(min=1, max=10_000, help="Baozi handled at once, but for the latency.")
+    ] = 1,
     repeat: Annotated[
         int | None, typer.Option(min=1, help=f"Times of each flat-out run (default {_REPEAT}) or fault (1).")
     ] = None,
@@ -64,7 +67,9 @@ def compare(
 ) -> None:
     """Run one workload on every transport, kill whom one can kill, and say what each gives and loses."""
     faults = _faults(fault)
-    workload = _workload(producers, per_producer, consumers, eat_seconds, make_seconds, capacity, deadline)
+    workload = _workload(
+        producers, per_producer, consumers, eat_seconds, make_seconds, capacity, tray, deadline
+    )
     times = repeat or (1 if faults else _REPEAT)
     chance = random.randrange(2**32) if seed is None else seed  # noqa: S311  # an order is no secret
     plan = Plan(_transports(names), workload, rate, times, chance, faults, deadline)
@@ -105,6 +110,7 @@ def _workload(
     eat_seconds: float,
     make_seconds: float,
     capacity: int | None,
+    tray: int,
     deadline: float | None,
 ) -> Workload:
     fields: dict[str, object] = {
@@ -115,6 +121,7 @@ def _workload(
         "make_seconds": make_seconds,
         "eat_seconds": eat_seconds,
         "capacity": capacity,
+        "tray": tray,
     }
     return checked_workload(**fields | ({"deadline": deadline} if deadline else {}))
 

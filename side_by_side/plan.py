@@ -74,6 +74,7 @@ class Plan:
         makers = len(self.workload.producers)
         pace = {
             "make_seconds": makers / self.rate,
+            "tray": 1,  # who waits for a tray to fill would be what is measured
             "per_producer": max(5, round(self.rate * _FIXED_RATE_SECONDS / makers)),
         }
         return checked_workload(**self.workload.model_dump() | pace)

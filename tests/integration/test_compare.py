@@ -164,6 +164,17 @@ def test_the_results_hold_all_that_was_measured(whole: tuple[str, Path]) -> None
         assert (fixed.timeline[-1].accepted, fixed.timeline[-1].eaten) == (99, 99)
 
 
+def test_trays_are_sound_on_a_queue_and_on_celery() -> None:
+    need(private_node.server() is not None, "this machine has no rabbitmq-server")
+    work = ["--per-producer", "200", "--repeat", "1", "--fault", "none", "--tray", "20", "--json"]
+    results = Results.model_validate_json(compare("queue", "celery", *work))
+    assert {run.transport for run in results.runs} == {"queue", "celery"}
+    for run in results.runs:
+        assert run.verdict == "sound", run
+        assert run.workload is not None
+        assert run.workload.tray == (20 if run.measure is Measure.FLAT_OUT else 1)
+
+
 def test_a_verdict_other_than_the_expected_one_is_shown_and_ends_with_1() -> None:
     # More than a locked file can carry in three seconds, and with a fixed rate that takes less than that.
     slow = ["--per-producer", "20000", "--repeat", "1", "--deadline", "3", "--fault", "none"]
