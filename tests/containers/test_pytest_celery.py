@@ -272,11 +272,11 @@ def test_docker_stop_hands_back_what_is_not_done(kitchen: Kitchen) -> None:
 
 
 def test_workers_come_and_go_under_load(kitchen: Kitchen) -> None:
-    kitchen.produce("scaled", 100)
-    kitchen.wait_for_work(100)
+    kitchen.produce("scaled", 200)
+    kitchen.wait_for_work(200)
     others = [kitchen.more_workers(name) for name in ("小红", "小刚")]
     wait_until(lambda: kitchen.queue("baozi", "consumers") == 3, "three to eat", 60)
     stop = ["docker", "stop", "--time", "30", *others]
     subprocess.run(stop, check=True, timeout=90, capture_output=True)
     assert kitchen.queue("baozi") > 0, "they came and went when all was done"
-    assert sums(kitchen.audit("scaled")) == (100, 100, 0)
+    assert sums(kitchen.audit("scaled")) == (200, 200, 0)
