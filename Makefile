@@ -18,8 +18,8 @@ demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the aud
 	@$(BIN)/baozi demo
 
 .PHONY: test
-test: $(SET_UP)  ## all tests, against a real broker
-	@$(BIN)/pytest
+test: $(SET_UP)  ## all tests, against a real broker; three files at a time, for most of the time is waiting
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 .PHONY: test-containers
 test-containers: $(SET_UP)  ## the tests of docker compose alone; they need a Docker engine

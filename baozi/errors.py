@@ -1,6 +1,7 @@
 """One tree of errors. A class's docstring is its default message: what happened, and what to do about it."""
 
 import sys
+from collections.abc import Sequence
 from enum import IntEnum
 from inspect import getdoc
 from typing import IO, Any, ClassVar
@@ -26,6 +27,9 @@ class BaoziError(ClickException):
     # A click exception, for Celery's command line is made with click: there, too, it ends with the one
     # sentence and its exit code.
     exit_code: ClassVar[ExitCode] = ExitCode.USAGE
+
+    unsettled: Sequence[str] = ()
+    """Ids of the messages that a publisher gave up with this error: put, and not confirmed."""
 
     def __init__(self, message: str | None = None) -> None:
         """Say ``message``, or the class's docstring when there is none."""

@@ -49,6 +49,11 @@ class Settings(BaseSettings):
     broker_timeout: Seconds = 30
     """Seconds that one exchange with the broker may take in all: to connect, to put, to be confirmed."""
 
+    window: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """How many baozi a producer may have on the way to the broker, put and not yet confirmed. With 1 each put
+    waits for its confirm, and so it is where the queue has a capacity: refused in between, they would come
+    out of order."""
+
     ledger_url: Annotated[SecretStr, AfterValidator(_known_ledger)] | None = None
     """SQLAlchemy URL. Default: SQLite in ``home``. SQLite is for one machine: several need PostgreSQL."""
 

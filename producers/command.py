@@ -20,7 +20,6 @@ from baozi.model import Baozi, checked_name
 from baozi.settings import settings
 from producers.producer import Progress, own_journal
 from producers.producer import produce as make_and_put
-from producers.publisher import Publisher
 
 #: Seconds between two lines about the progress where no terminal shows a bar.
 _SAY_EVERY = 1.0
@@ -40,6 +39,10 @@ def produce(
     timeout: Annotated[
         float | None, typer.Option(min=0.1, max=86_400, help="Seconds a put may take; default 30.")
     ] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, help="Baozi sent ahead of their confirms; default 1000."),
+    ] = None,
     lines: Annotated[bool, typer.Option(help="Print the course's line for each.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -47,15 +50,15 @@ def produce(
     if resume and run is None:
         raise typer.BadParameter("--resume needs the --run to go on with")
     chosen = settings()
-    if timeout is not None:
-        chosen = chosen.model_copy(update={"broker_timeout": timeout})
+    options = {"broker_timeout": timeout, "window": window}
+    chosen = chosen.model_copy(update={name: value for name, value in options.items() if value is not None})
     run, name = checked_name(run or new_run(), "run"), checked_name(name, "producer")
     stop = command_line.stop_on_signals()
     with own_journal(chosen.runs, run, name, resume) as (journal, progress):
         try:
             showing = _showing(progress, count, lines, as_json)
-            with Publisher(name, chosen, stop) as publisher, showing as show:
-                make_and_put(publisher, journal, progress, count, interval, stop, show)
+            with showing as show:
+                make_and_put(chosen, journal, progress, count, interval, stop, show)
         except BaoziError:
             _say_result(progress, as_json, closed=False)
             raise

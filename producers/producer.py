@@ -2,16 +2,21 @@
 
 import fcntl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
 from threading import Event as Flag
 
 from baozi.errors import JournalAway, RunExists
 from baozi.journal import Event, Journal, read_journal
 from baozi.model import Baozi, Order
+from baozi.settings import Settings
 from producers.publisher import Publisher
+
+#: Baozi that are made, written down and sent together, where nothing is to be waited for between two.
+_TRAY = 100
 
 
 @dataclass(slots=True)
@@ -20,15 +25,39 @@ class Progress:
 
     run: str
     producer: str
-    accepted: int = 0
     attempted: int = 0
+    """Numbers below this were attempted."""
+    _settled: int = 0
+    """Numbers below this were accepted, and so were those in ``_beyond``: confirms come in any order."""
+    _beyond: set[int] = field(default_factory=set)
+
+    @property
+    def accepted(self) -> int:
+        """How many were accepted."""
+        return self._settled + len(self._beyond)
+
+    def accept(self, number: int) -> None:
+        """Note that ``number`` was accepted."""
+        self.attempted = max(self.attempted, number + 1)
+        if number >= self._settled:
+            self._beyond.add(number)
+        while self._settled in self._beyond:
+            self._beyond.remove(self._settled)
+            self._settled += 1
+
+    def numbers(self, total: int) -> Iterator[int]:
+        """Yield what is still to be put, of ``total`` in all (0: without an end): first, what was attempted
+        and not accepted.
+        """
+        yield from [number for number in range(self._settled, self.attempted) if number not in self._beyond]
+        yield from range(self.attempted, total) if total else count(self.attempted)
 
     def order(self) -> Order:
         """The order as it stands, closed now."""
         return Order(
             run=self.run,
             producer=self.producer,
-            accepted=self.accepted,
+            accepted=self._settled,
             attempted=self.attempted,
             closed_at=time.time(),
         )
@@ -73,7 +102,7 @@ def _progress(path: Path, run: str, producer: str) -> Progress:
         if entry.event is Event.ATTEMPTED:
             progress.attempted = max(progress.attempted, number + 1)
         elif entry.event is Event.ACCEPTED:
-            progress.accepted = max(progress.accepted, number + 1)
+            progress.accept(number)
     return progress
 
 
@@ -87,43 +116,56 @@ def journal_errors() -> Iterator[None]:
 
 
 def produce(
-    publisher: Publisher,
+    settings: Settings,
     journal: Journal,
     progress: Progress,
-    count: int,
+    total: int,
     interval: float,
     stop: Flag,
-    on_accepted: Callable[[Baozi], None],
+    on_accepted: Callable[[Baozi], object],
 ) -> None:
-    """Make and put baozi until the order has ``count`` of them or ``stop`` is set; then close the order.
+    """Make and put baozi until the order has ``total`` of them or ``stop`` is set; then close the order.
 
     What had been attempted in an earlier session and not accepted is put again, under its number.
 
     Args:
-        publisher: puts them.
+        settings: the broker's, and the window.
         journal: is told before and after each put.
         progress: where to go on; kept up to date.
-        count: baozi in the whole order, 0 for no end.
-        interval: seconds between two.
-        stop: ends the work after the put in hand.
+        total: baozi in the whole order, 0 for no end.
+        interval: seconds between two; each is then confirmed before the next is made.
+        stop: ends the work after what is in hand.
         on_accepted: called with each that was accepted.
 
     Raises:
         JournalAway: the journal cannot be written; what it does not tell is put again by ``--resume``.
         BaoziError: a put failed, as :meth:`Publisher.put` says. The order is left open, to be resumed.
     """
-    while (not count or progress.accepted < count) and not stop.is_set():
-        baozi = Baozi(
-            run=progress.run, producer=progress.producer, number=progress.accepted, made_at=time.time()
-        )
+
+    def accept(tray: Sequence[Baozi]) -> None:
+        for baozi in tray:
+            progress.accept(baozi.number)
         with journal_errors():
-            journal.write(Event.ATTEMPTED, baozi.id)
-        progress.attempted = max(progress.attempted, baozi.number + 1)
-        publisher.put(baozi)
-        progress.accepted = baozi.number + 1
-        with journal_errors():
-            journal.write(Event.ACCEPTED, baozi.id)
-        on_accepted(baozi)
-        if progress.accepted != count:
-            stop.wait(interval)
-    publisher.close_order(progress.order())
+            journal.write(Event.ACCEPTED, *(baozi.id for baozi in tray))
+        for baozi in tray:
+            on_accepted(baozi)
+
+    numbers = progress.numbers(total)
+    with Publisher(progress.producer, settings, stop, accept) as publisher:
+        while not stop.is_set() and (tray := _make(progress, islice(numbers, 1 if interval else _TRAY))):
+            with journal_errors():
+                journal.write(Event.ATTEMPTED, *(baozi.id for baozi in tray))
+            progress.attempted = max(progress.attempted, tray[-1].number + 1)
+            publisher.put_ahead(tray)
+            if interval:
+                publisher.flush()
+                if progress.accepted != total:
+                    stop.wait(interval)
+        publisher.flush()
+        publisher.close_order(progress.order())
+
+
+def _make(progress: Progress, numbers: Iterable[int]) -> list[Baozi]:
+    made_at = time.time()
+    run, producer = progress.run, progress.producer
+    return [Baozi(run=run, producer=producer, number=number, made_at=made_at) for number in numbers]

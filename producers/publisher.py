@@ -1,51 +1,75 @@
-"""The confirmed publisher: a put returns when the broker has the baozi, or raises by its deadline."""
+"""The baozi's publisher: what ``apply_async`` would send, ahead of the confirms, each accounted for."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
-from kombu import Producer
-from tenacity import (
-    Retrying,
-    retry_if_exception_type,
-    stop_before_delay,
-    stop_when_event_set,
-    wait_exponential_jitter,
-)
-from tenacity.nap import sleep_using_event
-
-from baozi.errors import BrokerAway, QueueFull
 from baozi.model import Baozi, Order
 from baozi.settings import Settings
+from producers.confirmed import ConfirmedPublisher
+from producers.framing import Patterns
 from tasks import topology
 from tasks.confirms import ConfirmedChannel
 from tasks.connection import connect, using
 from tasks.eating import close_order, eat
 
-#: Seconds of the first and of the longest pause before a full queue or a broker that is away is tried again.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
+
+@dataclass(frozen=True, slots=True)
+class TaskMessage:
+    """One call of a task with a baozi or an order."""
+
+    task: Any
+    item: Baozi | Order
+    id: str
+    """The Celery task id; a message of Celery's has it as its correlation id."""
+    patterns: Patterns
+
+    def publish(self, channel: ConfirmedChannel) -> None:
+        """Publish it on ``channel``: framed by hand where that makes no difference."""
+        pattern = self.patterns.of(self.task, channel)
+        item = dict(self.item)
+        if pattern is None:
+            # No declare: the topology is there, and a producer in production may not configure.
+            self.task.apply_async(
+                (item,), task_id=self.id, producer=channel.producer, retry=False, declare=[]
+            )
+        else:
+            channel.write(pattern.fill(self.id, item))
 
 
 class Publisher:
-    """Puts baozi and orders on the queue, one at a time. Not to be shared between threads."""
+    """Puts baozi and orders on the queue. Not to be shared between threads."""
 
-    def __init__(self, name: str, settings: Settings, stop: Event | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        stop: Event | None = None,
+        on_accepted: Callable[[Sequence[Baozi]], object] = lambda _: None,
+    ) -> None:
         """Take the ``name`` that the broker's pages show; nothing is opened before the first put.
 
         Args:
             name: who publishes.
-            settings: the queue's capacity and delivery limit, and the time that a put may take.
-            stop: when it is set, a put that is not accepted at its present try gives up.
+            settings: the queue's capacity and delivery limit, the window, and the time that a call may take.
+            stop: when it is set, a call that is not done at its present try gives up.
+            on_accepted: called with the baozi that were accepted, as soon as that is known.
         """
         self._name = name
         self._settings = settings
-        self._stop = stop or Event()
-        self._channel: ConfirmedChannel | None = None
+        self._on_accepted = on_accepted
+        self._patterns = Patterns()
+        # Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
+        window = settings.window if settings.capacity is None else 1
+        self._confirmed = ConfirmedPublisher[TaskMessage](
+            self._open, self._accept, window, settings.broker_timeout, stop
+        )
 
     def put(self, baozi: Baozi, timeout: float | None = None) -> None:
-        """Put one baozi; accepted when this returns.
+        """Put one baozi; accepted when this returns, as are all before it.
 
         Like ``Queue.put``: it waits while the queue is full, and raises at ``timeout`` (seconds; default: the
         setting ``broker_timeout``). What raises :class:`BrokerAway` or :class:`BrokerBlocked` may be queued
@@ -57,53 +81,51 @@ class Publisher:
             BrokerAway, BrokerBlocked: not confirmed in time.
             BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not mend them.
         """
-        self._send(eat, baozi.model_dump(), baozi.task_id, timeout)
+        self._confirmed.put(self._message(eat, baozi), timeout)
+
+    def put_ahead(self, tray: Sequence[Baozi], timeout: float | None = None) -> None:
+        """Put these, each in a message of its own, and wait only for room in the window.
+
+        Raises:
+            ValueError: one of them is under way.
+            BaoziError: as :meth:`put`; its ``unsettled`` lists the task ids of all that were put and are not
+                confirmed.
+        """
+        self._confirmed.put_ahead([self._message(eat, baozi) for baozi in tray], timeout)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when all that was put is accepted.
+
+        Raises:
+            BaoziError: as :meth:`put_ahead`.
+        """
+        self._confirmed.flush(timeout)
 
     def close_order(self, order: Order, timeout: float | None = None) -> None:
         """Put a producer's last message; it raises as :meth:`put` does."""
-        self._send(close_order, order.model_dump(), order.task_id, timeout)
+        self._confirmed.put(self._message(close_order, order), timeout)
 
-    def _send(self, task: Any, item: dict[str, Any], task_id: str, timeout: float | None) -> None:
-        def send(producer: Producer) -> None:
-            # No declare: the topology is there, and a producer in production may not configure.
-            task.apply_async((item,), task_id=task_id, producer=producer, retry=False, declare=[])
+    def close(self) -> None:
+        """Flush, and close the connection, if one is open.
 
-        limit = timeout or self._settings.broker_timeout
-        deadline = time.monotonic() + limit
-        tries = Retrying(
-            retry=retry_if_exception_type((QueueFull, BrokerAway)),
-            wait=wait_exponential_jitter(initial=_FIRST_PAUSE, max=_LONGEST_PAUSE),
-            stop=stop_before_delay(limit) | stop_when_event_set(self._stop),
-            sleep=sleep_using_event(self._stop),
-            reraise=True,
-        )
-        tries(self._try, send, deadline)
+        Raises:
+            BaoziError: as :meth:`flush`; the connection is closed all the same.
+        """
+        self._confirmed.close()
 
-    def _try(self, send: Callable[[Producer], None], deadline: float) -> None:
-        channel = self._channel or self._open(deadline)
-        # Only a channel whose last message was settled is used again.
-        self._channel = None
-        try:
-            channel.publish(send, deadline)
-        except QueueFull:
-            self._channel = channel
-            raise
-        except BaseException:
-            channel.abort()
-            raise
-        self._channel = channel
+    def _message(self, task: Any, item: Baozi | Order) -> TaskMessage:
+        return TaskMessage(task, item, item.task_id, self._patterns)
+
+    def _accept(self, messages: Sequence[TaskMessage]) -> None:
+        accepted = [message.item for message in messages if isinstance(message.item, Baozi)]
+        if accepted:
+            self._on_accepted(accepted)
 
     def _open(self, deadline: float) -> ConfirmedChannel:
         connection = connect(f"producer {self._name}", timeout=max(1, int(deadline - time.monotonic())))
         with using():
             topology.declare(connection, self._settings)
         return ConfirmedChannel(connection)
-
-    def close(self) -> None:
-        """Close the connection, if one is open. Nothing is in flight: each put was settled when it ended."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
 
     def __enter__(self) -> Self:
         """Return the publisher itself."""
@@ -112,5 +134,5 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection."""
-        self.close()
+        """Close it; when an error has come, without waiting for anything."""
+        self._confirmed.__exit__(kind, error, trace)

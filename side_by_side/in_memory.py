@@ -20,7 +20,6 @@ from baozi.model import Baozi
 from baozi.settings import Settings, settings
 from baozi.workload import Workload
 from producers.producer import own_journal, produce
-from producers.publisher import Publisher
 from tasks import app
 
 
@@ -45,9 +44,9 @@ def run_all(
 
 def _produce(settings: Settings, name: str, workload: Workload) -> None:
     journal_of = own_journal(settings.runs, workload.run, name, resume=False)
-    with journal_of as (journal, progress), Publisher(name, settings) as publisher:
+    with journal_of as (journal, progress):
         count, interval = workload.per_producer, workload.make_seconds
-        produce(publisher, journal, progress, count, interval, Event(), _print_line)
+        produce(settings, journal, progress, count, interval, Event(), _print_line)
 
 
 def _print_line(baozi: Baozi) -> None:

@@ -1,4 +1,4 @@
-"""Publisher confirms with a deadline: a put returns when the broker has it, or says why it does not.
+"""Publisher confirms with a deadline: what was sent is remembered until the broker says what became of it.
 
 Celery's and kombu's own confirms wait without a bound while a memory alarm is on, and take a refusal for a
 lost connection. Here the channel's events are listened to instead (RabbitMQ guide "Consumer Acknowledgements
@@ -14,10 +14,14 @@ from kombu import Connection, Producer
 
 from baozi.errors import BrokerAway, BrokerBlocked, QueueFull, Unroutable
 from tasks.connection import using
+from tasks.window import Fate, Window
+
+#: Bytes of frames that are gathered before they are written: many small writes cost more than one.
+_GATHER = 1 << 16
 
 
 class ConfirmedChannel:
-    """A channel in confirm mode, one message at a time, on a connection of its own."""
+    """A channel in confirm mode on a connection of its own. Not to be shared between threads."""
 
     def __init__(self, connection: Connection) -> None:
         """Take over ``connection``, open.
@@ -27,52 +31,136 @@ class ConfirmedChannel:
         """
         self._connection = connection
         self._blocked = False
-        self._fate: str | None = None
+        self._window = Window()
+        self._settled: list[tuple[str, Fate]] = []
         self._returned = ""
+        self._frames: list[bytes] = []
+        self._gathered = 0
         with using():
             channel: Any = connection.channel()
             self._channel = channel
-            self._confirms = connection.transport.driver_type == "amqp"
-            if self._confirms:
-                self._listen(connection.connection)
-                self._channel.confirm_select()
+            self.producer = Producer(channel)
+            """Publishes on this channel, for whoever does so within :meth:`send`."""
+            self.takes_frames = connection.transport.driver_type == "amqp"
+            """Whether :meth:`write` works and confirms come; not so in memory (``memory://``)."""
+            if self.takes_frames:
+                self._amqp: Any = connection.connection
+                self._listen()
+                channel.confirm_select()
 
-    def _listen(self, amqp: Any) -> None:
-        amqp.on_blocked = self._on_blocked
-        amqp.on_unblocked = self._on_unblocked
+    def _listen(self) -> None:
+        self._amqp.on_blocked = self._on_blocked
+        self._amqp.on_unblocked = self._on_unblocked
         self._channel.events["basic_ack"].add(self._on_ack)
         self._channel.events["basic_nack"].add(self._on_nack)
         self._channel.events["basic_return"].add(self._on_return)
 
-    def publish(self, send: Callable[[Producer], object], deadline: float) -> None:
-        """Let ``send`` publish one mandatory message, and wait for its fate.
+    @property
+    def waiting(self) -> int:
+        """How many messages were sent and have not met their fate."""
+        return len(self._window)
 
-        A transport without confirms (``memory://``) has it when ``send`` returns.
+    @property
+    def number(self) -> int:
+        """The channel's number on its connection, which each frame names."""
+        return int(self._channel.channel_id)
+
+    @property
+    def frame_max(self) -> int:
+        """Bytes of the largest frame that both sides take."""
+        return int(self._amqp.frame_max)
+
+    def send(self, message_id: str, publish: Callable[["ConfirmedChannel"], object]) -> None:
+        """Let ``publish`` publish one mandatory message here, without waiting for its fate.
+
+        A transport without confirms (``memory://``) has it when ``publish`` returns. When this raises, the
+        channel is of no use any more.
 
         Args:
-            send: publishes exactly one message through the producer that it is given.
+            message_id: tells it apart from the others that wait. When several may wait, it must be the
+                message's ``message_id`` or, without one, its ``correlation_id``, as Celery's task id is.
+            publish: publishes it through :attr:`producer`, or hands its frames to :meth:`write`.
+
+        Raises:
+            ValueError: one of this id waits already.
+            BrokerAway: the connection was lost.
+        """
+        self._window.sent(message_id)
+        with using():
+            publish(self)
+        if not self.takes_frames:
+            self._settled += self._window.confirmed(0, multiple=True)
+
+    def write(self, frames: bytes) -> None:
+        """Write one whole message's ``frames``: at the latest with the next :meth:`flush` or :meth:`settle`.
+
+        Raises:
+            OSError: the connection was lost.
+        """
+        self._frames.append(frames)
+        self._gathered += len(frames)
+        if self._gathered >= _GATHER and not self._blocked:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        if self._frames:
+            frames, self._frames, self._gathered = b"".join(self._frames), [], 0
+            self._amqp.transport.write(frames)
+            # What py-amqp's own writer counts, so that its heartbeats know of them.
+            self._amqp.bytes_sent += 1
+
+    def flush(self, deadline: float) -> None:
+        """Hand all that was written to the operating system; wait while the broker takes nothing.
+
+        Raises:
+            BrokerBlocked, BrokerAway: as :meth:`settle`.
+        """
+        with using():
+            while self._blocked and self._frames:
+                self._drain(deadline)
+            self._write_out()
+
+    def settle(self, deadline: float) -> list[tuple[str, Fate]]:
+        """Return whose fate became known; wait for the first while any message waits.
+
+        Args:
             deadline: on ``time.monotonic``'s clock, in seconds.
+
+        Raises:
+            BrokerBlocked: an alarm was on until the deadline; whether those that wait were queued is unknown.
+            BrokerAway: the connection was lost or silent; the same.
+            NotPermitted: this user may not publish here; none that wait was queued.
+        """
+        self.flush(deadline)
+        with using():
+            while self._window and not self._settled:
+                self._drain(deadline)
+        settled, self._settled = self._settled, []
+        return settled
+
+    def publish(self, publish: Callable[[Producer], object], deadline: float) -> None:
+        """Let ``publish`` publish one message through the producer it is given, and wait for its fate.
 
         Raises:
             QueueFull: the broker refused it; it was not queued.
             Unroutable: no queue takes it; it was not queued.
-            BrokerBlocked: an alarm was on until the deadline; whether it was queued is unknown.
-            BrokerAway: the connection was lost or silent; whether it was queued is unknown.
-            NotPermitted: this user may not publish here.
+            BrokerBlocked, BrokerAway, NotPermitted: as :meth:`settle`.
         """
-        self._fate = None
         self._returned = ""
-        with using():
-            send(Producer(self._channel))
-            while self._confirms and self._fate is None:
-                self._drain(deadline)
+        self.send("the only one", lambda channel: publish(channel.producer))
+        [(_, fate)] = self.settle(deadline)
+        # Whatever its properties say, what came back can have been no other.
         if self._returned:
-            raise Unroutable(
-                f"No queue takes this message ({self._returned}): start a worker, which declares the queue,"
-                " then try again."
-            )
-        if self._fate == "refused":
+            raise self.unroutable()
+        if fate is Fate.REFUSED:
             raise QueueFull()
+
+    def unroutable(self) -> Unroutable:
+        """Return the error that tells of what was returned last."""
+        return Unroutable(
+            f"No queue takes this message ({self._returned}): start a worker, which declares the queue,"
+            " then try again."
+        )
 
     def _drain(self, deadline: float) -> None:
         left = deadline - time.monotonic()
@@ -87,27 +175,35 @@ class ConfirmedChannel:
 
     def close(self) -> None:
         """Close the connection, politely if it is well: what hangs or is blocked is cut."""
-        if self._fate is not None and not self._blocked:
-            try:
-                self._connection.close()
-            except (OSError, AMQPError):
-                self.abort()
-        else:
+        if self._window or self._blocked:
+            self.abort()
+            return
+        try:
+            self._connection.close()
+        except (OSError, AMQPError):
             self.abort()
 
-    def abort(self) -> None:
-        """Cut the connection without a word, since a broker that hangs would not answer one."""
+    def abort(self) -> list[tuple[str, Fate]]:
+        """Cut the connection without a word, since a broker that hangs would not answer one.
+
+        Returns:
+            What is known by now of those that :meth:`settle` has not told yet: unknown, of the most.
+        """
         self._connection.collect(socket_timeout=1)
+        settled, self._settled = self._settled + self._window.lost(), []
+        return settled
 
-    def _on_ack(self, _delivery_tag: int, _multiple: bool) -> None:
-        self._fate = "confirmed"
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
+        self._settled += self._window.confirmed(delivery_tag, multiple)
 
-    def _on_nack(self, _delivery_tag: int, _multiple: bool) -> None:
-        self._fate = "refused"
+    def _on_nack(self, delivery_tag: int, multiple: bool) -> None:
+        self._settled += self._window.refused(delivery_tag, multiple)
 
-    def _on_return(self, error: ChannelError, exchange: str, _routing_key: str, _message: object) -> None:
+    def _on_return(self, error: ChannelError, exchange: str, _routing_key: str, message: Any) -> None:
         # The broker returns a message first and confirms it after; the confirm ends the wait.
         self._returned = f"{error.reply_text} from exchange {exchange}"
+        properties = message.properties
+        self._window.returned(properties.get("message_id") or properties.get("correlation_id") or "")
 
     def _on_blocked(self, _reason: str) -> None:
         self._blocked = True

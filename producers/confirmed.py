@@ -1,0 +1,218 @@
+"""Publishing ahead of the confirms: many messages are under way at once, and the fate of each is known."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from threading import Event
+from types import TracebackType
+from typing import Generic, Protocol, Self, TypeVar
+
+from tenacity import (
+    Retrying,
+    retry_if_exception_type,
+    stop_before_delay,
+    stop_when_event_set,
+    wait_exponential_jitter,
+)
+from tenacity.nap import sleep_using_event
+
+from baozi.errors import BaoziError, BrokerAway, QueueFull
+from tasks.confirms import ConfirmedChannel
+from tasks.window import Fate
+
+#: Seconds of the first and of the longest pause before a full queue or a broker that is away is tried again.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
+
+
+class Message(Protocol):
+    """What a publisher can put."""
+
+    @property
+    def id(self) -> str:
+        """Its ``message_id`` or, without one, its ``correlation_id``; no two under way have the same."""
+
+    def publish(self, channel: ConfirmedChannel) -> None:
+        """Publish it, mandatory, through the channel's ``producer`` or, framed, with its ``write``."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+class ConfirmedPublisher(Generic[M]):
+    """Puts messages, up to a window of them ahead of the broker's confirms. Not to be shared between threads.
+
+    What the broker refuses is put again, and so is what was under way on a connection that was lost: it may
+    then be there twice, under the same id. A call that raises gives up all that was put and is not confirmed,
+    and lists it in the error's ``unsettled``: the caller may put it again, to be sure.
+    """
+
+    def __init__(
+        self,
+        open_channel: Callable[[float], ConfirmedChannel],
+        on_confirmed: Callable[[Sequence[M]], object],
+        window: int,
+        timeout: float,
+        stop: Event | None = None,
+    ) -> None:
+        """Open nothing before the first put.
+
+        Args:
+            open_channel: called with a deadline on ``time.monotonic``'s clock, in seconds, whenever there is
+                no connection; returns a new channel, or raises as :meth:`put_ahead` may.
+            on_confirmed: called, as soon as it is known, with those that the broker has.
+            window: how many may wait for their confirm at once; with 1, they are queued in the order of the
+                puts whatever happens.
+            timeout: seconds that one call may take.
+            stop: when it is set, a call gives up at its present try.
+        """
+        self._open_channel = open_channel
+        self._on_confirmed = on_confirmed
+        self._size = window
+        self._timeout = timeout
+        self._stop = stop or Event()
+        self._channel: ConfirmedChannel | None = None
+        self._unsettled: dict[str, M] = {}
+        self._to_send: deque[M] = deque()
+
+    def put_ahead(self, messages: Sequence[M], timeout: float | None = None) -> None:
+        """Send ``messages``, waiting only for room in the window.
+
+        Args:
+            messages: what to put, each with an id that is not under way.
+            timeout: seconds that this may take.
+
+        Raises:
+            ValueError: one with this id is under way; none of ``messages`` is put.
+            QueueFull: the broker refused some until the deadline.
+            Unroutable: no queue takes one of them.
+            BrokerAway, BrokerBlocked: there was no room until the deadline.
+            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not mend them.
+        """
+        new = {message.id: message for message in messages}
+        if len(new) < len(messages) or not self._unsettled.keys().isdisjoint(new):
+            raise ValueError("a message with this id is under way")
+        self._unsettled |= new
+        self._to_send += messages
+        self._until(lambda: not self._to_send, timeout)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Return when the broker has all that was put.
+
+        Raises:
+            BaoziError: as :meth:`put_ahead`.
+        """
+        self._until(lambda: not self._unsettled, timeout)
+
+    def put(self, message: M, timeout: float | None = None) -> None:
+        """Put one message; return when the broker has it, and all before it.
+
+        Raises:
+            ValueError, BaoziError: as :meth:`put_ahead`.
+        """
+        self.put_ahead([message], timeout)
+        self.flush(timeout)
+
+    def close(self) -> None:
+        """Flush, and close the connection, if one is open.
+
+        Raises:
+            BaoziError: as :meth:`flush`; the connection is closed all the same.
+        """
+        self.flush()
+        if self._channel is not None:
+            self._channel.close()
+            self._channel = None
+
+    def abort(self) -> None:
+        """Close the connection as it is. What is not confirmed may be queued or not."""
+        self._give_up()
+
+    def _until(self, done: Callable[[], bool], timeout: float | None) -> None:
+        if done():
+            return
+        limit = timeout or self._timeout
+        deadline = time.monotonic() + limit
+        tries = Retrying(
+            retry=retry_if_exception_type((QueueFull, BrokerAway)),
+            wait=wait_exponential_jitter(initial=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+            stop=stop_before_delay(limit) | stop_when_event_set(self._stop),
+            sleep=sleep_using_event(self._stop),
+            reraise=True,
+        )
+        try:
+            tries(self._try, done, deadline)
+        except BaoziError as error:
+            error.unsettled = self._give_up()
+            raise
+
+    def _try(self, done: Callable[[], bool], deadline: float) -> None:
+        channel = self._channel or self._open_channel(deadline)
+        # Only a channel that did as it should is used again.
+        self._channel = None
+        try:
+            self._send(channel, deadline)
+            while not done():
+                self._learn(channel, channel.settle(deadline))
+                self._send(channel, deadline)
+        except QueueFull:
+            self._channel = channel
+            raise
+        except BaseException:
+            self._take(channel.abort())
+            raise
+        self._channel = channel
+
+    def _send(self, channel: ConfirmedChannel, deadline: float) -> None:
+        """Send what there is room for. Once the window was full, not before half of it is free again."""
+        room = self._size - channel.waiting
+        if not self._to_send or room < min(len(self._to_send), (self._size + 1) // 2):
+            return
+        for _ in range(min(room, len(self._to_send))):
+            message = self._to_send.popleft()
+            channel.send(message.id, message.publish)
+        channel.flush(deadline)
+
+    def _learn(self, channel: ConfirmedChannel, settled: Sequence[tuple[str, Fate]]) -> None:
+        fates = self._take(settled)
+        if Fate.RETURNED in fates:
+            raise channel.unroutable()
+        if Fate.REFUSED in fates:
+            raise QueueFull()
+
+    def _take(self, settled: Sequence[tuple[str, Fate]]) -> set[Fate]:
+        """Tell of the confirmed, put the others before what is still to be sent; return the fates."""
+        confirmed: list[M] = []
+        again: list[M] = []
+        fates = set()
+        for message_id, fate in settled:
+            fates.add(fate)
+            if fate is Fate.CONFIRMED:
+                confirmed.append(self._unsettled.pop(message_id))
+            else:
+                again.append(self._unsettled[message_id])
+        self._to_send.extendleft(reversed(again))
+        if confirmed:
+            self._on_confirmed(confirmed)
+        return fates
+
+    def _give_up(self) -> list[str]:
+        unsettled = list(self._unsettled)
+        self._unsettled.clear()
+        self._to_send.clear()
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            channel.abort()
+        return unsettled
+
+    def __enter__(self) -> Self:
+        """Return the publisher itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it; when an error has come, without waiting for anything."""
+        if error is None:
+            self.close()
+        else:
+            self.abort()
