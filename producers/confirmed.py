@@ -134,7 +134,7 @@ class ConfirmedPublisher(Generic[M]):
         deadline = time.monotonic() + limit
         tries = Retrying(
             retry=retry_if_exception_type((QueueFull, BrokerAway)),
-            wait=wait_exponential_jitter(initial=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+            wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE, jitter=_FIRST_PAUSE),
             stop=stop_before_delay(limit) | stop_when_event_set(self._stop),
             sleep=sleep_using_event(self._stop),
             reraise=True,

@@ -15,9 +15,6 @@ from baozi.model import Baozi, Order
 from baozi.settings import Settings
 from producers.publisher import Publisher
 
-#: Baozi that are made, written down and sent together, where nothing is to be waited for between two.
-_TRAY = 100
-
 
 @dataclass(slots=True)
 class Progress:
@@ -152,7 +149,9 @@ def produce(
 
     numbers = progress.numbers(total)
     with Publisher(progress.producer, settings, stop, accept) as publisher:
-        while not stop.is_set() and (tray := _make(progress, islice(numbers, 1 if interval else _TRAY))):
+        # As many as are made, written down and sent together.
+        size = 1 if interval else max(1, publisher.window // 10)
+        while not stop.is_set() and (tray := _make(progress, islice(numbers, size))):
             with journal_errors():
                 journal.write(Event.ATTEMPTED, *(baozi.id for baozi in tray))
             progress.attempted = max(progress.attempted, tray[-1].number + 1)

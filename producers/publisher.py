@@ -63,9 +63,10 @@ class Publisher:
         self._on_accepted = on_accepted
         self._patterns = Patterns()
         # Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
-        window = settings.window if settings.capacity is None else 1
+        self.window = settings.window if settings.capacity is None else 1
+        """How many may be on the way at once."""
         self._confirmed = ConfirmedPublisher[TaskMessage](
-            self._open, self._accept, window, settings.broker_timeout, stop
+            self._open, self._accept, self.window, settings.broker_timeout, stop
         )
 
     def put(self, baozi: Baozi, timeout: float | None = None) -> None:

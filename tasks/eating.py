@@ -105,7 +105,7 @@ def _patiently(do: Callable[[], Result]) -> Result:
     """
     tries = Retrying(
         retry=retry_if_exception_type(LedgerAway),
-        wait=wait_exponential_jitter(initial=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+        wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE, jitter=_FIRST_PAUSE),
         stop=stop_before_delay(settings().ledger_timeout),
         before_sleep=_say_what_is_awaited,
         reraise=True,
