@@ -17,6 +17,7 @@ TOO_SMALL_OR_NONE = [
     ("EAT_SECONDS", "-0.1"),
     ("DELIVERY_LIMIT", "0"),
     ("CAPACITY", "0"),
+    ("WINDOW", "0"),
 ]
 TOO_LARGE = [
     ("BROKER_TIMEOUT", "86400.1"),
@@ -26,6 +27,7 @@ TOO_LARGE = [
     ("EAT_SECONDS", "inf"),
     ("DELIVERY_LIMIT", "1000001"),
     ("CAPACITY", "100000001"),
+    ("WINDOW", "100001"),
 ]
 NO_NUMBER = [
     ("BROKER_TIMEOUT", "soon"),

@@ -1,0 +1,36 @@
+"""Celery's own settings: read when they are needed, and never replaced by Celery's defaults."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+from baozi.errors import NoBroker
+from tasks.eating import eat
+for _ in range(2):
+    try:
+        print(eat.app.conf.task_default_queue)
+    except NoBroker:
+        print("no broker")
+"""
+
+
+@pytest.mark.parametrize(
+    ("url", "said"), [("", ["no broker"] * 2), ("BAOZI_BROKER_URL=amqp://a:b@localhost/", ["baozi"] * 2)]
+)
+def test_without_a_broker_each_need_is_an_error_and_none_ends_on_celerys_own_queue(
+    url: str, said: list[str], tmp_path: Path
+) -> None:
+    environment = {"BAOZI_HOME": str(tmp_path), **dict([url.split("=", 1)] if url else [])}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split("\n")[:-1] == said
