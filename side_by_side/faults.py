@@ -74,10 +74,13 @@ class Injector:
         victim = _CHOOSE[self._fault](scene, lines)
         if victim is None:
             return
-        if self._fault is Fault.KILL_IDLE_CONSUMER and not (
-            _asleep(victim.processes[0]) and len(read_lines(scene.folder)) == len(lines)
-        ):
-            return
+        if self._fault is Fault.KILL_IDLE_CONSUMER:
+            try:
+                idle = _asleep(victim.processes[0])
+            except psutil.NoSuchProcess:
+                return  # its work was done
+            if not idle or len(read_lines(scene.folder)) != len(lines):
+                return
         for process in victim.processes:
             # Erlang's port mapper keeps no message, and the broker finds it again.
             with suppress(psutil.NoSuchProcess):

@@ -11,7 +11,7 @@ from local_mp.sentinel_queue import close, consumer, producer
 from local_mp.stage import DeadlinePassed, Role, Stage
 from tests.conformance.records import Records
 
-FAST = Workload(producers=("alex",), consumers=("小明", "小红"), make_seconds=0, eat_seconds=0, deadline=4)
+FAST = Workload(producers=("alex",), consumers=("小明", "小红"), make_seconds=0, eat_seconds=0, deadline=8)
 
 
 def one_none_a_producer(queue: Any, _name: str, workload: Workload, _journal: Journal) -> None:
