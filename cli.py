@@ -1,4 +1,4 @@
-"""The front door: ``baozi demo | produce | local | compare | gather | report | audit | broker``."""
+"""The front door: ``baozi demo | produce | local | compare | gather | report | audit | dead | broker``."""
 
 import typer
 
@@ -11,6 +11,7 @@ from side_by_side.compare_command import compare
 from side_by_side.gather_command import gather
 from side_by_side.report_command import report
 from tasks.command import audit
+from tasks.dead_command import app as dead
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
@@ -22,6 +23,7 @@ app.command()(gather)
 app.command()(report)
 app.command()(audit)
 app.add_typer(local, name="local")
+app.add_typer(dead, name="dead")
 app.add_typer(broker, name="broker")
 
 

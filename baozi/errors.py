@@ -86,6 +86,10 @@ class NotPermitted(BrokerError):
     """The broker's user lacks a permission that this needs; an administrator can grant it."""
 
 
+class DeadLettersInUse(BrokerError):
+    """Somebody else is looking through the dead letters; try again when that has ended."""
+
+
 class TopologyMismatch(BrokerError):
     """The queue exists with other arguments; use the settings it was made with, or delete it first."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from celery import Task
 from celery.exceptions import Reject
-from kombu import Exchange, Producer
+from kombu import Producer
 
 from baozi.errors import BrokerError, PutRefused
 from baozi.settings import settings
@@ -15,12 +15,10 @@ from tasks import topology
 from tasks.app import app
 from tasks.confirms import ConfirmedChannel
 from tasks.connection import connect
+from tasks.letter import CONSUMER, DELIVERIES, DIED_AT, REASON, as_it_came, deliveries, send_on
 
 #: The task's name.
 BURY = "tasks.bury"
-
-#: Headers that a burial adds.
-REASON, CONSUMER, DIED_AT = "baozi-reason", "baozi-consumer", "baozi-died-at"
 
 #: Characters of a reason: a header must fit, with the others, in one AMQP frame (128 KiB).
 _LONGEST_REASON = 1000
@@ -34,24 +32,16 @@ def bury(self: Task[Any, Any], letter: dict[str, Any]) -> None:
         Reject: the broker did not take it; the message stays in the queue, and comes again.
     """
     headers = {
-        **letter["headers"],
+        **as_it_came(letter["headers"]),
         REASON: letter["reason"][:_LONGEST_REASON],
         CONSUMER: f"{self.request.hostname or socket.gethostname()}",
         DIED_AT: time.time(),
+        DELIVERIES: deliveries(letter["headers"]),
     }
 
     def send(producer: Producer) -> None:
-        producer.publish(
-            base64.b64decode(letter["body"]),
-            exchange=topology.DEAD,
-            routing_key=letter["routing_key"] or topology.NAME,
-            content_type=letter["content_type"] or "application/octet-stream",
-            content_encoding=letter["content_encoding"] or "binary",
-            headers=headers,
-            delivery_mode=Exchange.PERSISTENT_DELIVERY_MODE,
-            mandatory=True,
-            retry=False,
-        )
+        body, key = base64.b64decode(letter["body"]), letter["routing_key"] or topology.NAME
+        send_on(producer, body, headers, letter["properties"], topology.DEAD, key)
 
     timeout = settings().broker_timeout
     try:

@@ -16,8 +16,8 @@ from vine import promise
 from baozi.settings import settings
 from tasks import topology
 from tasks.burial import BURY
-from tasks.dead_letters import raw_body
 from tasks.eating import EAT
+from tasks.letter import raw_body
 from tasks.reading import read_in_pieces
 from tasks.trays import Trays
 from tasks.unsettled import Unsettled
@@ -117,9 +117,8 @@ class Consumer(CeleryConsumer):
         logger.error("Burying a message: %s", reason)
         letter = {
             "body": base64.b64encode(raw_body(message)).decode(),
-            "content_type": message.content_type,
-            "content_encoding": message.content_encoding,
             "headers": message.headers or {},
+            "properties": {**message.properties, "application_headers": None},
             "routing_key": (message.delivery_info or {}).get("routing_key"),
             "reason": reason,
         }

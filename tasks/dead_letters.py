@@ -1,74 +1,233 @@
-"""Looking through the dead letters without taking any away."""
+"""The dead letters: looking through them without taking any away, and putting them on the queue again."""
 
-import json
+import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from random import uniform
+from types import TracebackType
+from typing import Any, Self
 
-from kombu import Connection
+from kombu import Connection, Consumer, Producer
+from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_exponential_jitter
 
-from baozi.errors import NotABaozi
-from baozi.model import Baozi
+from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, QueueFull, UsageError
+from baozi.settings import settings
 from tasks import topology
-from tasks.burial import REASON
+from tasks.confirms import ConfirmedChannel
 from tasks.connection import connect, using
+from tasks.letter import DeadLetter, as_it_came, send_on
+
+#: Letters that are fetched at once, and so those that are in memory.
+_PAGE = 500
+#: Seconds after which one asks whether there are any left, when none comes.
+_LOOK_EVERY = 1
+#: ``basic.nack``: class and method (RabbitMQ's extension of AMQP 0-9-1).
+_NACK = (60, 120)
+#: Seconds of the first and of the longest pause before a full queue is tried again, or others who look.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One message of ``baozi.dead``, as it came."""
+class Look:
+    """One look through all dead letters that are there now.
 
-    body: bytes
-    headers: dict[str, Any] = field(default_factory=dict)
+    A quorum queue hands out what was given back before all else. So the whole of what was seen is kept from
+    it until the look ends, by the broker and not in memory here. What was not taken away then goes back: in
+    its old order, or, if the look ended early, behind the rest. As nobody else would see these letters
+    meanwhile, one looks at a time.
+    """
 
-    @property
-    def reason(self) -> str:
-        """Why it is here: the burial's reason, or else the broker's (``delivery_limit``, say)."""
-        return str(self.headers.get(REASON) or self.headers.get("x-first-death-reason") or "unknown")
+    def __init__(self, connection: Connection, timeout: float) -> None:
+        """Look over ``connection``; ``timeout`` is in seconds, for others to end and for each page."""
+        self._connection = connection
+        self._timeout = timeout
+        self._held: dict[int, int] = {}  # delivery tags, each with the number of its page
+        self._pages = 0
+        with using():
+            self._channel: Any = connection.channel()
+            self._queue: Any = topology.dead_queue()(self._channel)
 
-    @property
-    def baozi(self) -> Baozi | None:
-        """The baozi in it, if it is one."""
-        with suppress(ValueError, TypeError, LookupError, NotABaozi):
-            return Baozi.parse(json.loads(self.body)[0][0])
-        return None
+    def letters(self, limit: int | None = None) -> Iterator[DeadLetter]:
+        """Yield them, oldest first, ``limit`` at the most; those that arrive meanwhile are for another look.
+
+        Raises:
+            DeadLettersInUse: somebody else looked until the deadline.
+            BrokerError: the broker cannot be used, as :func:`tasks.connection.connect` says.
+        """
+        left, page = self._first_page(limit)
+        while page:
+            yield from page
+            left -= len(page)
+            with using():
+                page = self._page(min(left, _PAGE))
+
+    def _first_page(self, limit: int | None) -> tuple[int, list[DeadLetter]]:
+        """Wait until nobody else looks, and begin; return how many letters are to be seen, and the first."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            with using():
+                waiting, others = self._state()
+                left = waiting if limit is None else min(waiting, limit)
+                page = [] if others else self._page(min(left, _PAGE))
+                if page and self._state()[1] > 1:  # somebody began at the same time
+                    self._requeue()
+                    others = 1
+            if not others:
+                return left, page
+            if time.monotonic() >= deadline:
+                raise DeadLettersInUse()
+            time.sleep(uniform(_FIRST_PAUSE, _LONGEST_PAUSE))  # noqa: S311  # not a secret
+
+    def _state(self) -> tuple[int, int]:
+        declared = self._queue.queue_declare(passive=True)
+        return declared.message_count, declared.consumer_count
+
+    def _page(self, size: int) -> list[DeadLetter]:
+        page: list[Any] = []
+        if not size:
+            return []
+        deadline = time.monotonic() + self._timeout
+        # A consumer of its own for each page: no more than the page is on its way.
+        with Consumer(
+            self._channel, [self._queue], on_message=page.append, auto_declare=False, prefetch_count=size
+        ):
+            while len(page) < size:
+                try:
+                    self._connection.drain_events(timeout=_LOOK_EVERY)
+                except TimeoutError:
+                    if self._state()[0] == 0:
+                        break
+                    if time.monotonic() >= deadline:
+                        raise BrokerAway("The broker did not hand over the dead letters in time.") from None
+        self._pages += 1
+        self._held |= {message.delivery_tag: self._pages for message in page}
+        return [DeadLetter.of(message) for message in page]
+
+    def take_away(self, letter: DeadLetter) -> None:
+        """Take ``letter`` out of the queue, for ever.
+
+        Raises:
+            BrokerError: it may be there still.
+        """
+        with using():
+            self._channel.basic_ack(letter.delivery_tag)
+        del self._held[letter.delivery_tag]
+
+    def give_back(self) -> None:
+        """End the look.
+
+        Raises:
+            BrokerError: the connection was lost, and the broker gives the letters back by itself.
+        """
+        with using():
+            self._requeue()
+            # Its answer says that the broker has done all that was asked for.
+            self._channel.close()
+
+    def _requeue(self) -> None:
+        # One page after the other: when a channel closes, they come back in any order.
+        last_of_each = {page: tag for tag, page in self._held.items()}
+        for tag in last_of_each.values():
+            self._channel.send_method(_NACK, "Lbb", (tag, True, True))
+        self._held.clear()
 
 
-def browse() -> Iterator[DeadLetter]:
-    """Yield every dead letter, oldest first; each is given back at the end.
+@contextmanager
+def looking(timeout: float | None = None) -> Iterator[Look]:
+    """Open a look; ``timeout`` in seconds, default: the setting ``broker_timeout``.
 
     Raises:
         BrokerError: the broker cannot be used, as :func:`tasks.connection.connect` says.
     """
-    with connect("dead letters") as connection, using():
-        yield from _letters(connection)
+    limit = timeout or settings().broker_timeout
+    with connect("dead letters", timeout=max(1, int(limit))) as connection:
+        look = Look(connection, limit)
+        try:
+            yield look
+        except BaseException:
+            with suppress(BrokerError):
+                look.give_back()
+            raise
+        look.give_back()
 
 
-def _letters(connection: Connection) -> Iterator[DeadLetter]:
-    # Closing the channel gives back what was got and not acknowledged, in its old place.
-    with connection.channel() as channel:
-        queue: Any = topology.dead_queue()(channel)
-        # As many as there are now: those that arrive meanwhile are for the next look.
-        for _ in range(queue.queue_declare(passive=True).message_count):
-            message = queue.get(no_ack=False)
-            if message is None:
-                return
-            yield DeadLetter(raw_body(message), message.headers or {})
-
-
-def raw_body(message: Any) -> bytes:
-    """Return a kombu message's body as it came over the wire; kombu decodes what calls itself UTF-8."""
-    body = message.body
-    return body.encode() if isinstance(body, str) else bytes(body)
+def browse() -> Iterator[DeadLetter]:
+    """Yield every dead letter, oldest first, and take none away; it raises as :meth:`Look.letters` does."""
+    with looking() as look:
+        yield from look.letters()
 
 
 def count_by_producer(run: str) -> Counter[str]:
-    """Count the dead baozi of ``run`` by producer.
-
-    Raises:
-        BrokerError: as above.
-    """
+    """Count the dead baozi of ``run`` by producer; it raises as :meth:`Look.letters` does."""
     dead = (letter.baozi for letter in browse())
     return Counter(baozi.producer for baozi in dead if baozi is not None and baozi.run == run)
+
+
+def find(look: Look, wanted: Sequence[str]) -> list[DeadLetter]:
+    """Return the letters whose ids begin with one of ``wanted``, oldest first.
+
+    Raises:
+        UsageError: there is none, or such a beginning fits several; copies of one letter are one.
+        BrokerError: as :meth:`Look.letters` says.
+    """
+    ids: dict[str, str] = {}
+    found = []
+    for letter in look.letters():
+        fits = [beginning for beginning in wanted if letter.id.startswith(beginning)]
+        for beginning in fits:
+            if ids.setdefault(beginning, letter.id) != letter.id:
+                raise UsageError(f"Several dead letters begin with {beginning!r}; give more of the one's id.")
+        if fits:
+            found.append(letter)
+    for beginning in wanted:
+        if beginning not in ids:
+            raise UsageError(
+                f"There is no dead letter {beginning!r}; `baozi dead list` says which there are."
+            )
+    return found
+
+
+class Replay:
+    """Puts dead letters on the queue again, as new messages: with nothing on them of how they died."""
+
+    def __init__(self, timeout: float | None = None) -> None:
+        """Open a connection of its own; ``timeout`` in seconds for each, default: ``broker_timeout``.
+
+        Raises:
+            BrokerError: as :func:`tasks.connection.connect` says.
+        """
+        self._timeout = timeout or settings().broker_timeout
+        connection = connect("replay", timeout=max(1, int(self._timeout)))
+        self._channel = ConfirmedChannel(connection)
+
+    def put(self, letter: DeadLetter) -> None:
+        """Put ``letter`` on the queue; the broker has it when this returns. Only then take it away.
+
+        Raises:
+            QueueFull: the queue stayed full.
+            Unroutable: no queue takes it.
+            BrokerError: it was not confirmed; it may be in the queue all the same.
+        """
+
+        def send(producer: Producer) -> None:
+            headers = as_it_came(letter.headers)
+            # By the queue's own key: the one that it came with may have been a delayed message's.
+            send_on(producer, letter.body, headers, letter.properties, topology.NAME, topology.NAME)
+
+        tries = Retrying(
+            retry=retry_if_exception_type(QueueFull),
+            wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+            stop=stop_before_delay(self._timeout),
+            reraise=True,
+        )
+        tries(self._channel.publish, send, time.monotonic() + self._timeout)
+
+    def __enter__(self) -> Self:
+        """Return the replay itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection: nothing is in flight."""
+        self._channel.close()

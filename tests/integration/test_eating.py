@@ -10,7 +10,7 @@ import pytest
 
 from baozi.model import Baozi
 from tasks import dead_letters
-from tasks.dead_letters import DeadLetter
+from tasks.letter import DeadLetter
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
 

@@ -1,0 +1,163 @@
+"""``baozi dead list | show | replay | drop``: the dead letters on the command line."""
+
+import base64
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from baozi.errors import UsageError
+from baozi.lines import say
+from tasks.dead_letters import Replay, find, looking
+from tasks.letter import DeadLetter
+
+app = typer.Typer(no_args_is_help=True, help="The dead letters: look through them, replay or drop them.")
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID…", help="A letter's id, or its first letters.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(min=0.1, max=86_400, help="Seconds to wait for the broker, or a full queue; default 30."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Say it in JSON, for a program.")]
+
+#: Columns of the list; the reason, of any length, is the last.
+_ROW = "{:36}  {:8}  {:19}  {:19}  {:20}  {}"
+#: Characters of a reason in the list.
+_REASON = 100
+
+
+@app.command("list")
+def list_command(
+    limit: Annotated[int | None, typer.Option(min=1, help="So many at the most; default: all.")] = None,
+    timeout: Timeout = None,
+    as_json: Json = False,
+) -> None:
+    """List the dead letters, oldest first, a line each; with --json, an object each."""
+    count = 0
+    with looking(timeout) as look:
+        for letter in look.letters(limit):
+            if not as_json and not count:
+                say(_ROW.format("id", "attempts", "first (UTC)", "last (UTC)", "consumer", "reason"))
+            say(json.dumps(_facts(letter), ensure_ascii=False) if as_json else _row(letter))
+            count += 1
+    if not count and not as_json:
+        say("There are no dead letters.")
+
+
+@app.command("show")
+def show_command(wanted: Ids, timeout: Timeout = None, as_json: Json = False) -> None:
+    """Show all of a dead letter: why it died, its headers, its body as it came."""
+    with looking(timeout) as look:
+        found = find(look, wanted)
+    for letter in found:
+        facts = {**_facts(letter), **_contents(letter)}
+        if as_json:
+            say(json.dumps(facts, ensure_ascii=False, default=str))
+            continue
+        for name, fact in facts.items():
+            if fact is not None:
+                say(f"{name:12} {_shown(fact)}")
+
+
+@app.command("replay")
+def replay_command(
+    wanted: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="As for show.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All that are there now.")] = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+) -> None:
+    """Put dead letters on the queue again; each leaves the dead letters when the broker has it there."""
+    if bool(wanted) == everything:
+        raise UsageError("Name the dead letters to replay, or say --all.")
+    count = 0
+    try:
+        with looking(timeout) as look, Replay(timeout) as replay:
+            for letter in look.letters() if everything else find(look, wanted or []):
+                replay.put(letter)
+                look.take_away(letter)
+                count += 1
+    except BaseException:
+        if count:
+            _say_count("replayed", count, as_json)
+        raise
+    _say_count("replayed", count, as_json)
+
+
+@app.command("drop")
+def drop_command(
+    wanted: Ids,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    timeout: Timeout = None,
+    as_json: Json = False,
+) -> None:
+    """Throw dead letters away, for ever."""
+    if not yes:
+        wanted = _asked(wanted, timeout)
+    with looking(timeout) as look:
+        found = find(look, wanted)
+        for letter in found:
+            look.take_away(letter)
+    _say_count("dropped", len(found), as_json)
+
+
+def _asked(wanted: list[str], timeout: float | None) -> list[str]:
+    """Ask about the letters that ``wanted`` means, and return their whole ids."""
+    if not sys.stdin.isatty():
+        raise UsageError("Nobody can be asked here whether to drop it for ever; say --yes.")
+    with looking(timeout) as look:
+        found = find(look, wanted)
+    for letter in found:
+        typer.echo(_row(letter), err=True)
+    typer.confirm("Drop this for ever?" if len(found) == 1 else "Drop these for ever?", abort=True, err=True)
+    return list({letter.id for letter in found})
+
+
+def _say_count(what: str, count: int, as_json: bool) -> None:
+    say(json.dumps({what: count}) if as_json else f"{count} {what}.")
+
+
+def _facts(letter: DeadLetter) -> dict[str, Any]:
+    return {
+        "id": letter.id,
+        "baozi": letter.baozi.id if letter.baozi else None,
+        "reason": letter.reason,
+        "attempts": letter.attempts,
+        "first_at": letter.first_at,
+        "last_at": letter.last_at,
+        "consumer": letter.consumer,
+        "bytes": len(letter.body),
+    }
+
+
+def _contents(letter: DeadLetter) -> dict[str, Any]:
+    try:
+        body = {"body": letter.body.decode()}
+    except UnicodeDecodeError:
+        body = {"body_base64": base64.b64encode(letter.body).decode()}
+    properties = {name: it for name, it in letter.properties.items() if name != "application_headers"}
+    return {"headers": letter.headers, "properties": properties, **body}
+
+
+def _row(letter: DeadLetter) -> str:
+    reason = _shown(letter.reason)
+    if len(reason) > _REASON:
+        reason = reason[:_REASON] + "…"
+    attempts = "?" if letter.attempts is None else letter.attempts
+    first, last = _date(letter.first_at), _date(letter.last_at)
+    return _ROW.format(letter.id, attempts, first, last, _shown(letter.consumer or "–"), reason)
+
+
+def _date(at: float | None) -> str:
+    try:
+        return "–" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
+    except (ValueError, OverflowError, OSError):  # a stranger's baozi may be made at any time
+        return f"{at:g}"
+
+
+def _shown(fact: object) -> str:
+    """A stranger's text, as a terminal can bear it: what would move the cursor, say, is written out."""
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(fact)
+    )
