@@ -216,7 +216,7 @@ class Replay:
 
         tries = Retrying(
             retry=retry_if_exception_type(QueueFull),
-            wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE),
+            wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE, jitter=_FIRST_PAUSE),
             stop=stop_before_delay(self._timeout),
             reraise=True,
         )
