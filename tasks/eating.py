@@ -36,13 +36,19 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5
 
 
 class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in its stubs only
-    """A task whose messages are mandatory, and whose final failures are buried with their reason."""
+    """A task whose messages are mandatory, and whose final failures are buried with their reason.
+
+    How long eating may take is the worker's to say.
+    """
 
     Request = "tasks.request:Request"
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send as Celery does; a message that no queue takes is an error, not silence."""
         options.setdefault("mandatory", True)
+        # Celery would send the time limits of the sender's settings along, and a worker obey them.
+        options.setdefault("time_limit", None)
+        options.setdefault("soft_time_limit", None)
         return super().apply_async(*args, **options)
 
 

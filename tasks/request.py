@@ -21,6 +21,10 @@ class Request(CeleryRequest):
         error = getattr(error, "exc", error)
         error = error.args[0] if isinstance(error, Reject) else error
         self._reason = f"{type(error).__name__}: {error}"
+        if isinstance(error, MemoryError):
+            # Celery would end the whole worker, and then the next one that gets this message. Memory may be
+            # there another time: as if the child had been killed for it.
+            exc_info.exception = Reject(error, requeue=True)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     def reject(self, requeue: bool = False) -> None:

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -74,10 +74,18 @@ class Place:
         result: dict[str, Any] = json.loads(done.stdout)
         return result
 
-    def worker(self, name: str, pool: str = "prefork", processes: int = 1, **settings: object) -> Member:
-        """Start a worker and wait until it consumes."""
+    def worker(
+        self,
+        name: str,
+        pool: str = "prefork",
+        processes: int = 1,
+        changes: Sequence[str] = (),
+        **settings: object,
+    ) -> Member:
+        """Start a worker, with ``changes`` of :mod:`tests.integration.mutated`; wait until it consumes."""
         before = self.consumers()
-        member = start_worker(self.crew, name, self.environment(**settings), processes, pool)
+        crew = _Changing(self.crew, changes) if changes else self.crew
+        member = start_worker(crew, name, self.environment(**settings), processes, pool)
 
         def ready() -> bool:
             assert member.process.poll() is None, member.log.read_text()
@@ -139,6 +147,26 @@ class Place:
         headers |= more_headers or {}
         body = [[item], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
         producer.publish(body, exchange="baozi", routing_key="baozi", headers=headers, **properties)
+
+
+class _Changing(Crew):
+    """Has another crew start its programs, each with something changed."""
+
+    def __init__(self, crew: Crew, changes: Sequence[str]) -> None:
+        super().__init__(crew.logs)
+        self._crew = crew
+        self._changes = changes
+
+    def start(
+        self,
+        role: str,
+        name: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> Member:
+        program = ["tests.integration.mutated", *self._changes, "--", *arguments]
+        return self._crew.start(role, name, program, environment, folder)
 
 
 def pool_children(member: Member) -> list[psutil.Process]:

@@ -1,0 +1,166 @@
+"""``python -m tests.integration.mutated CHANGE… -- MODULE …``: runs a program of ours with something changed.
+
+A mutation takes away one setting that carries a promise, in this process and those that it forks; a poison
+makes one baozi bad. Nothing of the program's own files is touched.
+"""
+
+import os
+import resource
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import psutil
+from amqp import Channel
+from celery import Task
+from celery.exceptions import SoftTimeLimitExceeded
+from kombu import Exchange, Queue
+from sqlalchemy import Column, Connection, Table, insert
+
+from baozi import ledger
+from baozi.journal import Event, Journal
+from baozi.ledger import Ledger
+from baozi.settings import Settings
+from tasks import app, config, eating, topology
+from tasks.confirms import ConfirmedChannel
+
+#: The baozi that is a poison is this one of its producer's.
+BAD = 1
+
+
+def late_acknowledgement_off() -> None:
+    app.conf.task_acks_late = False
+
+
+def reject_on_worker_lost_off() -> None:
+    app.conf.task_reject_on_worker_lost = False
+
+
+def confirms_off() -> None:
+    send = ConfirmedChannel.send
+
+    def sent_is_accepted(channel: ConfirmedChannel, message_id: str, publish: Callable[..., object]) -> None:
+        send(channel, message_id, publish)
+        channel._settled += channel._window.confirmed(0, multiple=True)
+
+    setattr(ConfirmedChannel, "send", sent_is_accepted)  # noqa: B010  # mypy knows what it should be
+    setattr(Channel, "confirm_select", lambda _: None)  # noqa: B010  # as above
+
+
+def mandatory_off() -> None:
+    eating.BaoziTask.apply_async = Task.apply_async  # type: ignore[method-assign]
+
+
+def ledgers_key_off() -> None:
+    whole = ledger.eaten
+    ledger.metadata.remove(whole)
+    columns = (Column(column.name, column.type) for column in whole.columns)
+    ledger.eaten = Table(whole.name, ledger.metadata, *columns)
+
+    def always_insert(_ledger: Ledger, connection: Connection, row: dict[str, Any]) -> bool:
+        connection.execute(insert(ledger.eaten).values(**row))
+        return True
+
+    setattr(Ledger, "_upsert", always_insert)  # noqa: B010  # mypy knows what it should be
+
+
+def _queue_with(**changes: object) -> None:
+    whole = topology.queue
+
+    def changed(settings: Settings) -> Queue:
+        queue = whole(settings)
+        arguments = {**(queue.queue_arguments or {}), **changes}
+        queue.queue_arguments = {name: it for name, it in arguments.items() if it is not None}
+        return queue
+
+    topology.queue = changed
+
+
+def reject_publish_off() -> None:
+    _queue_with(**{"x-overflow": "drop-head", "x-dead-letter-strategy": None})
+
+
+def delivery_limit_off() -> None:
+    _queue_with(**{"x-delivery-limit": None})
+
+
+def durable_off() -> None:
+    def of_this_moment(settings: Settings) -> Queue:  # noqa: ARG001  # as the whole one has it
+        exchange = Exchange(topology.NAME, topology.TYPE)
+        return Queue(topology.NAME, exchange, routing_key=topology.NAME, durable=False)
+
+    topology.queue = of_this_moment
+
+
+def poison_kills() -> None:
+    _when_started(BAD, _kills)
+
+
+def every_poison() -> None:
+    """Baozi 1 to 5 are bad, each in a way of its own."""
+    for number, bad in enumerate(POISONS, start=1):
+        _when_started(number, bad)
+    config._BETWEEN_LIMITS = 1  # seconds, for those that do not hear the soft limit
+
+
+def _kills() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _raises() -> None:
+    raise ValueError("the filling is off")
+
+
+def _never_ends() -> None:
+    time.sleep(600)
+
+
+def _never_ends_nor_listens() -> None:
+    while True:
+        with suppress(SoftTimeLimitExceeded):
+            time.sleep(600)
+
+
+def _uses_all_memory() -> None:
+    bounds = resource.getrlimit(resource.RLIMIT_AS)
+    in_use = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_AS, (in_use + 50_000_000, bounds[1]))
+    try:
+        eaten = [bytes(10_000_000) for _ in range(100)]
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, bounds)
+    raise AssertionError(f"{len(eaten)} times 10 MB were there")
+
+
+#: What is bad about baozi 1, 2, …; and the reason with which it ends in the dead letters.
+POISONS: dict[Callable[[], None], str] = {
+    _kills: "delivery_limit",
+    _raises: "ValueError: the filling is off",
+    _never_ends: "SoftTimeLimitExceeded",
+    _never_ends_nor_listens: "delivery_limit",
+    _uses_all_memory: "delivery_limit",
+}
+
+
+def _when_started(number: int, do: Callable[[], object]) -> None:
+    """Do something when baozi ``number``, alone or on a tray, was noted as started."""
+    write = Journal.write
+
+    def write_and_do(journal: Journal, event: Event, *ids: str) -> None:
+        write(journal, event, *ids)
+        if event is Event.STARTED and any(it.endswith(f"/{number}") for it in ids):
+            do()
+
+    setattr(Journal, "write", write_and_do)  # noqa: B010  # mypy knows what it should be
+
+
+if __name__ == "__main__":
+    changes, program = sys.argv[1 : sys.argv.index("--")], sys.argv[sys.argv.index("--") + 1 :]
+    for change in changes:
+        globals()[change]()
+    sys.argv = program
+    runpy.run_module(program[0], run_name="__main__", alter_sys=True)
