@@ -72,7 +72,7 @@ def eaten(place: Place, count: int) -> None:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_what_is_there_is_eaten_together_and_once(private_place: Place, pool: str) -> None:
-    put(private_place, range(200))
+    private_place.produce("r", "egon", 200)
     worker = eater(private_place, pool)
     eaten(private_place, 200)
     assert deliveries(private_place) == 200
