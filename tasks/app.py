@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 
 from tasks.config import celery_settings
+from tasks.soft_shutdown import SoftShutdown
 
 #: Kept once they could be read; an error is not.
 _settings = cache(celery_settings)
@@ -34,3 +35,4 @@ class _WhenNeeded(Mapping[str, Any]):
 
 app = Celery("baozi", include=["tasks.eating", "tasks.burial"], set_as_current=False)
 app.config_from_object(_WhenNeeded())
+app.steps["worker"].add(SoftShutdown)

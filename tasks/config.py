@@ -62,8 +62,8 @@ def _worker() -> dict[str, Any]:
         # While a pool process is at one tray, the next one arrives. Where there are no trays, nothing is
         # fetched ahead: a baozi that waits here, while another worker idles, is late.
         "worker_prefetch_multiplier": 1 if tray == 1 else 2 * tray,
-        # With REMAP_SIGTERM=SIGQUIT in the environment, `docker stop` and systemd get this as well.
-        "worker_soft_shutdown_timeout": settings().soft_shutdown_timeout,
+        # Not Celery's soft shutdown, which sleeps, but ours (tasks.soft_shutdown).
+        "worker_soft_shutdown_timeout": 0,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         # Flower sees the worker and its tasks, from the first one on.
         "worker_send_task_events": True,

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, ClassVar
 
 from celery.utils.log import get_logger
+from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 from kombu import Message
 from kombu.utils.json import dumps
@@ -48,6 +49,8 @@ class Consumer(CeleryConsumer):
     on_task_message: Any
     connection: Any
     hub: Any
+    controller: Any
+    task_consumer: Any
     app: Any
 
     receive_alone: Callable[[Any], None]
@@ -95,8 +98,28 @@ class Consumer(CeleryConsumer):
             return None
         trays = Trays(self.app.tasks[EAT], self, self._unsettled)
         self.hub.on_tick.add(trays.tick)
-        read_in_pieces(self.connection.connection, self.hub)
+        number = self.task_consumer.channel.channel_id
+        read_in_pieces(self.connection.connection, number, self.hub)
         return trays
+
+    def drain(self) -> None:
+        """Take nothing more: what has arrived and is not begun stays the broker's."""
+        with suppress(*self.connection_errors):
+            self.task_consumer.cancel()
+        if self._trays is not None:
+            self._trays.stop()
+        # Those that wait here for a free pool process.
+        self.controller.semaphore.clear()
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether anything is being eaten."""
+        return bool(state.active_requests) or (self._trays is not None and self._trays.out > 0)
+
+    def give_up(self) -> None:
+        """End the trays that are out, with their pool processes. Celery does so for single messages."""
+        if self._trays is not None:
+            self._trays.kill()
 
     def on_close(self) -> None:
         """Forget what came over a connection that is lost: the broker will deliver it again."""

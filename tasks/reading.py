@@ -18,18 +18,25 @@ _HEAD = struct.Struct(">BHI")
 _END = 0xCE
 
 
-def read_in_pieces(connection: Any, hub: Any) -> None:
+def read_in_pieces(connection: Any, channel_number: int, hub: Any) -> None:
     """Have ``hub`` read py-amqp's ``connection`` here, if it is a plain TCP connection.
 
     What is left of a piece is kept where py-amqp looks first, so that it can go on reading by itself.
+
+    Args:
+        connection: py-amqp's.
+        channel_number: of the channel whose messages are handled without waiting for the broker. What comes
+            on another, a control command that cancels a consumer, say, may wait for an answer, and so read
+            on in the midst of a piece.
+        hub: Celery's event loop.
     """
     transport = connection.transport
     if isinstance(transport, TCPTransport):
         hub.remove_reader(connection.sock)
-        hub.add_reader(connection.sock, _read, connection, transport)
+        hub.add_reader(connection.sock, _read, connection, channel_number, transport)
 
 
-def _read(connection: Any, transport: Any) -> None:
+def _read(connection: Any, channel_number: int, transport: Any) -> None:
     """Read one piece, and let py-amqp handle each whole frame in it.
 
     Raises:
@@ -53,7 +60,15 @@ def _read(connection: Any, transport: Any) -> None:
                 break
             if data[end] != _END:
                 raise UnexpectedFrame(f"Received frame_end {data[end]:#04x} while expecting 0xce")
+            payload = data[body:end]
             start = end + 1
-            connection.on_inbound_frame((kind, channel, data[body:end]))
+            if channel == channel_number:
+                connection.on_inbound_frame((kind, channel, payload))
+                continue
+            transport._read_buffer, data, start = data[start:], b"", 0
+            try:
+                connection.on_inbound_frame((kind, channel, payload))
+            finally:
+                data = transport._read_buffer
     finally:
         transport._read_buffer = data[start:]

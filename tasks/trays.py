@@ -7,8 +7,10 @@ to Celery's own way, one by one. So one bad baozi fails alone, and has all that 
 """
 
 import gc
+import signal
 from collections import deque
 from collections.abc import Collection
+from contextlib import suppress
 from select import POLLIN, poll
 from typing import Any, NamedTuple
 
@@ -47,7 +49,8 @@ class Trays:
         self._limit = settings().tray
         self._arrived: deque[Any] = deque()
         self._outcomes: deque[Outcome] = deque()
-        self._out = 0
+        self._jobs: dict[int, Any] = {}
+        self._stopped = False
         self._asked = False
         # What there is when the first message comes, modules above all, stays: nobody need look through it
         # again and again for what may go.
@@ -83,16 +86,35 @@ class Trays:
             outcomes = []
             while self._outcomes:
                 outcomes.append(self._outcomes.popleft())
-            self._out -= len(outcomes)
+                self._jobs.pop(id(outcomes[-1].messages))
             # First the next tray, then the acknowledgements, so that the pool process need not wait for them.
-            if self._arrived and not self._asked and self._out < self._consumer.pool.num_processes:
+            if self._arrived and not (self._asked or self._stopped):
                 self._hand_over()
             if outcomes:
                 self._settle(outcomes)
             if not self._outcomes:  # the solo pool is done at once
                 return
 
+    @property
+    def out(self) -> int:
+        """How many trays are with pool processes."""
+        return len(self._jobs)
+
+    def stop(self) -> None:
+        """Hand over no more."""
+        self._stopped = True
+
+    def kill(self) -> None:
+        """Kill the pool processes that eat; threads cannot be."""
+        pool = self._consumer.pool
+        with suppress(NotImplementedError):
+            for job in self._jobs.values():
+                for pid in job.worker_pids() if job is not None else ():
+                    pool.terminate_job(pid, signal.SIGKILL)
+
     def _hand_over(self) -> None:
+        if self.out >= self._consumer.pool.num_processes:
+            return
         # What is already in the socket will be read before the next tick: it may come along.
         if len(self._arrived) < self._limit and self._socket.poll(0):
             return
@@ -109,7 +131,6 @@ class Trays:
         tray = [self._arrived.popleft() for _ in range(min(self._limit, len(self._arrived)))]
         if not tray:
             raise TaskRevokedError
-        self._out += 1
         self._announce(tray)
 
         def on_answer(answer: Any) -> None:
@@ -117,7 +138,7 @@ class Trays:
             self._outcomes.append(Outcome(tray, answer if isinstance(answer, Answer) else None))
             self._consumer.call_soon(bool)
 
-        pool.apply_async(
+        self._jobs[id(tray)] = pool.apply_async(
             eat_together,
             args=(self._consumer.hostname, [message.body for message in tray]),
             callback=on_answer,

@@ -5,7 +5,7 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -157,16 +157,35 @@ def test_one_that_kills_its_child_each_time_does_not_take_its_tray_mates_along(p
     assert set(noted(place, Event.EATEN)) == {0, 2}
 
 
-def test_what_a_stopped_worker_ate_and_could_not_acknowledge_is_counted_once(place: Place) -> None:
-    put(place, range(60))
-    worker = eater(place, eat_seconds=0.05)
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_stopped_worker_ends_its_trays_and_acknowledges_them(private_place: Place, pool: str) -> None:
+    place = private_place
+    put(place, range(100))
+    worker = eater(place, pool, eat_seconds=0.05)
     wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
+    began = time.monotonic()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=30) == 0
-    wait_until(lambda: place.eaten("r") + place.waiting() >= 60, "each to be eaten or in the queue")
+    # It ends with its trays, not with its time.
+    assert time.monotonic() - began < Settings().soft_shutdown_timeout / 2
+    assert 1 <= place.eaten("r") < 100
+    assert not in_hand(place)
+    wait_until(lambda: place.eaten("r") + place.waiting() == 100, "the rest to be in the queue")
     eater(place)
-    wait_until(lambda: place.eaten("r") == 60, "all to be eaten")
-    assert deliveries(place) <= 60 + TRAY
+    wait_until(lambda: place.eaten("r") == 100, "all to be eaten")
+    assert deliveries(place) == 100
+
+
+def test_a_stopped_worker_gives_its_trays_back_at_its_deadline(place: Place) -> None:
+    put(place, range(30))
+    worker = eater(place, eat_seconds=5, soft_shutdown_timeout=2)
+    wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
+    began = time.monotonic()
+    worker.process.send_signal(signal.SIGTERM)
+    assert worker.process.wait(timeout=30) == 0
+    assert time.monotonic() - began < 20
+    wait_until(lambda: place.waiting() == 30, "all to be in the queue again")
+    assert place.eaten("r") == 0
 
 
 @contextmanager
@@ -191,6 +210,42 @@ def test_one_that_is_revoked_is_not_eaten_and_one_with_an_eta_waits(private_plac
     assert set(order) == {0, 1, 2, 4, 5}
     assert order[-1] == 0
     wait_until(lambda: private_place.waiting() == 0, "the revoked one to be gone")
+
+
+def test_a_command_that_waits_for_the_brokers_answer_finds_it_in_the_midst_of_messages(place: Place) -> None:
+    total = 3_000
+    put(place, range(total))
+    worker = eater(place, tray=50)
+    with another_client(place) as client:
+        rounds = 0
+        while place.eaten("r") < total * 0.8 and rounds < 20:
+            assert client.control.cancel_consumer("baozi", reply=True, timeout=20, limit=1)
+            assert client.control.add_consumer("baozi", reply=True, timeout=20, limit=1)
+            rounds += 1
+    assert rounds
+    wait_until(lambda: place.eaten("r") == total, "all to be eaten", 60)
+    assert worker.process.is_running()
+    assert "Traceback" not in worker.log.read_text()
+
+
+def test_who_watches_the_events_sees_each_received_started_and_succeeded(private_place: Place) -> None:
+    seen: Counter[tuple[str, str]] = Counter()
+    with another_client(private_place) as client, client.connection_for_read() as connection:
+        receiver = client.events.Receiver(
+            connection, handlers={"*": lambda event: seen.update([(event["type"], event.get("uuid", ""))])}
+        )
+        with receiver.consumer_context():
+            put(private_place, range(40))
+            eater(private_place)
+
+            def all_seen() -> bool:
+                with suppress(TimeoutError):
+                    connection.drain_events(timeout=0.2)
+                return all(seen["task-succeeded", baozi(number).task_id] for number in range(40))
+
+            wait_until(all_seen, "each to be seen as succeeded")
+    for kind in ("task-received", "task-started", "task-succeeded"):
+        assert [seen[kind, baozi(number).task_id] for number in range(40)] == [1] * 40
 
 
 def eaten_at(place: Place) -> dict[int, float]:

@@ -1,0 +1,81 @@
+"""A worker that is stopped softly ends as soon as it has nothing in hand, or at its deadline.
+
+Celery's own soft shutdown sleeps for its whole time, whatever is in hand, and settles nothing meanwhile
+(Celery user guide "Workers", Soft shutdown). So this one takes over the signals that start it.
+"""
+
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import celery.apps.worker
+from celery.bootsteps import StartStopStep
+from celery.platforms import EX_OK
+from celery.utils.log import get_logger
+from celery.worker import state
+
+from baozi.settings import settings
+
+logger = get_logger(__name__)
+
+#: Seconds between two looks: for a signal, and then for what is still in hand.
+_LOOK_EVERY, _LOOK_AGAIN = 1, 0.1
+
+#: Whether Celery, which alone reads that variable, takes SIGTERM for SIGQUIT.
+_REMAPPED = getattr(celery.apps.worker, "REMAP_SIGTERM", None) == "SIGQUIT"
+
+Handler = Callable[[int, Any], Any]
+
+
+class SoftShutdown(StartStopStep):
+    """The worker's step that ends it: at first softly; asked again, or at the deadline, as Celery does."""
+
+    _draining = False
+    _cold: Handler
+
+    def __init__(self, parent: Any, **options: Any) -> None:
+        """Begin with no end in sight."""
+        super().__init__(parent, **options)
+        self._deadline: float | None = None
+
+    def start(self, worker: Any) -> None:
+        """Take over SIGQUIT, and SIGTERM where that means the same; Celery's handlers are there by now."""
+        for number in (signal.SIGQUIT, *([signal.SIGTERM] if _REMAPPED else [])):
+            self._take_over(worker, number)
+
+    def _take_over(self, worker: Any, number: signal.Signals) -> None:
+        cold: Any = signal.getsignal(number)
+
+        def handle(signum: int, frame: Any) -> None:
+            signal.signal(number, cold)
+            if worker.consumer is None or worker.consumer.connection is None or worker.consumer.hub is None:
+                cold(signum, frame)  # nothing is in hand, and no loop runs that would look
+                return
+            # All else is for the event loop: a signal comes between any two steps of it.
+            self._cold = cold
+            self._deadline = time.monotonic() + settings().soft_shutdown_timeout
+
+        if callable(cold):
+            signal.signal(number, handle)
+
+    def register_with_event_loop(self, worker: Any, hub: Any) -> None:
+        """Have the loop of a new connection look for the signal."""
+        self._draining = False
+        hub.timer.call_repeatedly(_LOOK_EVERY, self._look, (worker, hub))
+
+    def _look(self, worker: Any, hub: Any) -> None:
+        if self._deadline is None or state.should_terminate:
+            return
+        if not self._draining:
+            self._draining = True
+            logger.warning("Stopping: what is in hand has %g s.", settings().soft_shutdown_timeout)
+            worker.consumer.drain()
+            hub.timer.call_repeatedly(_LOOK_AGAIN, self._look, (worker, hub))
+        if not worker.consumer.in_hand:
+            state.should_stop = EX_OK  # type: ignore[assignment]  # the stubs say it is never set
+        elif time.monotonic() >= self._deadline:
+            self._deadline = None
+            logger.warning("Not done in time: what is in hand is given back.")
+            worker.consumer.give_up()
+            self._cold(signal.SIGQUIT, None)
