@@ -76,6 +76,48 @@ class Baozi(BaseModel):
             raise NotABaozi(_first_fault("baozi", error)) from None
 
 
+#: Baozi in one message at the most: as many as a task may eat at once.
+LONGEST_TRAY = 10_000
+
+
+class Tray(BaseModel):
+    """Several baozi that one producer made at once, sent in one message."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+    run: Name
+    producer: Name
+    numbers: Annotated[list[Number], Field(min_length=1, max_length=LONGEST_TRAY)]
+    made_at: Time
+
+    @property
+    def baozi(self) -> list[Baozi]:
+        """Each of them."""
+        # Nothing is left to be checked of any.
+        return [
+            Baozi.model_construct(run=self.run, producer=self.producer, number=number, made_at=self.made_at)
+            for number in self.numbers
+        ]
+
+    @property
+    def task_id(self) -> str:
+        """The Celery task id: the same baozi put twice on one tray are the same task."""
+        numbers = ",".join(map(str, self.numbers))
+        return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/tray/{numbers}"))
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Read a message's one argument.
+
+        Raises:
+            NotABaozi: it is not a tray; says which field is wrong.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise NotABaozi(_first_fault("tray", error)) from None
+
+
 class Order(BaseModel):
     """What one producer committed to in a run, sent as its last message: the heir of the ``None`` sentinel.
 

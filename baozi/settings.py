@@ -18,6 +18,9 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 #: What a ledger's URL may begin with: the driver that comes with Python, and psycopg, which is a dependency.
 _LEDGERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 
+#: A worker's tray where eating takes no time. Larger ones were hardly faster (docs/speed.md).
+_TRAY = 100
+
 
 def _known_ledger(url: SecretStr) -> SecretStr:
     try:
@@ -64,11 +67,10 @@ class Settings(BaseSettings):
     eat_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0
     """Seconds that eating one baozi takes."""
 
-    tray: Annotated[int, Field(ge=1, le=10_000)] = 1
+    tray: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """How many baozi a pool process may get at once, and commit together; fewer if fewer are there. A tray
     of slow ones keeps them from workers that idle, and when its process is killed all of it is eaten again.
-    A worker that is stopped does not wait for its trays: what it ate and could not acknowledge is delivered
-    again, and counted once. Default: each by itself."""
+    Default: 100 where ``eat_seconds`` is 0, else each by itself."""
 
     eat_time_limit: Seconds = 1200
     """Seconds after which a worker process that is still eating is killed and its baozi given back. Must be
@@ -96,6 +98,13 @@ class Settings(BaseSettings):
         if self.ledger_url is not None:
             return self.ledger_url.get_secret_value()
         return f"sqlite:///{self.home.absolute() / 'ledger.sqlite3'}"
+
+    @property
+    def tray_size(self) -> int:
+        """How many baozi a pool process may get at once."""
+        if self.tray is not None:
+            return self.tray
+        return 1 if self.eat_seconds else _TRAY
 
     @property
     def runs(self) -> Path:

@@ -59,7 +59,9 @@ _LEDGER = "acknowledged after it is in the ledger, once"
 _UNROUTED = "the broker has it on its disk, if it was routed"
 _ON_THE_DISK = "the broker has it on its disk, routed"
 
-OURS = Publisher("baozi", _ON_THE_DISK, (_OURS,))
+OURS = Publisher("baozi", _ON_THE_DISK, (_OURS, "ahead"))
+OURS_ALONE = Publisher("baozi, one at a time", _ON_THE_DISK, (_OURS, "alone"))
+OURS_IN_TRAYS = Publisher("baozi, trays of 100", _ON_THE_DISK, OURS.command, tray=100)
 CELERY = Publisher("celery .delay()", "the socket took it", (f"{_PEERS}.celery_peer",))
 CELERY_CONFIRMED = Publisher(
     "celery .delay(), confirmed",
@@ -76,6 +78,8 @@ AIO_PIKA = Publisher("aio-pika, confirmed", _UNROUTED, (f"{_PEERS}.aio_pika_peer
 
 PUBLISHERS = (
     OURS,
+    OURS_ALONE,
+    OURS_IN_TRAYS,
     CELERY,
     CELERY_CONFIRMED,
     DRAMATIQ,
@@ -142,6 +146,7 @@ def _in_memory(kind: str, tray: int, backlog: int) -> Eater:
 #: End to end, while it is published.
 BOTH = (
     ours(),
+    replace(ours(), name=OURS_IN_TRAYS.name, filled_by=OURS_IN_TRAYS, backlog=600_000),
     _in_memory("queue", 1, 60_000),
     _in_memory("queue", 100, 300_000),
     _in_memory("manager", 1, 15_000),

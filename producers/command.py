@@ -16,7 +16,7 @@ from rich.progress import Progress as Bar
 from baozi import command_line
 from baozi.errors import BaoziError, ExitCode
 from baozi.lines import say
-from baozi.model import Baozi, checked_name
+from baozi.model import LONGEST_TRAY, Baozi, checked_name
 from baozi.settings import settings
 from producers.producer import Progress, own_journal
 from producers.producer import produce as make_and_put
@@ -43,6 +43,9 @@ def produce(
         int | None,
         typer.Option(min=1, max=100_000, help="Baozi sent ahead of their confirms; default 1000."),
     ] = None,
+    tray: Annotated[
+        int, typer.Option(min=1, max=LONGEST_TRAY, help="Baozi in one message, for when each is tiny.")
+    ] = 1,
     lines: Annotated[bool, typer.Option(help="Print the course's line for each.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -58,7 +61,7 @@ def produce(
         try:
             showing = _showing(progress, count, lines, as_json)
             with showing as show:
-                make_and_put(chosen, journal, progress, count, interval, stop, show)
+                make_and_put(chosen, journal, progress, count, interval, stop, show, tray)
         except BaoziError:
             _say_result(progress, as_json, closed=False)
             raise

@@ -2,7 +2,7 @@
 
 import fcntl
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -11,7 +11,7 @@ from threading import Event as Flag
 
 from baozi.errors import JournalAway, RunExists
 from baozi.journal import Event, Journal, read_journal
-from baozi.model import Baozi, Order
+from baozi.model import Baozi, Order, Tray
 from baozi.settings import Settings
 from producers.publisher import Publisher
 
@@ -120,6 +120,7 @@ def produce(
     interval: float,
     stop: Flag,
     on_accepted: Callable[[Baozi], object],
+    tray: int = 1,
 ) -> None:
     """Make and put baozi until the order has ``total`` of them or ``stop`` is set; then close the order.
 
@@ -130,41 +131,40 @@ def produce(
         journal: is told before and after each put.
         progress: where to go on; kept up to date.
         total: baozi in the whole order, 0 for no end.
-        interval: seconds between two; each is then confirmed before the next is made.
+        interval: seconds between two messages; each is then confirmed before the next is made.
         stop: ends the work after what is in hand.
         on_accepted: called with each that was accepted.
+        tray: baozi in one message. What is lost with a message, or comes again, is then a tray of them.
 
     Raises:
         JournalAway: the journal cannot be written; what it does not tell is put again by ``--resume``.
         BaoziError: a put failed, as :meth:`Publisher.put` says. The order is left open, to be resumed.
     """
 
-    def accept(tray: Sequence[Baozi]) -> None:
-        for baozi in tray:
+    def accept(accepted: Sequence[Baozi]) -> None:
+        for baozi in accepted:
             progress.accept(baozi.number)
         with journal_errors():
-            journal.write(Event.ACCEPTED, *(baozi.id for baozi in tray))
-        for baozi in tray:
+            journal.write(Event.ACCEPTED, *(baozi.id for baozi in accepted))
+        for baozi in accepted:
             on_accepted(baozi)
 
     numbers = progress.numbers(total)
     with Publisher(progress.producer, settings, stop, accept) as publisher:
-        # As many as are made, written down and sent together.
-        size = 1 if interval else max(1, publisher.window // 10)
-        while not stop.is_set() and (tray := _make(progress, islice(numbers, size))):
+        # As many as are made, written down and sent at once.
+        size = tray if tray > 1 or interval else max(1, publisher.window // 10)
+        while not stop.is_set() and (made := list(islice(numbers, size))):
             with journal_errors():
-                journal.write(Event.ATTEMPTED, *(baozi.id for baozi in tray))
-            progress.attempted = max(progress.attempted, tray[-1].number + 1)
-            publisher.put_ahead(tray)
+                journal.write(Event.ATTEMPTED, *(f"{progress.run}/{progress.producer}/{it}" for it in made))
+            progress.attempted = max(progress.attempted, made[-1] + 1)
+            together = Tray(run=progress.run, producer=progress.producer, numbers=made, made_at=time.time())
+            if tray > 1:
+                publisher.put_trays_ahead([together])
+            else:
+                publisher.put_ahead(together.baozi)
             if interval:
                 publisher.flush()
                 if progress.accepted != total:
                     stop.wait(interval)
         publisher.flush()
         publisher.close_order(progress.order())
-
-
-def _make(progress: Progress, numbers: Iterable[int]) -> list[Baozi]:
-    made_at = time.time()
-    run, producer = progress.run, progress.producer
-    return [Baozi(run=run, producer=producer, number=number, made_at=made_at) for number in numbers]

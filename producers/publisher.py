@@ -7,14 +7,14 @@ from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
-from baozi.model import Baozi, Order
+from baozi.model import Baozi, Order, Tray
 from baozi.settings import Settings
 from producers.confirmed import ConfirmedPublisher
 from producers.framing import Patterns
 from tasks import topology
 from tasks.confirms import ConfirmedChannel
 from tasks.connection import connect, using
-from tasks.eating import close_order, eat
+from tasks.eating import close_order, eat, eat_tray
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class TaskMessage:
     """One call of a task with a baozi or an order."""
 
     task: Any
-    item: Baozi | Order
+    item: Baozi | Tray | Order
     id: str
     """The Celery task id; a message of Celery's has it as its correlation id."""
     patterns: Patterns
@@ -94,6 +94,10 @@ class Publisher:
         """
         self._confirmed.put_ahead([self._message(eat, baozi) for baozi in tray], timeout)
 
+    def put_trays_ahead(self, trays: Sequence[Tray], timeout: float | None = None) -> None:
+        """Put these, each tray in one message; it raises as :meth:`put_ahead` does."""
+        self._confirmed.put_ahead([self._message(eat_tray, tray) for tray in trays], timeout)
+
     def flush(self, timeout: float | None = None) -> None:
         """Return when all that was put is accepted.
 
@@ -114,11 +118,16 @@ class Publisher:
         """
         self._confirmed.close()
 
-    def _message(self, task: Any, item: Baozi | Order) -> TaskMessage:
+    def _message(self, task: Any, item: Baozi | Tray | Order) -> TaskMessage:
         return TaskMessage(task, item, item.task_id, self._patterns)
 
     def _accept(self, messages: Sequence[TaskMessage]) -> None:
-        accepted = [message.item for message in messages if isinstance(message.item, Baozi)]
+        accepted: list[Baozi] = []
+        for message in messages:
+            if isinstance(message.item, Baozi):
+                accepted.append(message.item)
+            elif isinstance(message.item, Tray):
+                accepted += message.item.baozi
         if accepted:
             self._on_accepted(accepted)
 

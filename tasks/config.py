@@ -56,7 +56,7 @@ def _delivery() -> dict[str, Any]:
 
 
 def _worker() -> dict[str, Any]:
-    tray = settings().tray
+    tray = settings().tray_size
     return {
         "worker_consumer": "tasks.consumer:Consumer",
         # While a pool process is at one tray, the next one arrives. Where there are no trays, nothing is

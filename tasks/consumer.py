@@ -17,7 +17,6 @@ from vine import promise
 from baozi.settings import settings
 from tasks import topology
 from tasks.burial import BURY
-from tasks.eating import EAT
 from tasks.letter import raw_body
 from tasks.reading import read_in_pieces
 from tasks.trays import Trays
@@ -85,7 +84,7 @@ class Consumer(CeleryConsumer):
                 receive_alone(message)
                 return
             unsettled.add(message)
-            if message.headers.get("task") != EAT or not trays.take(message):
+            if not trays.take(message):
                 receive_alone(message)
 
         self.receive_alone = receive_alone
@@ -93,10 +92,10 @@ class Consumer(CeleryConsumer):
 
     def _new_trays(self) -> Trays | None:
         """The trays of this connection: none unless asked for, and none but on AMQP and in an event loop."""
-        asked_for = settings().tray > 1
+        asked_for = settings().tray_size > 1
         if not asked_for or self.hub is None or self.connection.transport.driver_type != "amqp":
             return None
-        trays = Trays(self.app.tasks[EAT], self, self._unsettled)
+        trays = Trays(self, self._unsettled)
         self.hub.on_tick.add(trays.tick)
         number = self.task_consumer.channel.channel_id
         read_in_pieces(self.connection.connection, number, self.hub)

@@ -121,7 +121,7 @@ def _say_count(what: str, count: int, as_json: bool) -> None:
 def _facts(letter: DeadLetter) -> dict[str, Any]:
     return {
         "id": letter.id,
-        "baozi": letter.baozi.id if letter.baozi else None,
+        "baozi": ", ".join(baozi.id for baozi in letter.baozi) or None,
         "reason": letter.reason,
         "attempts": letter.attempts,
         "first_at": letter.first_at,

@@ -159,7 +159,7 @@ def browse() -> Iterator[DeadLetter]:
 
 def count_by_producer(run: str) -> Counter[str]:
     """Count the dead baozi of ``run`` by producer; it raises as :meth:`Look.letters` does."""
-    dead = (letter.baozi for letter in browse())
+    dead = (baozi for letter in browse() for baozi in letter.baozi)
     return Counter(baozi.producer for baozi in dead if baozi is not None and baozi.run == run)
 
 

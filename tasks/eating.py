@@ -2,8 +2,8 @@
 
 import socket
 import time
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from celery import Task
@@ -21,15 +21,15 @@ from baozi.errors import LedgerAway
 from baozi.journal import Event, Journal
 from baozi.ledger import Ledger
 from baozi.lines import say
-from baozi.model import Baozi, Order
+from baozi.model import Baozi, Order, Tray
 from baozi.settings import settings
 from tasks.app import app
 
 logger = get_task_logger(__name__)
 Result = TypeVar("Result")
 
-#: The name of the task that eats one baozi.
-EAT = "tasks.eat"
+#: The names of the tasks that eat one baozi, and a producer's tray of them.
+EAT, EAT_TRAY = "tasks.eat", "tasks.eat_tray"
 
 #: Seconds of the first and of the longest pause between two tries of the ledger.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5
@@ -62,14 +62,38 @@ def eat(self: Task[Any, Any], item: dict[str, Any]) -> None:
     """
     baozi = Baozi.parse(item)
     consumer, _, machine = (self.request.hostname or socket.gethostname()).partition("@")
-    redelivered = (self.request.delivery_info or {}).get("redelivered", False)
-    if redelivered and _patiently(lambda: ledger().record_redelivery(baozi)):
+    if _redelivered(self) and _patiently(lambda: ledger().record_redelivery(baozi)):
         return
-    _note(consumer, Event.STARTED, baozi)
+    _note(consumer, Event.STARTED, [baozi])
     time.sleep(settings().eat_seconds)
     if _patiently(lambda: ledger().record_eaten(baozi, consumer, machine, time.time())):
-        _note(consumer, Event.EATEN, baozi)
+        _note(consumer, Event.EATEN, [baozi])
         say(baozi.eaten_line(consumer))
+
+
+@app.task(bind=True, base=BaoziTask, name=EAT_TRAY)
+def eat_tray(self: Task[Any, Any], item: dict[str, Any]) -> None:
+    """Eat a producer's tray: ``{"run", "producer", "numbers", "made_at"}``.
+
+    What takes time to eat is in the ledger one by one, so that who is killed in the midst of a tray leaves
+    those done there; the whole of it is delivered again, and each is counted once.
+
+    Raises:
+        NotABaozi: ``item`` is no tray; it is buried.
+        Reject: the ledger stayed away; the tray is given back to the broker.
+    """
+    tray = Tray.parse(item).baozi
+    consumer, _, machine = (self.request.hostname or socket.gethostname()).partition("@")
+    seconds = settings().eat_seconds
+    for part in [[baozi] for baozi in tray] if seconds else [tray]:
+        if seconds and _redelivered(self) and _patiently(partial(ledger().record_redelivery, part[0])):
+            continue
+        _note(consumer, Event.STARTED, part)
+        time.sleep(seconds * len(part))
+        new = _patiently(partial(ledger().record_eaten_many, part, consumer, machine, time.time()))
+        _note(consumer, Event.EATEN, new)
+        if new:
+            say("\n".join(baozi.eaten_line(consumer) for baozi in new))
 
 
 @app.task(base=BaoziTask, name="tasks.close_order")
@@ -97,10 +121,14 @@ def journal(consumer: str) -> Journal | None:
     return Journal(folder / "consumer" / f"{consumer}.journal") if folder else None
 
 
-def _note(consumer: str, event: Event, baozi: Baozi) -> None:
+def _redelivered(task: Task[Any, Any]) -> bool:
+    return bool((task.request.delivery_info or {}).get("redelivered", False))
+
+
+def _note(consumer: str, event: Event, tray: Sequence[Baozi]) -> None:
     own = journal(consumer)
-    if own is not None:
-        own.write(event, baozi.id)
+    if own is not None and tray:
+        own.write(event, *(baozi.id for baozi in tray))
 
 
 def _patiently(do: Callable[[], Result]) -> Result:

@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import suppress
+from itertools import chain
 from typing import Any, NamedTuple
 
 from celery import signals
@@ -12,7 +13,7 @@ from celery.utils.log import get_logger
 from baozi.errors import LedgerAway, NotABaozi
 from baozi.journal import Event
 from baozi.lines import say
-from baozi.model import Baozi
+from baozi.model import Baozi, Tray
 from baozi.settings import settings
 from tasks.eating import journal, ledger
 
@@ -48,9 +49,9 @@ def eat_together(hostname: str, bodies: list[bytes | str]) -> Answer:
     if any(signal.receivers for signal in _SIGNALS):
         return Answer(everything, listened_to=True)
     try:
-        tray = {place: baozi for place in everything if (baozi := _plain_baozi(bodies[place])) is not None}
+        tray = {place: baozi for place in everything if (baozi := _plain_baozi(bodies[place]))}
         if tray:
-            _eat(hostname, list(tray.values()))
+            _eat(hostname, list(chain.from_iterable(tray.values())))
         return Answer([place for place in everything if place not in tray])
     except LedgerAway as error:
         logger.warning("%s Trying again one by one.", error)
@@ -61,13 +62,13 @@ def eat_together(hostname: str, bodies: list[bytes | str]) -> Answer:
     return Answer(everything)
 
 
-def _plain_baozi(body: bytes | str) -> Baozi | None:
-    """The baozi in ``body``, if that is one and nothing else: no further argument, no callback."""
+def _plain_baozi(body: bytes | str) -> list[Baozi]:
+    """The baozi in ``body``, one or a producer's tray, if there is nothing else: no argument, no callback."""
     with suppress(ValueError, TypeError, AttributeError, RecursionError, NotABaozi):
         (item,), kwargs, embed = json.loads(body)
         if not kwargs and not any(embed.values()):
-            return Baozi.parse(item)
-    return None
+            return Tray.parse(item).baozi if "numbers" in item else [Baozi.parse(item)]
+    return []
 
 
 def _eat(hostname: str, tray: list[Baozi]) -> None:

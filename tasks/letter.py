@@ -12,7 +12,7 @@ from uuid import UUID
 from kombu import Exchange, Producer
 
 from baozi.errors import NotABaozi
-from baozi.model import Baozi
+from baozi.model import Baozi, Tray
 from baozi.settings import settings
 
 #: Headers that a burial adds (:mod:`tasks.burial`).
@@ -77,8 +77,8 @@ class DeadLetter:
     @property
     def first_at(self) -> float | None:
         """When it was made or sent, in epoch seconds, if it says so."""
-        if self.baozi is not None:
-            return self.baozi.made_at
+        if self.baozi:
+            return self.baozi[0].made_at
         return _seconds(self.properties.get("timestamp"))
 
     @property
@@ -91,11 +91,12 @@ class DeadLetter:
         return _seconds(died_at)
 
     @property
-    def baozi(self) -> Baozi | None:
-        """The baozi in it, if it is one."""
+    def baozi(self) -> list[Baozi]:
+        """The baozi in it: one, those of a producer's tray, or none."""
         with suppress(ValueError, TypeError, LookupError, RecursionError, NotABaozi):
-            return Baozi.parse(json.loads(self.body)[0][0])
-        return None
+            item = json.loads(self.body)[0][0]
+            return Tray.parse(item).baozi if "numbers" in item else [Baozi.parse(item)]
+        return []
 
 
 def raw_body(message: Any) -> bytes:

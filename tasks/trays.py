@@ -20,6 +20,7 @@ from celery.utils.log import get_logger
 from celery.worker import state
 
 from baozi.settings import settings
+from tasks.eating import EAT, EAT_TRAY
 from tasks.eating_together import Answer, eat_together
 from tasks.unsettled import Unsettled
 
@@ -39,14 +40,16 @@ class Outcome(NamedTuple):
 
 
 class Trays:
-    """What has arrived for one task on one connection, and the trays that are out. Run by the event loop."""
+    """What has arrived to be eaten on one connection, and the trays that are out. Run by the event loop."""
 
-    def __init__(self, task: Any, consumer: Any, unsettled: Unsettled) -> None:
-        """Collect for ``task``, whose messages ``consumer`` receives, and settle them in ``unsettled``."""
-        self._task = task
+    def __init__(self, consumer: Any, unsettled: Unsettled) -> None:
+        """Collect what ``consumer`` receives, and settle it in ``unsettled``."""
         self._consumer = consumer
+        # A producer's tray that takes time is for a task of its own, which does it bit by bit.
+        self._names = {EAT} if settings().eat_seconds else {EAT, EAT_TRAY}
+        self._limits = consumer.app.tasks[EAT]
         self._unsettled = unsettled
-        self._limit = settings().tray
+        self._limit = settings().tray_size
         self._arrived: deque[Any] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._jobs: dict[int, Any] = {}
@@ -69,6 +72,7 @@ class Trays:
         headers = message.headers
         return (
             self._limit > 1
+            and headers.get("task") in self._names
             and isinstance(headers.get("id"), str)
             and headers["id"] not in state.revoked
             and message.content_type == "application/json"
@@ -76,7 +80,7 @@ class Trays:
             and len(message.body) <= _LONGEST_BODY
             and not any(map(headers.get, _SPECIAL))
             and not any(headers.get("timelimit") or ())
-            and self._consumer.task_buckets[self._task.name] is None
+            and self._consumer.task_buckets[headers["task"]] is None
             and not signals.task_received.receivers
         )
 
@@ -143,8 +147,8 @@ class Trays:
             args=(self._consumer.hostname, [message.body for message in tray]),
             callback=on_answer,
             error_callback=on_answer,
-            soft_timeout=self._task.soft_time_limit,
-            timeout=self._task.time_limit,
+            soft_timeout=self._limits.soft_time_limit,
+            timeout=self._limits.time_limit,
         )
 
     def _settle(self, outcomes: Collection[Outcome]) -> None:
@@ -171,14 +175,14 @@ class Trays:
         self._unsettled.give_back()
 
     def _announce(self, tray: list[Any]) -> None:
-        state.total_count.update({self._task.name: len(tray)})
+        state.total_count.update([message.headers["task"] for message in tray])
         state.all_total_count[0] += len(tray)
         send = self._event_sender()
         if send is not None:
             for message in tray:
                 headers = message.headers
                 about = {
-                    "name": self._task.name,
+                    "name": headers["task"],
                     "args": headers.get("argsrepr"),
                     "kwargs": headers.get("kwargsrepr"),
                     "root_id": headers.get("root_id"),

@@ -9,7 +9,7 @@ from celery import Task, signals
 from kombu import Connection
 
 from baozi.errors import QueueFull, Unroutable
-from baozi.model import Baozi, Order
+from baozi.model import Baozi, Order, Tray
 from baozi.settings import Settings, settings
 from producers.publisher import Publisher
 from tasks.connection import broker_url
@@ -72,10 +72,14 @@ def test_a_framed_message_is_what_apply_async_sends(here: Place) -> None:
     items: list[Baozi | Order] = [baozi(number, name) for number, name in enumerate(NAMES)]
     items.append(Order(run="r", producer="it's", accepted=2**63 - 1, attempted=2**63 - 1, closed_at=0.1))
 
+    # The second is longer than Celery shows of a task's arguments.
+    trays = [Tray(run="r", producer="it's", numbers=list(range(size)), made_at=1.5) for size in (1, 3_000)]
+
     def send() -> list[tuple[dict[str, Any], bytes]]:
         with Publisher("test", settings()) as publisher:
             for item in items:
                 publisher.put(item) if isinstance(item, Baozi) else publisher.close_order(item)
+            publisher.put_trays_ahead(trays)
         return messages(here)
 
     framed = send()
@@ -84,7 +88,7 @@ def test_a_framed_message_is_what_apply_async_sends(here: Place) -> None:
         celerys = send()
     finally:
         signals.before_task_publish.disconnect(listener)
-    assert len(framed) == len(items)
+    assert len(framed) == len(items) + len(trays)
     assert framed == celerys
 
 

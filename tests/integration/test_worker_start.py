@@ -1,12 +1,15 @@
 """A worker that cannot work says so in one sentence and ends with a named exit code."""
 
 import os
+import signal
 import subprocess
 import sys
 
 import pytest
 
+from side_by_side.actors import start_worker
 from tests.integration.place import Place
+from tests.waiting import wait_until
 
 
 def start(place: Place, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
