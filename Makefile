@@ -31,6 +31,7 @@ secrets:  ## passwords for docker compose, in .env; those that are there stay
 
 .PHONY: up
 up: secrets  ## the main job in containers: docker compose up, until the audit has ended
+	@deploy/check
 	@docker compose up --build --exit-code-from audit
 
 .PHONY: down

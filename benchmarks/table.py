@@ -45,5 +45,7 @@ def _targets(results: Results) -> Table:
         ratio = target.ratio(results)
         if ratio is not None:
             met = "met" if target.met(ratio) else "not met"
-            table.add_row(target.what, target.wanted, f"{ratio:.2f} ×" if target.theirs else f"{ratio:,.0f}", met)
+            table.add_row(
+                target.what, target.wanted, f"{ratio:.2f} ×" if target.theirs else f"{ratio:,.0f}", met
+            )
     return table

@@ -79,10 +79,18 @@ class Trays:
             and message.content_encoding == "utf-8"
             and len(message.body) <= _LONGEST_BODY
             and not any(map(headers.get, _SPECIAL))
-            and not any(headers.get("timelimit") or ())
+            and self._in_time(headers.get("timelimit"))
             and self._consumer.task_buckets[headers["task"]] is None
             and not signals.task_received.receivers
         )
+
+    def _in_time(self, limits: Any) -> bool:
+        """Whether a message with these ``limits``, hard and soft, may take as long as a tray may.
+
+        Celery's client writes the task's own limits into each message.
+        """
+        ours = (self._limits.time_limit, self._limits.soft_time_limit)
+        return all(not limit or limit >= own for limit, own in zip(limits or (), ours, strict=False))
 
     def tick(self) -> None:
         """Hand over what has arrived, if a pool process is free; settle what has come back."""

@@ -19,6 +19,11 @@ def free_port() -> str:
         return str(probe.getsockname()[1])
 
 
+def secret(name: str) -> str:
+    """A password of `.env`."""
+    return dict(line.split("=", 1) for line in (ROOT / ".env").read_text().splitlines() if "=" in line)[name]
+
+
 @dataclass
 class Project:
     """One compose project: its name, and the variables that set it apart from others."""
@@ -61,6 +66,13 @@ class Project:
     def rabbitmqctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` in the broker's container."""
         return self.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "--quiet", *arguments).stdout
+
+    def sql(self, query: str) -> str:
+        """What the ledger's database answers to one query."""
+        psql = ["exec", "-T", "postgres", "psql", "--host", "/var/run/postgresql", "--dbname", "baozi"]
+        done = self.compose(*psql, "--no-align", "--tuples-only", "--command", query)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def as_user(self, service: str, program: str) -> subprocess.CompletedProcess[str]:
         """Run a Python ``program`` in a container of ``service``, with its user and its networks."""

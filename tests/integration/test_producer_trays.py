@@ -39,6 +39,7 @@ def test_of_a_tray_that_is_eaten_in_part_the_rest_comes_again_and_each_is_counte
     for process in pool_children(worker) if victim == "pool child" else [worker.process]:
         kill(process)
     if victim == "worker":
+        wait_until(lambda: place.consumers() == 0, "the broker to notice")
         place.worker("小红", eat_seconds=0.2, journal=place.home)
     wait_until(lambda: place.eaten("r") == 12, "the rest to be eaten")
     done = place.run("audit", "r", "--wait", "30", "--json")

@@ -200,7 +200,8 @@ def test_what_a_full_queue_refuses_is_told_exactly(private_here: Place) -> None:
     assert left.isdisjoint(accepted)
     assert left | set(accepted) == set(ids.values())
     in_queue = {properties["correlation_id"] for properties, _ in messages(private_here)}
-    assert {ids.get(task_id, "r/alex/0") for task_id in in_queue} == {*accepted, "r/alex/0"}
+    # Of those that were on the way at the end, some may be there; of those accepted, all are.
+    assert {*accepted} <= {ids.get(task_id) for task_id in in_queue} <= {*accepted, *left, None}
 
 
 def test_when_no_queue_takes_them_none_is_accepted(private_here: Place) -> None:

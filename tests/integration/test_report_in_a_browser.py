@@ -1,60 +1,23 @@
 """The report in a real browser: it is read there as a user reads it, on a desk and on a phone."""
 
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 
 from side_by_side.report import write_report
-from tests.requirements import need
+from tests.browser import chromium
 from tests.unit.sample_results import sample_results
-
-#: Seconds that the distribution may take to deliver a browser.
-_INSTALL_TIMEOUT = 600
-
-_OPTIONS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-)
 
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
-    """Debian's Chromium, without a screen."""
-    if shutil.which("chromedriver") is None and shutil.which("apt-get") and os.geteuid() == 0:
-        _install()
-    driver, program = shutil.which("chromedriver"), shutil.which("chromium")
-    need(driver is not None and program is not None, "this machine has no chromium and chromedriver")
-    options = ChromeOptions()
-    options.binary_location = str(program)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    for option in (*_OPTIONS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(option)
-    chrome = Chrome(options, ChromeService(str(driver)))
-    yield chrome
-    chrome.quit()
-
-
-def _install() -> None:
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    for arguments in (
-        ["update"],
-        ["install", "-y", "--no-install-recommends", "chromium", "chromium-driver"],
-    ):
-        command = ["apt-get", "-qq", "-o", "DPkg::Lock::Timeout=120", *arguments]
-        subprocess.run(command, env=quiet, timeout=_INSTALL_TIMEOUT, check=False, capture_output=True)
+    """A browser."""
+    with chromium(tmp_path_factory.mktemp("profile")) as chrome:
+        yield chrome
 
 
 @pytest.fixture(scope="module")
