@@ -36,7 +36,7 @@ def test_each_poison_ends_in_the_dead_letters_with_its_reason_and_all_others_are
 
     monkeypatch.setattr("tasks.connection.broker_url", lambda: place.url)
     monkeypatch.setattr("tasks.letter.settings", lambda: Settings(delivery_limit=LIMIT))
-    letters = {letter.baozi.number: letter for letter in dead_letters.browse() if letter.baozi}
+    letters = {baozi.number: letter for letter in dead_letters.browse() for baozi in letter.baozi}
     for number, reason in enumerate(POISONS.values(), start=1):
         assert reason in letters[number].reason
         assert (letters[number].attempts or 0) <= LIMIT + 1
