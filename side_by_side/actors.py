@@ -58,6 +58,8 @@ def start_flower(crew: Crew, broker: Broker, environment: Mapping[str, str]) -> 
         secret["FLOWER_BROKER_API"] = broker.management_url.replace("://", f"://{login}@") + "/api/"
     port = flower.url.rpartition(":")[2]
     options = ["--address=127.0.0.1", f"--port={port}", "--read_only", "--purge_offline_workers=300"]
+    # Whose baozi it was, of which run, says more than a task's id.
+    options.append("--tasks_columns=name,args,state,received,runtime,worker")
     crew.start(
         "flower",
         "flower",

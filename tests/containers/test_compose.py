@@ -140,7 +140,7 @@ def test_flower_shows_the_workers_by_name_and_what_was_eaten_in_which_run(
     # Another run's are not among them.
     search.clear()
     search.send_keys("no-such-run")
-    wait_until(lambda: shown("No matching records"), "no task to be shown")
+    wait_until(lambda: shown("No tasks match"), "none to be shown")
 
 
 def test_flower_has_nothing_to_warn_of(project: Project) -> None:
