@@ -1,11 +1,13 @@
 """The worker's consumer: no message, whatever it is, is dropped or stops the worker."""
 
 import base64
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
+from amqp.exceptions import NotAllowed
 from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
@@ -14,15 +16,21 @@ from kombu.utils.json import dumps
 from kombu.utils.uuid import uuid
 from vine import promise
 
+from baozi.errors import BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
 from tasks import topology
 from tasks.burial import BURY
+from tasks.connection import connecting, using
 from tasks.letter import raw_body
 from tasks.reading import read_in_pieces
+from tasks.startup import give_up
 from tasks.trays import Trays
 from tasks.unsettled import Unsettled
 
 logger = get_logger(__name__)
+
+#: Seconds between two looks for a queue that is missing.
+_MISSING_PAUSE = 1
 
 
 class Consumer(CeleryConsumer):
@@ -56,15 +64,50 @@ class Consumer(CeleryConsumer):
     """Lets Celery handle one message, alone."""
     _unsettled: Unsettled
     _trays: Trays | None = None
+    _missing_since: float | None = None
+    """When the queue was first found missing, on ``time.monotonic``'s clock; None while it is there."""
 
     def connect(self) -> Any:
         """Connect, and declare the topology on each connection: the broker may be a new one."""
         connection = super().connect()
-        topology.declare(connection, settings())
+        try:
+            topology.declare(connection, settings())
+        except TopologyMismatch as error:
+            give_up(error)
         return connection
+
+    def on_connection_error_before_connected(self, exc: Exception) -> None:
+        """End the worker if to connect again mends nothing; else say so, and go on as Celery does."""
+        self._end_if_hopeless(exc)
+        super().on_connection_error_before_connected(exc)
+
+    def on_connection_error_after_connected(self, exc: Exception) -> None:
+        """As above."""
+        self._end_if_hopeless(exc)
+        super().on_connection_error_after_connected(exc)
+
+    def _end_if_hopeless(self, error: Exception) -> None:
+        """Where a right is missing, nobody but an administrator can mend it: Celery would try for ever.
+
+        A queue that this worker may not declare may be on its way, or its node of the cluster: it has time.
+        """
+        uri = self.app.connection().as_uri()
+        try:
+            with connecting(uri) if isinstance(error, NotAllowed) else using():
+                raise error
+        except (NotPermitted, NoVirtualHost) as hopeless:
+            give_up(hopeless)
+        except Unroutable as missing:
+            self._missing_since = self._missing_since or time.monotonic()
+            if time.monotonic() - self._missing_since > settings().broker_timeout:
+                give_up(missing)
+            time.sleep(_MISSING_PAUSE)
+        except BrokerError:
+            pass  # the broker is away, and waited for
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
         """Return what is called with each message that arrives on this connection."""
+        self._missing_since = None
         receive = super().create_task_handler(*args, **options)
         unsettled = self._unsettled = Unsettled()
         trays = self._trays = self._new_trays()

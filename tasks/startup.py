@@ -27,7 +27,7 @@ def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) 
         conf.broker_transport_options = {}
         _declare()
     except BaoziError as error:
-        _give_up(error)
+        give_up(error)
 
 
 @worker_process_init.connect
@@ -53,7 +53,8 @@ def _declare() -> None:
         topology.declare(connection, settings())
 
 
-def _give_up(error: BaoziError) -> NoReturn:
+def give_up(error: BaoziError) -> NoReturn:
+    """End the worker with the error's one sentence and its exit code."""
     # SystemExit passes through Celery's signal handling; any other exception would only be logged.
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
