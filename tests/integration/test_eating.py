@@ -197,6 +197,21 @@ def test_a_ledger_that_is_locked_is_waited_for_and_nothing_is_acknowledged_meanw
     assert private_place.waiting("baozi.dead") == 0
 
 
+@pytest.mark.parametrize("tray", [1, 4])
+def test_a_ledger_that_is_slow_slows_eating_and_nothing_is_acknowledged_without_its_row(
+    private_place: Place, tray: int
+) -> None:
+    place = private_place
+    place.produce("r", "egon", 12)
+    slow = place.worker("小明", changes=("slow_ledger",), tray=tray)
+    wait_until(lambda: place.eaten("r") > 2, "some to be eaten, slowly")
+    kill(slow.process)  # in the midst of a statement, most likely
+    wait_until(lambda: place.consumers() == 0, "the broker to notice")
+    assert place.eaten("r") < 12
+    place.worker("小红")
+    wait_until(lambda: (sums := place.sums("r")) and sums.proven, "all to be eaten")
+
+
 def test_a_client_of_celerys_own_can_send_a_baozi(private_place: Place) -> None:
     from celery import Celery  # noqa: PLC0415  # another app than ours, as a stranger would make it
 

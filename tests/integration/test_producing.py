@@ -151,6 +151,28 @@ def test_a_put_that_waits_for_a_full_queue_goes_on_when_somebody_eats(place: Pla
     wait_until(lambda: place.eaten("r") == 20, "all to be eaten")
 
 
+def test_a_queue_that_stays_full_keeps_each_producers_order_and_what_was_refused_is_not_accepted(
+    private_place: Place,
+) -> None:
+    place = private_place
+    place.worker("小明", capacity=3, eat_seconds=0.1, journal=place.home)
+    arguments = ["--count", "20", "--run", "r", "--json"]
+    names = ("alex", "egon", "peiqi")
+    producers = [place.popen("produce", "--name", name, *arguments, capacity=3) for name in names]
+    wait_until(lambda: place.eaten("r") > 5, "the work to be under way")
+    assert place.waiting() <= 3 + len(names), "the bound is soft, and holds"
+    for producer in producers:
+        out, complaint = producer.communicate(timeout=60)
+        assert (producer.returncode, json.loads(out)["accepted"]) == (0, 20), complaint
+    done = place.run("audit", "r", "--wait", "30", "--orders", "3", "--json")
+    total = json.loads(done.stdout)["total"]
+    assert (total["eaten"], total["lost"], total["duplicated"], total["unexpected"]) == (60, 0, 0, 0)
+    eaten = [it.baozi_id for it in read_journal(place.home / "consumer" / "小明.journal")]
+    for name in names:
+        numbers = [int(it.rpartition("/")[2]) for it in eaten if f"/{name}/" in it]
+        assert numbers == sorted(numbers), name
+
+
 def test_a_queue_that_was_deleted_under_a_producers_feet_is_an_error(private_place: Place) -> None:
     arguments = ["--name", "egon", "--count", "0", "--interval", "0.05", "--run", "r", "--json"]
     producer = private_place.popen("produce", *arguments)
