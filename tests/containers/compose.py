@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
+#: The image that docker-compose.yml takes.
+IMAGE = os.environ.get("BAOZI_IMAGE", "baozi:0.1.0")
 #: Seconds: for a build and the whole of the main job; for any other command.
 _UP_TIMEOUT, _TIMEOUT = 600, 120
 
@@ -36,23 +38,30 @@ class Project:
         for port in ("AMQP_PORT", "MANAGEMENT_PORT", "PROMETHEUS_PORT", "FLOWER_PORT"):
             self.variables.setdefault(port, free_port())
 
-    def compose(self, *arguments: str, timeout: float = _TIMEOUT) -> subprocess.CompletedProcess[str]:
+    def compose(
+        self, *arguments: str, timeout: float = _TIMEOUT, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         """Run one compose command to its end."""
         return subprocess.run(
             ["docker", "compose", "--project-name", self.name, *arguments],
             cwd=ROOT,
             env={**os.environ, **self.variables},
-            stdin=subprocess.DEVNULL,
+            input=stdin,
             capture_output=True,
             text=True,
             timeout=timeout,
             check=False,
         )
 
-    def up(self) -> None:
-        """Bring it up in the background, built anew."""
-        done = self.compose("up", "--build", "--detach", timeout=_UP_TIMEOUT)
+    def up(self, *more: str) -> None:
+        """Bring it up in the background."""
+        done = self.compose("up", "--detach", *more, timeout=_UP_TIMEOUT)
         assert done.returncode == 0, done.stderr[-2000:]
+
+    def remove(self) -> None:
+        """Take it away with all its data; nothing has the time to say goodbye."""
+        self.compose("--profile", "*", "kill")
+        self.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
 
     def services(self) -> dict[str, dict[str, Any]]:
         """Each container's state, by its service."""
@@ -67,14 +76,14 @@ class Project:
         """Run ``rabbitmqctl`` in the broker's container."""
         return self.compose("exec", "-T", "rabbitmq", "rabbitmqctl", "--quiet", *arguments).stdout
 
-    def sql(self, query: str) -> str:
-        """What the ledger's database answers to one query."""
-        psql = ["exec", "-T", "postgres", "psql", "--host", "/var/run/postgresql", "--dbname", "baozi"]
-        done = self.compose(*psql, "--no-align", "--tuples-only", "--command", query)
+    def sql(self, query: str, run: str = "") -> str:
+        """What the ledger answers the auditor; in ``query``, ``:'run'`` is ``run``."""
+        psql = ["psql", "--username", "auditor", "--dbname", "baozi", "--tuples-only", "--no-align"]
+        done = self.compose("exec", "-T", "postgres", *psql, "--set", f"run={run}", stdin=query)
         assert done.returncode == 0, done.stderr
-        return done.stdout
+        return done.stdout.strip()
 
-    def as_user(self, service: str, program: str) -> subprocess.CompletedProcess[str]:
+    def as_user(self, service: str, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a Python ``program`` in a container of ``service``, with its user and its networks."""
         alone = ["run", "--rm", "--no-deps", "-T", "--entrypoint", "python3", service]
-        return self.compose(*alone, "-c", program)
+        return self.compose(*alone, "-c", program, *arguments)

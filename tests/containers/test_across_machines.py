@@ -1,35 +1,29 @@
 """The side by side across hosts: one makes, two others eat, and the report says who ate what."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from baozi.broker import container
 from side_by_side.report import write_report
 from side_by_side.results import Results, Verdict
-from tests.containers.compose import ROOT, Project
-from tests.requirements import need
+from tests.containers.compose import Project
 
 FILES = "docker-compose.yml:docker-compose.compare.yml"
 
 
 @pytest.fixture(scope="module")
-def gathered() -> Iterator[Results]:
+def gathered(image: str) -> Iterator[Results]:
     """Both transports' work on hosts of their own, gathered."""
-    need(container.engine_answers(), "no Docker engine answers")
-    subprocess.run(["deploy/secrets"], cwd=ROOT, check=True, timeout=30, capture_output=True)
+    assert image
     project = Project(f"baozi-compare-{os.getpid()}", {"COMPOSE_FILE": FILES})
     try:
-        built = project.compose("build", "topology", timeout=600)
-        assert built.returncode == 0, built.stderr[-2000:]
         done = project.compose("run", "--rm", "-T", "gather", "--json", timeout=240)
         assert done.returncode == 0, done.stderr[-2000:]
         yield Results.model_validate_json(done.stdout)
     finally:
-        project.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+        project.remove()
 
 
 @pytest.mark.timeout(900)

@@ -7,27 +7,23 @@ from collections.abc import Iterator
 
 import pytest
 
-from baozi.broker import container
-from tests.containers.compose import ROOT, Project
-from tests.requirements import need
+from tests.containers.compose import Project
 from tests.waiting import wait_until
 
 NODES = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Project]:
+def cluster(image: str) -> Iterator[Project]:
     """Three nodes, the topology, and both workers."""
-    need(container.engine_answers(), "no Docker engine answers")
-    subprocess.run(["deploy/secrets"], cwd=ROOT, check=True, timeout=30, capture_output=True)
+    assert image
     files = {"COMPOSE_FILE": "docker-compose.yml:docker-compose.cluster.yml", "BAOZI_EAT_SECONDS": "0.1"}
     project = Project(f"baozi-cluster-{os.getpid()}", files)
     try:
-        begun = project.compose("up", "--build", "--detach", "--wait", "xiaoming", "xiaohong", timeout=600)
-        assert begun.returncode == 0, begun.stderr[-2000:]
+        project.up("--wait", "xiaoming", "xiaohong")
         yield project
     finally:
-        project.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+        project.remove()
 
 
 @pytest.mark.timeout(900)

@@ -12,9 +12,7 @@ from typing import Any
 
 import pytest
 
-from baozi.broker import container
 from tests.containers.compose import ROOT, Project
-from tests.requirements import need
 from tests.waiting import wait_until
 
 #: Seconds that one baozi takes; that a stopped worker may go on; both short, for a test.
@@ -22,19 +20,16 @@ EAT, SOFT = 0.2, 2
 
 
 @pytest.fixture(scope="module")
-def kitchen() -> Iterator[Project]:
+def kitchen(image: str) -> Iterator[Project]:
     """小明 and 小红 at work, and whom they need; no producer yet."""
-    need(container.engine_answers(), "no Docker engine answers")
-    subprocess.run(["deploy/secrets"], cwd=ROOT, check=True, timeout=30, capture_output=True)
+    assert image
     variables = {"BAOZI_EAT_SECONDS": str(EAT), "BAOZI_SOFT_SHUTDOWN_TIMEOUT": str(SOFT)}
     project = Project(f"baozi-faults-{os.getpid()}", variables)
     try:
-        built = project.compose("build", timeout=600)
-        assert built.returncode == 0, built.stderr[-2000:]
         begin(project, "xiaoming", "xiaohong")
         yield project
     finally:
-        project.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+        project.remove()
 
 
 def begin(kitchen: Project, *services: str) -> None:
@@ -170,4 +165,4 @@ def test_a_port_in_use_is_said_by_its_number(kitchen: Project) -> None:
         assert done.returncode != 0
         assert taken in done.stderr
     finally:
-        other.compose("down", "--volumes", "--remove-orphans")
+        other.remove()

@@ -8,26 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from baozi.broker import container
 from tests.containers.compose import ROOT, Project
 from tests.requirements import need
 from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def project() -> Iterator[Project]:
+def project(image: str) -> Iterator[Project]:
     """The main job, up, over TLS."""
-    need(container.engine_answers(), "no Docker engine answers")
+    assert image
     need(shutil.which("openssl") is not None, "this machine has no openssl")
-    for script in ("secrets", "certificates"):
-        subprocess.run([f"deploy/{script}"], cwd=ROOT, check=True, timeout=30, capture_output=True)
+    subprocess.run(["deploy/certificates"], cwd=ROOT, check=True, timeout=30, capture_output=True)
     files = {"COMPOSE_FILE": "docker-compose.yml:docker-compose.tls.yml", "AMQPS_PORT": "0"}
     project = Project(f"baozi-tls-{os.getpid()}", files)
     try:
         project.up()
         yield project
     finally:
-        project.compose("--profile", "*", "down", "--volumes", "--remove-orphans")
+        project.remove()
 
 
 @pytest.fixture(scope="module")
