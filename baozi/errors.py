@@ -52,6 +52,10 @@ class RunExists(UsageError):
     """This producer has already worked in this run; go on with --resume, or name another --run."""
 
 
+class ReportNotInstalled(UsageError):
+    """A report is drawn with matplotlib and jinja2, which are not here; `pip install matplotlib jinja2`."""
+
+
 class JournalAway(UsageError):
     """The journal cannot be written or read; see that BAOZI_HOME is there, has room, and may be written."""
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from baozi.errors import UsageError
+from side_by_side.report_on_demand import need_libraries, write_report
 from side_by_side.results import Results
 
 
@@ -10,11 +11,13 @@ class Keeper:
     """Keeps results in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder if need be, and see that it can be written.
+        """Make the folder if need be, and see that all can be kept there: now, and not after hours of work.
 
         Raises:
-            UsageError: it cannot; says why.
+            UsageError: it cannot be written; says why.
+            ReportNotInstalled: the report's libraries are not there.
         """
+        need_libraries()
         self._folder = folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +44,4 @@ class Keeper:
 
     def report(self, results: Results) -> None:
         """Write ``report.html``."""
-        # Its libraries take half a second to load, which no other command should pay.
-        from side_by_side.report import write_report  # noqa: PLC0415  # see above
-
         write_report(results, self._folder / "report.html")

@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from baozi.errors import ReportNotInstalled
+from side_by_side import report_on_demand
 from side_by_side.charts.timeline import timeline
+from side_by_side.keeping import Keeper
 from side_by_side.quantities import interval, seconds
 from side_by_side.report import write_report
 from side_by_side.results import Measure, Moment, Results, Verdict, read_results
@@ -152,6 +155,14 @@ def test_a_missing_results_file_is_said_in_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "cannot be read" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_comparison_that_could_make_no_report_does_not_begin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_on_demand, "_LIBRARIES", ("jinja2", "a_library_that_is_not_here"))
+    with pytest.raises(ReportNotInstalled, match=r"matplotlib and jinja2, which are not here"):
+        Keeper(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:

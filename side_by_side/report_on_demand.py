@@ -1,0 +1,34 @@
+"""The report's libraries: loaded when a report is made, and no part of a service's image."""
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from baozi.errors import ReportNotInstalled
+from side_by_side.results import Results
+
+#: What pyproject.toml's extra `report` installs.
+_LIBRARIES = ("jinja2", "matplotlib")
+
+
+def need_libraries() -> None:
+    """See that a report can be made here, without loading anything.
+
+    Raises:
+        ReportNotInstalled: its libraries are not there.
+    """
+    if not all(map(find_spec, _LIBRARIES)):
+        raise ReportNotInstalled
+
+
+def write_report(results: Results, path: Path) -> None:
+    """Write the report of ``results`` to ``path``, all of it or nothing.
+
+    Raises:
+        ReportNotInstalled: its libraries are not there.
+        UsageError: it cannot be written there.
+    """
+    need_libraries()
+    # They take half a second to load, which no other command should pay.
+    from side_by_side import report  # noqa: PLC0415  # see above
+
+    report.write_report(results, path)
