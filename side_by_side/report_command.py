@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from side_by_side.report_on_demand import write_report
+from side_by_side.report_on_demand import need_libraries, write_report
 from side_by_side.results import read_results
 
 
@@ -15,6 +15,7 @@ def report(
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
     """Make report.html from the results.json in DIR, and print where it is."""
+    need_libraries()
     results = read_results(folder / "results.json")
     path = folder / "report.html"
     write_report(results, path)

@@ -11,7 +11,7 @@ _LIBRARIES = ("jinja2", "matplotlib")
 
 
 def need_libraries() -> None:
-    """See that a report can be made here, without loading anything.
+    """See that a report can be made here, before any work for it; nothing is loaded.
 
     Raises:
         ReportNotInstalled: its libraries are not there.
@@ -21,13 +21,11 @@ def need_libraries() -> None:
 
 
 def write_report(results: Results, path: Path) -> None:
-    """Write the report of ``results`` to ``path``, all of it or nothing.
+    """Write the report of ``results`` to ``path``, all of it or nothing; its libraries are there.
 
     Raises:
-        ReportNotInstalled: its libraries are not there.
         UsageError: it cannot be written there.
     """
-    need_libraries()
     # They take half a second to load, which no other command should pay.
     from side_by_side import report  # noqa: PLC0415  # see above
 

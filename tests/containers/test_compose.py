@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import urllib.error
 import urllib.request
 from base64 import b64encode
@@ -10,9 +11,10 @@ from functools import partial
 
 import pytest
 
+from baozi.errors import ExitCode, ReportNotInstalled
 from tests.browser import chromium
 from tests.containers import operation_page
-from tests.containers.compose import Project, secret
+from tests.containers.compose import ROOT, Project, secret
 from tests.containers.flower import Flower
 from tests.waiting import wait_until
 
@@ -165,6 +167,40 @@ def test_nobody_may_do_what_is_not_theirs(project: Project, service: str, attemp
     done = project.as_user(service, TRY, *attempts)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "the broker did not refuse it"
+
+
+def test_the_image_makes_no_report_and_says_so(project: Project) -> None:
+    for command in (["report", "."], ["compare", "queue", "--out", "results"]):
+        done = project.compose("run", "--rm", "--no-deps", "-T", "audit", "baozi", *command)
+        assert done.returncode == ExitCode.USAGE
+        assert done.stderr.splitlines()[-1] == str(ReportNotInstalled())
+
+
+def test_volumes_are_looked_into_before_a_start(project: Project) -> None:
+    def check(name: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["deploy/check"],
+            cwd=ROOT,
+            env={**os.environ, "COMPOSE_PROJECT_NAME": name},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    of_now = check(project.name)
+    assert (of_now.returncode, of_now.stderr) == (0, "")
+    old = f"{project.name}-old"
+    folder = "/data/17/docker"
+    write = ["--entrypoint", "sh", "postgres:18", "-c", f"mkdir -p {folder} && echo 17 > {folder}/PG_VERSION"]
+    docker = partial(subprocess.run, check=True, timeout=60, capture_output=True)
+    try:
+        docker(["docker", "run", "--rm", "--volume", f"{old}_postgres:/data", *write])
+        refused = check(old)
+        assert refused.returncode == 2
+        assert "has data of PostgreSQL 17" in refused.stderr
+    finally:
+        docker(["docker", "volume", "rm", f"{old}_postgres"])
 
 
 def test_the_data_is_there_again_after_down_and_up(project: Project) -> None:

@@ -1,0 +1,104 @@
+"""The compose files, read as Compose reads them: alone, and with each file that is put over the first."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.requirements import need
+
+ROOT = Path(__file__).parents[2]
+BASE = "docker-compose.yml"
+COMBINATIONS = [(BASE,), *((BASE, path.name) for path in sorted(ROOT.glob("docker-compose.*.yml")))]
+
+#: Whose root file system need not be read-only: the official images do not promise to start on one. They are
+#: not root in it.
+OFFICIAL = {"rabbitmq", "rabbitmq-2", "rabbitmq-3", "postgres"}
+
+
+def config(files: tuple[str, ...], *options: str, env: str) -> subprocess.CompletedProcess[str]:
+    """Have Compose read ``files`` with the variables in the file ``env``; no engine is asked."""
+    need(shutil.which("docker") is not None, "there is no docker command")
+    named = [word for file in files for word in ("--file", file)]
+    return subprocess.run(
+        ["docker", "compose", "--env-file", env, "--profile", "*", *named, "config", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A file with something in each variable that must be there."""
+    files = [ROOT / name for combination in COMBINATIONS for name in combination]
+    needed = {name for file in files for name in re.findall(r"\$\{(\w+):\?", file.read_text())}
+    path = tmp_path_factory.mktemp("env") / "secrets"
+    path.write_text("".join(f"{name}=x\n" for name in sorted(needed)))
+    return str(path)
+
+
+@pytest.fixture(scope="module", params=COMBINATIONS, ids=lambda files: files[-1])
+def services(request: pytest.FixtureRequest, secrets: str) -> dict[str, dict[str, Any]]:
+    """All services of one combination, as Compose would start them."""
+    done = config(request.param, "--format", "json", env=secrets)
+    assert done.returncode == 0, done.stderr
+    # Nor does Compose warn of anything, as of a variable that is not set.
+    assert done.stderr == ""
+    found: dict[str, dict[str, Any]] = json.loads(done.stdout)["services"]
+    return found
+
+
+def test_each_image_has_a_version(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert re.fullmatch(r"(baozi|rabbitmq|postgres):\d[\w.-]*", service["image"]), name
+
+
+def test_nobody_has_more_rights_than_it_needs(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert not {"privileged", "cap_add", "pid", "ipc", "devices"} & service.keys(), name
+        if name in OFFICIAL:
+            assert service["user"] == service["image"].partition(":")[0], name
+        else:  # of our image, whose user is no root
+            assert service["read_only"], name
+        for volume in service.get("volumes", []):
+            assert volume["type"] == "volume" or volume["read_only"], (name, volume)
+            assert "docker.sock" not in volume["source"]
+
+
+def test_nobody_takes_more_of_the_machine_than_it_may(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        limits = service["deploy"]["resources"]["limits"]
+        assert limits.keys() >= {"cpus", "memory", "pids"}, name
+        assert service["logging"]["options"].keys() == {"max-size", "max-file"}, name
+        # One of each, but for those whom `--scale` makes.
+        assert service.get("scale", 1) == (0 if name == "worker" else 1), name
+
+
+def test_only_this_machine_can_come_in(services: dict[str, dict[str, Any]]) -> None:
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert published
+    assert {port["host_ip"] for port in published} == {"127.0.0.1"}
+    assert "host" not in {service.get("network_mode") for service in services.values()}
+
+
+def test_whoever_is_waited_for_to_be_healthy_has_a_health_check(services: dict[str, dict[str, Any]]) -> None:
+    for name, service in services.items():
+        for other, wanted in service.get("depends_on", {}).items():
+            assert wanted["condition"] in {"service_healthy", "service_completed_successfully"}, name
+            if wanted["condition"] == "service_healthy":
+                assert "healthcheck" in services[other], (name, other)
+
+
+def test_without_secrets_compose_says_what_to_do() -> None:
+    done = config((BASE,), "--quiet", env="/dev/null")
+    assert done.returncode != 0
+    assert "run `make secrets` first" in done.stderr
