@@ -88,11 +88,7 @@ class ConfirmedPublisher(Generic[M]):
             BrokerAway, BrokerBlocked: there was no room until the deadline.
             BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not mend them.
         """
-        new = {message.id: message for message in messages}
-        if len(new) < len(messages) or not self._unsettled.keys().isdisjoint(new):
-            raise ValueError("a message with this id is under way")
-        self._unsettled |= new
-        self._to_send += messages
+        self._take_on(messages)
         self._until(lambda: not self._to_send, timeout)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -109,7 +105,7 @@ class ConfirmedPublisher(Generic[M]):
         Raises:
             ValueError, BaoziError: as :meth:`put_ahead`.
         """
-        self.put_ahead([message], timeout)
+        self._take_on([message])
         self.flush(timeout)
 
     def close(self) -> None:
@@ -126,6 +122,13 @@ class ConfirmedPublisher(Generic[M]):
     def abort(self) -> None:
         """Close the connection as it is. What is not confirmed may be queued or not."""
         self._give_up()
+
+    def _take_on(self, messages: Sequence[M]) -> None:
+        new = {message.id: message for message in messages}
+        if len(new) < len(messages) or not self._unsettled.keys().isdisjoint(new):
+            raise ValueError("a message with this id is under way")
+        self._unsettled |= new
+        self._to_send += messages
 
     def _until(self, done: Callable[[], bool], timeout: float | None) -> None:
         if done():
