@@ -14,6 +14,7 @@ from rich.progress import Progress
 from baozi import command_line
 from baozi.errors import UsageError
 from benchmarks.measures import Job, jobs, memory_jobs
+from benchmarks.page import page, picture_name
 from benchmarks.picture import draw
 from benchmarks.results import Measure, Results, Turn
 from benchmarks.table import tables
@@ -30,7 +31,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder of results and pictures.")] = Path("bench-results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Measure ours beside the peers: publish, eat, both at once, latency, growth, memory."""
+    """Measure ours beside the peers: publish, eat, both at once, latency, growth, knobs, memory."""
     wanted = set(measure or Measure)
     seed = secrets.randbelow(2**31) if seed is None else seed
     try:
@@ -94,7 +95,8 @@ def _keep(results: Results, out: Path) -> None:
         (out / "results.json").write_text(json.dumps(results.model_dump(mode="json"), indent=1))
         for measure in Measure:
             if results.contenders(measure):
-                draw(results, measure, out / f"{measure.replace(' ', '-')}.svg")
+                draw(results, measure, out / picture_name(measure))
+        (out / "measured.md").write_text(page(results))
     except OSError as error:
         raise UsageError(f"The folder {out} cannot be written: {error.strerror}.") from None
 

@@ -22,6 +22,7 @@ class Publisher:
     """After ``python -m``."""
     confirm: bool = False
     tray: int = 1
+    environment: tuple[tuple[str, str], ...] = ()
 
     def arguments(self, **limits: float) -> list[str]:
         """Return the command with ``--seconds``, ``--count`` or ``--rate``."""
@@ -164,6 +165,32 @@ GROWTH = tuple(
     )
     for tray in (1, _TRAY)
     for processes in (1, 2, 4)
+)
+#: How many of ours may be on the way to the broker, put and not yet confirmed.
+WINDOWS = tuple(
+    replace(OURS, name=f"window {window:,}", environment=(("BAOZI_WINDOW", str(window)),))
+    for window in (1, 10, 100, 1_000, 10_000)
+)
+
+
+def _prefetching(trays: int) -> Eater:
+    # Celery multiplies by the number of pool processes.
+    options = ("--prefetch-multiplier", str(trays * _TRAY))
+    return replace(ours(), name=f"prefetch of {trays} trays", worker=(*ours().worker, *options))
+
+
+def _pooled(pool: str, processes: int) -> Eater:
+    worker = (*ours(processes).worker, "-P", pool)
+    return replace(ours(), name=f"pool {pool}", worker=worker)
+
+
+#: What a worker can be told: its tray, how much it fetches ahead, its pool.
+KNOBS = (
+    *(replace(ours(tray=tray), name=f"tray {tray:,}") for tray in (1, 10, 100, 1_000)),
+    *(_prefetching(trays) for trays in (1, 2, 4)),
+    _pooled("prefork", PROCESSES),
+    _pooled("threads", PROCESSES),
+    _pooled("solo", 1),
 )
 #: Messages in the queue while memory is looked at.
 BACKLOGS = (10_000, 1_000_000)

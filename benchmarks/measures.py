@@ -57,6 +57,8 @@ def jobs(measures: set[Measure], part: float = 1) -> list[Job]:
     made += [_eating(Measure.BOTH, it, part, at_once=True) for it in contenders.BOTH]
     made += [_at_a_rate(it) for it in contenders.AT_A_RATE]
     made += [_eating(Measure.GROWTH, it, part) for it in contenders.GROWTH]
+    made += [_publishing(it, Measure.WINDOW) for it in contenders.WINDOWS]
+    made += [_eating(Measure.KNOBS, it, part) for it in contenders.KNOBS]
     return [job for job in made if job.measure in measures]
 
 
@@ -65,12 +67,12 @@ def memory_jobs() -> list[Job]:
     return [_memory(backlog, role) for role in ("worker", "producer") for backlog in contenders.BACKLOGS]
 
 
-def _publishing(publisher: Publisher) -> Job:
+def _publishing(publisher: Publisher, measure: Measure = Measure.PUBLISH) -> Job:
     def do(here: Stand) -> tuple[float, None, None]:
         said = here.publish(publisher, seconds=_PUBLISH_SECONDS)
         return said["count"] / said["seconds"], None, None
 
-    return Job(Measure.PUBLISH, publisher.name, publisher.promises, do)
+    return Job(measure, publisher.name, publisher.promises, do)
 
 
 def _eating(measure: Measure, eater: Eater, part: float, *, at_once: bool = False) -> Job:

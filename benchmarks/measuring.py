@@ -91,7 +91,7 @@ class Stand:
             process = psutil.Popen(
                 [sys.executable, "-m", *publisher.arguments(**limits)],
                 cwd=self.folder,
-                env={**os.environ, **self.environment()},
+                env={**os.environ, **self.environment(), **dict(publisher.environment)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

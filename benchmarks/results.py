@@ -17,6 +17,8 @@ class Measure(StrEnum):
     BOTH = "both at once"
     LATENCY = "latency"
     GROWTH = "growth"
+    WINDOW = "window"
+    KNOBS = "knobs"
     MEMORY = "memory"
 
 
@@ -27,6 +29,8 @@ UNITS = {
     Measure.BOTH: "put and eaten a second",
     Measure.LATENCY: "seconds from made to eaten",
     Measure.GROWTH: "eaten a second",
+    Measure.WINDOW: "published a second, confirmed",
+    Measure.KNOBS: "eaten a second, in the ledger",
     Measure.MEMORY: "bytes of the largest process",
 }
 
@@ -74,7 +78,11 @@ class Results(_Record):
 
     def values(self, measure: Measure, contender: str) -> list[float]:
         """Return what each turn of ``contender`` gave."""
-        return [it.value for it in self.turns if it.measure is measure and it.contender == contender]
+        return [it.value for it in self.of(measure, contender)]
+
+    def of(self, measure: Measure, contender: str) -> list[Turn]:
+        """Return the turns of ``contender``."""
+        return [it for it in self.turns if it.measure is measure and it.contender == contender]
 
     def contenders(self, measure: Measure) -> list[str]:
         """Return who was measured, in the order of the list of contenders."""

@@ -18,16 +18,22 @@ def tables(results: Results) -> list[Table]:
 def _table(results: Results, measure: Measure) -> Table:
     table = Table(box=SIMPLE_HEAD, title=f"{measure}: {UNITS[measure]}", title_justify="left")
     table.add_column("contender", no_wrap=True)
-    for heading in ("median", "from", "to", *(["99th percentile"] if measure is Measure.LATENCY else [])):
+    for heading in headings(measure):
         table.add_column(heading, justify="right")
     table.add_column("promises")
     for name in results.contenders(measure):
-        turns = [turn for turn in results.turns if turn.measure is measure and turn.contender == name]
-        table.add_row(name, *_figures(turns, measure), turns[0].promises)
+        turns = results.of(measure, name)
+        table.add_row(name, *figures(turns, measure), turns[0].promises)
     return table
 
 
-def _figures(turns: list[Turn], measure: Measure) -> list[str]:
+def headings(measure: Measure) -> list[str]:
+    """Return the headings of what :func:`figures` returns."""
+    return ["median", "from", "to", *(["99th percentile"] if measure is Measure.LATENCY else [])]
+
+
+def figures(turns: list[Turn], measure: Measure) -> list[str]:
+    """Return the figures of one contender's ``turns``: median, least, most, and for latencies one more."""
     show = {Measure.LATENCY: quantities.seconds, Measure.MEMORY: quantities.memory}.get(
         measure, quantities.number
     )
@@ -45,7 +51,5 @@ def _targets(results: Results) -> Table:
         ratio = target.ratio(results)
         if ratio is not None:
             met = "met" if target.met(ratio) else "not met"
-            table.add_row(
-                target.what, target.wanted, f"{ratio:.2f} ×" if target.theirs else f"{ratio:,.0f}", met
-            )
+            table.add_row(target.what, target.wanted, target.shown(ratio), met)
     return table

@@ -24,6 +24,10 @@ class Target:
         theirs = results.values(self.measure, self.theirs) if self.theirs else [1]
         return median(ours) / median(theirs) if ours and theirs else None
 
+    def shown(self, ratio: float) -> str:
+        """The ratio, or our median, as it is shown."""
+        return f"{ratio:.2f} ×" if self.theirs else f"{ratio:,.0f}"
+
     def met(self, ratio: float) -> bool:
         """Whether ``ratio`` reaches the target."""
         if self.at_least is not None:

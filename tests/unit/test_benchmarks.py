@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from baozi.errors import UsageError
+from benchmarks.page import page
 from benchmarks.results import Measure, Results, Turn
 from benchmarks.table import tables
 from benchmarks.tally import new_tally, read_tally
@@ -102,3 +103,18 @@ def test_results_are_read_as_they_were_written_and_nothing_else_is(tmp_path: Pat
 def test_the_tables_leave_out_what_was_not_measured() -> None:
     titles = [table.title for table in tables(results(turn("baozi", 1)))]
     assert titles == ["publish: published a second", "targets"]
+
+
+def test_the_page_says_what_was_measured_and_which_targets_are_met() -> None:
+    made = results(turn("baozi", 30), turn("baozi", 10), turn("baozi", 20), turn("dramatiq", 40))
+    said = page(made)
+    assert "| baozi | 20 | 10 | 30 |" in said
+    assert "| confirmed publish / dramatiq unconfirmed | ≥ 1 × | 0.50 × | **not met** |" in said
+    # Of what was not measured, nothing is said.
+    assert "latency" not in said.lower()
+    assert "![publish](publish.svg)" in said
+
+
+def test_the_documentation_s_page_is_made_of_its_results() -> None:
+    folder = Path(__file__).parents[2] / "docs" / "speed"
+    assert (folder / "measured.md").read_text() == page(Results.read(folder / "results.json"))
