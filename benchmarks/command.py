@@ -14,6 +14,7 @@ from rich.progress import Progress
 from baozi import command_line
 from baozi.errors import UsageError
 from benchmarks.measures import Job, jobs, memory_jobs
+from benchmarks.measuring import TooSlow
 from benchmarks.page import page, picture_name
 from benchmarks.picture import draw
 from benchmarks.results import Measure, Results, Turn
@@ -66,6 +67,8 @@ def bench(
         console = Console()
         for table in tables(results):
             console.print(table)
+    if len(made) < len(everybody):
+        raise TooSlow(f"{len(everybody) - len(made)} of {len(everybody)} turns were not done in time.")
 
 
 def _chosen(made: list[Job], names: list[str] | None) -> list[Job]:
@@ -79,7 +82,11 @@ def _make(broker: OwnBroker, everybody: list[tuple[int, Job]]) -> list[Turn]:
         task = bar.add_task("", total=len(everybody))
         for number, job in everybody:
             bar.update(task, description=f"{job.measure}: {job.name}")
-            made.append(job.turn(broker, number))
+            # One that fails takes nobody else's turns along: it has one less, or none, and it is said.
+            try:
+                made.append(job.turn(broker, number))
+            except TooSlow as error:
+                console.print(f"{job.measure}, turn {number + 1}: {error}", markup=False)
             bar.advance(task)
     return made
 
