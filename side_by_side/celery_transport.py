@@ -62,7 +62,13 @@ class CeleryScene:
 
 
 def run_celery(
-    broker: OwnBroker, workload: Workload, folder: Path, tick: Tick, *, clean_stop: bool = False
+    broker: OwnBroker,
+    workload: Workload,
+    folder: Path,
+    tick: Tick,
+    *,
+    tray: int = 1,
+    clean_stop: bool = False,
 ) -> None:
     """Do ``workload`` on a virtual host of its own, with journals, ledger and logs below ``folder``.
 
@@ -70,9 +76,10 @@ def run_celery(
 
     Args:
         broker: where.
-        workload: what is to be done; the tray is the workers', a producer puts single baozi.
+        workload: what is to be done; its tray is the workers', a producer puts single baozi.
         folder: this run's own.
         tick: called all the while.
+        tray: baozi that a worker takes at once, if the workload does not ask for more.
         clean_stop: ask the workers to stop, which takes two seconds, where they have no more work to do.
 
     Raises:
@@ -84,7 +91,7 @@ def run_celery(
         url = stack.enter_context(broker.virtual_host(f"run-{next(_virtual_hosts)}"))
         output = stack.enter_context(Path(os.devnull).open("w"))
         crew = stack.enter_context(Crew(folder / "logs", output))
-        environment = _environment(url, workload, folder)
+        environment = _environment(url, workload, folder, max(tray, workload.tray))
         for name in workload.consumers:
             start_worker(crew, name, environment)
         _wait_until_ready(crew, url, len(workload.consumers))
@@ -99,14 +106,14 @@ def run_celery(
                     member.process.kill()
 
 
-def _environment(url: str, workload: Workload, folder: Path) -> dict[str, str]:
+def _environment(url: str, workload: Workload, folder: Path, tray: int) -> dict[str, str]:
     chosen = {
         "BAOZI_BROKER_URL": url,
         "BAOZI_HOME": str(folder / "home"),
         "BAOZI_LEDGER_URL": _ledger_url(folder),
         "BAOZI_JOURNAL": str(folder),
         "BAOZI_EAT_SECONDS": str(workload.eat_seconds),
-        "BAOZI_TRAY": str(workload.tray),
+        "BAOZI_TRAY": str(tray),
         "BAOZI_SOFT_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_TIMEOUT),
     }
     return chosen | ({"BAOZI_CAPACITY": str(workload.capacity)} if workload.capacity else {})

@@ -102,7 +102,7 @@ def _try(job: Job, order: int, folder: Path, broker: OwnBroker | None, injector:
         if broker is None or job.transport.is_local:
             run_local(job.transport.name, job.workload, folder, tick)
         else:
-            run_celery(broker, job.workload, folder, tick)
+            run_celery(broker, job.workload, folder, tick, tray=job.transport.tray)
     except (DeadlinePassed, ActorFailed) as its_error:
         error = its_error
     return _summed_up(job, order, folder, began, meter, injector.at if injector else None, error)

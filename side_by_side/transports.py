@@ -69,6 +69,8 @@ class Transport:
     accepted_means: str
     cases: Mapping[Fault, Case]
     """By fault; what has no store process has no ``kill-store``."""
+    tray: int = 1
+    """Baozi that a worker takes at once at the least, whatever the workload says."""
 
     @property
     def is_local(self) -> bool:
@@ -95,6 +97,8 @@ def _cases(
     }
     return cases | ({Fault.KILL_STORE: Case(store, _KEEPING)} if store else {})
 
+
+_CONFIRMED = "RabbitMQ has confirmed it: it is in a quorum queue, on the disk"
 
 _ALL = (
     Transport(
@@ -126,8 +130,14 @@ _ALL = (
     ),
     Transport(
         "celery",
-        "RabbitMQ has confirmed it: it is in a quorum queue, on the disk",
+        _CONFIRMED,
         _cases(Verdict.SOUND, Verdict.SOUND, Verdict.SOUND, Verdict.SOUND),
+    ),
+    Transport(
+        "celery-trays",
+        _CONFIRMED,
+        _cases(Verdict.SOUND, Verdict.SOUND, Verdict.SOUND, Verdict.SOUND),
+        tray=100,
     ),
 )
 

@@ -23,8 +23,9 @@ from tests.waiting import wait_until
 
 #: How often each fault is injected into each transport; it must go the same way every time.
 TRIES = 10
-#: Its run takes longest: a killed broker needs ten seconds and more to be there again.
-BROKER_KILLED = ("celery", "kill-store")
+#: How often the broker is killed: ten seconds each time, for which nothing else should be under way.
+BROKER_KILLED = {("celery", "kill-store"): TRIES, ("celery-trays", "kill-store"): 3}
+ON_A_BROKER = {"celery", "celery-trays"}
 #: Runs that go on at once: most of their time they wait, but a machine may have two cores.
 AT_ONCE = 2
 
@@ -50,6 +51,10 @@ EXPECTED = {
     ("celery", "kill-idle-consumer"): "sound",
     ("celery", "kill-producer"): "sound",
     ("celery", "kill-store"): "sound",
+    ("celery-trays", "kill-busy-consumer"): "sound",
+    ("celery-trays", "kill-idle-consumer"): "sound",
+    ("celery-trays", "kill-producer"): "sound",
+    ("celery-trays", "kill-store"): "sound",
 }
 
 
@@ -81,9 +86,11 @@ Cell = tuple[str, str]
 @pytest.fixture(scope="module")
 def tried() -> Iterator[dict[Cell, "Future[str]"]]:
     """Every fault on every transport, so many times, several at once, those that take longest first."""
-    cells = sorted(EXPECTED.keys() - {BROKER_KILLED}, key=lambda cell: (cell[0] != "celery", cell))
+    cells = sorted(
+        EXPECTED.keys() - BROKER_KILLED.keys(), key=lambda cell: (cell[0] not in ON_A_BROKER, cell)
+    )
     if private_node.server() is None:
-        cells = [cell for cell in cells if cell[0] != "celery"]
+        cells = [cell for cell in cells if cell[0] not in ON_A_BROKER]
     with ThreadPoolExecutor(AT_ONCE) as pool:
         yield {
             (name, fault): pool.submit(
@@ -94,18 +101,20 @@ def tried() -> Iterator[dict[Cell, "Future[str]"]]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("cell", [cell for cell in EXPECTED if cell != BROKER_KILLED], ids=" ".join)
+@pytest.mark.parametrize("cell", [cell for cell in EXPECTED if cell not in BROKER_KILLED], ids=" ".join)
 def test_a_fault_has_the_expected_verdict_every_time(cell: Cell, tried: dict[Cell, "Future[str]"]) -> None:
     need(cell in tried, "this machine has no rabbitmq-server")
     see_the_verdicts(cell, tried[cell].result(), TRIES)
 
 
 @pytest.mark.timeout(600)
-def test_a_broker_that_is_killed_loses_nothing() -> None:
+@pytest.mark.parametrize("cell", BROKER_KILLED, ids=" ".join)
+def test_a_broker_that_is_killed_loses_nothing(cell: Cell) -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
-    name, fault = BROKER_KILLED
-    said = compare(name, "--fault", fault, "--repeat", str(TRIES), "--json")
-    see_the_verdicts(BROKER_KILLED, said, TRIES)
+    name, fault = cell
+    tries = BROKER_KILLED[cell]
+    said = compare(name, "--fault", fault, "--repeat", str(tries), "--json")
+    see_the_verdicts(cell, said, tries)
 
 
 def see_the_verdicts(cell: Cell, said: str, tries: int) -> None:
@@ -116,7 +125,7 @@ def see_the_verdicts(cell: Cell, said: str, tries: int) -> None:
         assert run.fault_at is not None, "the fault was not injected"
         assert run.fault_at >= 0, "no work was in flight"
         assert run.counts.unexpected == 0
-        if run.transport == "celery":
+        if run.transport in ON_A_BROKER:
             assert (run.counts.lost, run.counts.duplicated) == (0, 0)
 
 
@@ -158,7 +167,7 @@ def test_the_results_hold_all_that_was_measured(whole: tuple[str, Path]) -> None
         assert 0 < fixed.latency.p50 <= fixed.latency.p99 <= fixed.latency.max
         assert 20 < fixed.latency.offered_per_second < 50
         assert fixed.usage is not None
-        store = {"store"} if name in {"manager-queue", "celery"} else set()
+        store = {"store"} if name in {"manager-queue", *ON_A_BROKER} else set()
         assert set(fixed.usage.peak_memory) == {"producer", "consumer"} | store
         assert fixed.usage.cpu_seconds_per_10000 > 0
         assert (fixed.timeline[-1].accepted, fixed.timeline[-1].eaten) == (99, 99)
