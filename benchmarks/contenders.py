@@ -157,14 +157,25 @@ BOTH = (
 )
 #: Who eats at a fixed rate, each alone on an idle machine.
 AT_A_RATE = (ours(), EATERS[1], EATERS[4])
-#: How ours grows: pool processes, and the limit of a worker's tray.
-GROWTH = tuple(
-    replace(
-        ours(processes, tray),
-        name=f"baozi, processes: {processes}, {'one at a time' if tray == 1 else 'trays'}",
-    )
-    for tray in (1, _TRAY)
-    for processes in (1, 2, 4)
+
+
+def _growing(eater: Eater, processes: int) -> Eater:
+    """One that starts its own pool, with so many ``processes``."""
+    worker = tuple(str(processes) if it == str(PROCESSES) else it for it in eater.worker)
+    return replace(eater, name=f"{eater.name}, processes: {processes}", worker=worker)
+
+
+#: How each grows with its processes; ours also with a worker's tray.
+GROWTH = (
+    *(
+        replace(
+            ours(processes, tray),
+            name=f"baozi, processes: {processes}, {'one at a time' if tray == 1 else 'trays'}",
+        )
+        for tray in (1, _TRAY)
+        for processes in (1, 2, 4)
+    ),
+    *(_growing(eater, processes) for eater in (EATERS[1], EATERS[4]) for processes in (1, 2, 4)),
 )
 #: How many of ours may be on the way to the broker, put and not yet confirmed.
 WINDOWS = tuple(

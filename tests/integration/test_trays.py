@@ -31,10 +31,10 @@ def baozi(number: int) -> Baozi:
     return Baozi(run="r", producer="egon", number=number, made_at=time.time())
 
 
-def put(place: Place, numbers: Sequence[int], **properties: Any) -> None:
+def put(place: Place, numbers: Sequence[int], delivery_limit: int = 20, **properties: Any) -> None:
     """Put baozi into the queue, which is there before any worker: so that the first finds trays of them."""
     with Connection(place.url, connect_timeout=5) as connection:
-        topology.declare(connection, Settings())
+        topology.declare(connection, Settings(delivery_limit=delivery_limit))
     with place.producer() as producer:
         for number in numbers:
             place.send_eat(producer, baozi(number).model_dump(), **properties)
@@ -194,6 +194,25 @@ def test_a_stopped_worker_ends_its_trays_and_acknowledges_them(private_place: Pl
     eater(place)
     wait_until(lambda: place.eaten("r") == 100, "all to be eaten")
     assert deliveries(place) == 100
+
+
+def test_rolling_restarts_do_not_use_up_the_delivery_limit_of_what_was_only_fetched(
+    private_place: Place,
+) -> None:
+    # On the older broker, where each message that is given back counts.
+    limit = 2
+    put(private_place, range(60), limit)
+    for _ in range(limit + 2):
+        begun = set(noted(private_place, Event.STARTED))
+        worker = eater(private_place, eat_seconds=0.02, delivery_limit=limit)
+        wait_until(lambda: set(noted(private_place, Event.STARTED)) - begun, "a tray to be in hand")  # noqa: B023
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(timeout=30) == 0
+        wait_until(lambda: private_place.consumers() == 0, "the broker to notice")
+    assert 0 < private_place.eaten("r") < 60
+    eater(private_place, delivery_limit=limit)
+    eaten(private_place, 60)
+    assert private_place.waiting("baozi.dead") == 0
 
 
 def test_a_stopped_worker_gives_its_trays_back_at_its_deadline(place: Place) -> None:
