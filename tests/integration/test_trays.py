@@ -201,17 +201,18 @@ def test_rolling_restarts_do_not_use_up_the_delivery_limit_of_what_was_only_fetc
 ) -> None:
     # On the older broker, where each message that is given back counts.
     limit = 2
-    put(private_place, range(60), limit)
+    total = 400
+    put(private_place, range(total), limit)
     for _ in range(limit + 2):
         begun = set(noted(private_place, Event.STARTED))
-        worker = eater(private_place, eat_seconds=0.02, delivery_limit=limit)
+        worker = eater(private_place, eat_seconds=0.05, delivery_limit=limit)
         wait_until(lambda: set(noted(private_place, Event.STARTED)) - begun, "a tray to be in hand")  # noqa: B023
         worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(timeout=30) == 0
         wait_until(lambda: private_place.consumers() == 0, "the broker to notice")
-    assert 0 < private_place.eaten("r") < 60
+    assert 0 < private_place.eaten("r") < total
     eater(private_place, delivery_limit=limit)
-    eaten(private_place, 60)
+    eaten(private_place, total)
     assert private_place.waiting("baozi.dead") == 0
 
 
