@@ -1,8 +1,11 @@
 """What a test needs of the machine: a lack skips it locally, and fails it in CI, where all must be there."""
 
 import os
+from functools import cache
 
 import pytest
+
+from baozi.broker import container
 
 
 def need(condition: bool, what: str) -> None:
@@ -12,3 +15,11 @@ def need(condition: bool, what: str) -> None:
     if os.environ.get("CI"):
         pytest.fail(f"in CI nothing may be skipped: {what}", pytrace=False)
     pytest.skip(what)
+
+
+def need_engine() -> None:
+    """Go on if there is a Docker engine. All say the same, for pytest makes one line of that."""
+    need(_engine_answers(), "no Docker engine answers, so nothing is tested in containers")
+
+
+_engine_answers = cache(container.engine_answers)

@@ -5,15 +5,14 @@ import subprocess
 
 import pytest
 
-from baozi.broker import container
 from tests.containers.compose import IMAGE, ROOT
-from tests.requirements import need
+from tests.requirements import need_engine
 
 
-@pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> str:
+@pytest.fixture(scope="session", autouse=True)
+def _image(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> None:
     """Our own image, built as docker-compose.yml says, by the first of the processes that run the tests."""
-    need(container.engine_answers(), "no Docker engine answers")
+    need_engine()
     subprocess.run(["deploy/secrets"], cwd=ROOT, check=True, timeout=30, capture_output=True)
     built = tmp_path_factory.getbasetemp().parent / f"image-{testrun_uid}"
     with built.open("a+") as lock:
@@ -23,4 +22,3 @@ def image(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> str:
             done = subprocess.run(command, cwd=ROOT, timeout=600, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr[-2000:]
             lock.write(IMAGE)
-    return IMAGE

@@ -14,9 +14,8 @@ FILES = "docker-compose.yml:docker-compose.compare.yml"
 
 
 @pytest.fixture(scope="module")
-def gathered(image: str) -> Iterator[Results]:
+def gathered() -> Iterator[Results]:
     """Both transports' work on hosts of their own, gathered."""
-    assert image
     project = Project(f"baozi-compare-{os.getpid()}", {"COMPOSE_FILE": FILES})
     try:
         done = project.compose("run", "--rm", "-T", "gather", "--json", timeout=240)

@@ -14,9 +14,8 @@ NODES = ("rabbitmq", "rabbitmq-2", "rabbitmq-3")
 
 
 @pytest.fixture(scope="module")
-def cluster(image: str) -> Iterator[Project]:
+def cluster() -> Iterator[Project]:
     """Three nodes, the topology, and both workers."""
-    assert image
     files = {"COMPOSE_FILE": "docker-compose.yml:docker-compose.cluster.yml", "BAOZI_EAT_SECONDS": "0.1"}
     project = Project(f"baozi-cluster-{os.getpid()}", files)
     try:
@@ -27,17 +26,19 @@ def cluster(image: str) -> Iterator[Project]:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("queue", ["baozi", "baozi.dead"])
-def test_the_queues_have_a_member_on_each_node(cluster: Project, queue: str) -> None:
+def test_the_queues_have_a_member_on_each_node(cluster: Project) -> None:
     listed = cluster.rabbitmqctl("list_queues", "-p", "baozi", "--formatter", "json", "name", "members")
     members = {one["name"]: set(one["members"]) for one in json.loads(listed)}
-    assert members[queue] == {f"rabbit@{node}" for node in NODES}
+    for queue in ("baozi", "baozi.dead"):
+        assert members[queue] == {f"rabbit@{node}" for node in NODES}
 
 
 @pytest.mark.parametrize("node", NODES)
 @pytest.mark.timeout(400)
 def test_any_one_node_may_stop_in_mid_work(cluster: Project, node: str) -> None:
-    run, count = f"without-{node}", 150
+    # With the one that was stopped before, which finds its place again.
+    cluster.up("--wait", "--no-recreate", *NODES)
+    run, count = f"without-{node}", 120
     order = ["produce", "--name", "老王", "--run", run, "--count", str(count), "--interval", "0.1"]
     producer = f"{cluster.name}-producer-{node}"
     begun = cluster.compose("run", "--detach", "--no-deps", "--name", producer, *order)
@@ -59,5 +60,3 @@ def test_any_one_node_may_stop_in_mid_work(cluster: Project, node: str) -> None:
     alone = ["run", "--rm", "--no-deps", "-T", "audit", "baozi", "audit", run, "--wait", "60", "--json"]
     sums = json.loads(cluster.compose(*alone).stdout.splitlines()[-1])["total"]
     assert (sums["accepted"], sums["eaten"], sums["lost"]) == (count, count, 0)
-    back = cluster.compose("up", "--detach", "--wait", "--no-recreate", *NODES)
-    assert back.returncode == 0, back.stderr

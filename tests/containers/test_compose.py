@@ -43,9 +43,8 @@ VARIABLES = {"5555": "FLOWER_PORT", "15692": "PROMETHEUS_PORT"}
 
 
 @pytest.fixture(scope="module")
-def project(image: str) -> Iterator[Project]:
+def project() -> Iterator[Project]:
     """The main job, up as a user brings it up."""
-    assert image
     project = Project(f"baozi-test-{os.getpid()}")
     try:
         project.up("--build")

@@ -64,9 +64,8 @@ class OurWorker(CeleryWorkerContainer):  # type: ignore[misc]  # it has no types
 
 
 @pytest.fixture
-def default_rabbitmq_broker_image(image: str) -> str:
+def default_rabbitmq_broker_image() -> str:
     """The broker that docker-compose.yml has, and no download."""
-    assert image
     return RABBITMQ
 
 
@@ -97,7 +96,7 @@ def default_worker_container_session_cls() -> type[CeleryWorkerContainer]:
 
 home = volume()
 default_worker_container = container(
-    image="{image}",
+    image=IMAGE,
     environment=fxtr("default_worker_env"),
     network="{default_pytest_celery_network.name}",
     volumes={"{home.name}": {"bind": "/var/lib/baozi", "mode": "rw"}},

@@ -15,7 +15,7 @@ from baozi.broker.state import Folder
 from side_by_side.crew import Crew
 from tests.integration.place import Place
 from tests.integration.rabbitmq import Node
-from tests.requirements import need
+from tests.requirements import need, need_engine
 
 _virtual_hosts = count()
 
@@ -50,7 +50,7 @@ def private() -> Iterator[Node]:
 @pytest.fixture(scope="session")
 def contained() -> Iterator[Node]:
     """RabbitMQ 4.3 in a container."""
-    need(container.engine_answers(), "no Docker engine answers")
+    need_engine()
     home = Path(tempfile.mkdtemp(prefix="baozi-"))
     folder = Folder(home)
     record = container.start_container(folder, "the tests need it")

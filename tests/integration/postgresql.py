@@ -13,9 +13,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from baozi.broker import container
 from baozi.ledger import Ledger
-from tests.requirements import need
+from tests.requirements import need_engine
 from tests.waiting import wait_until
 
 _IMAGE = "postgres:18"
@@ -89,7 +88,7 @@ def _docker(*arguments: str, **variables: str) -> None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
     """The server, one for all tests."""
-    need(container.engine_answers(), "no Docker engine answers")
+    need_engine()
     server = Server()
     yield server
     server.remove()

@@ -13,7 +13,7 @@ from baozi.broker import container, find, start, stop
 from baozi.errors import BrokerNotStarted, NoBroker
 from baozi.settings import settings
 from tests.integration.broker_command import log_in, refused_by_management, shows_in_a_command_line
-from tests.requirements import need
+from tests.requirements import need_engine
 
 
 def docker(*words: str) -> str:
@@ -24,7 +24,7 @@ def docker(*words: str) -> str:
 @pytest.fixture
 def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A home on a machine that has a Docker engine and no ``rabbitmq-server``."""
-    need(container.engine_answers(), "no Docker engine answers")
+    need_engine()
     home = Path(tempfile.mkdtemp(prefix="baozi-"))
     monkeypatch.setenv("BAOZI_HOME", str(home))
     monkeypatch.delenv("BAOZI_BROKER_URL", raising=False)
