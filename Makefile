@@ -30,9 +30,12 @@ secrets:  ## passwords for docker compose, in .env; those that are there stay
 	@deploy/secrets
 
 .PHONY: up
-up: secrets  ## the main job in containers: docker compose up, until the audit has ended
+up: secrets  ## the main job in containers, until the audit has ended; workers and Flower stay
 	@deploy/check
-	@docker compose up --build --exit-code-from audit
+	@docker compose up --build --detach
+	@# Its table, when it comes, and its exit code. (`up --exit-code-from` would stop all when the first has done its work.)
+	@docker compose logs --follow --no-log-prefix audit
+	@exit "$$(docker wait "$$(docker compose ps --all --quiet audit)")"
 
 .PHONY: down
 down:  ## stop the containers; the volumes stay
