@@ -25,11 +25,19 @@ def broker_url() -> str:
     return broker.find().url
 
 
-def connect(name: str, timeout: int = CONNECT_TIMEOUT) -> Connection:
+def connect(
+    name: str, timeout: int = CONNECT_TIMEOUT, url: str | None = None, heartbeat: int = 0
+) -> Connection:
     """Open a connection that the broker's own pages show as ``name``, within ``timeout`` seconds.
 
     The caller settles the fate of what it publishes itself (:mod:`tasks.confirms`), so that kombu's own
     confirms, which have no deadline, stay off.
+
+    Args:
+        name: who opens it.
+        timeout: seconds that this may take in all.
+        url: where to; default: the broker of the settings.
+        heartbeat: seconds within which each side sends at least one; 0 for none.
 
     Raises:
         BrokerAway: nobody answers in time.
@@ -43,7 +51,10 @@ def connect(name: str, timeout: int = CONNECT_TIMEOUT) -> Connection:
         "write_timeout": CONNECT_TIMEOUT,
     }
     connection = Connection(
-        broker_url(), connect_timeout=min(timeout, CONNECT_TIMEOUT), transport_options=options
+        url or broker_url(),
+        connect_timeout=min(timeout, CONNECT_TIMEOUT),
+        heartbeat=heartbeat,
+        transport_options=options,
     )
     # Each node of a cluster is tried once, without a pause.
     others = len(connection.alt or [None]) - 1

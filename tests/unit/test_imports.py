@@ -14,7 +14,8 @@ MAY_KNOW = {
     "tasks": {"tasks", "baozi"},
     "local_mp": {"local_mp", "baozi"},
     "producers": {"producers", "baozi", "tasks"},
-    "remote_mp": {"remote_mp", "baozi", "producers"},
+    # Of tasks and producers, what a test below names.
+    "remote_mp": {"remote_mp", "baozi", "producers", "tasks"},
 }
 OURS = {*MAY_KNOW, "side_by_side", "cli", "tests", "benchmarks"}
 LOCAL_MODULES = sorted(path.stem for path in (ROOT / "local_mp").glob("*.py") if path.stem != "__main__")
@@ -50,9 +51,11 @@ def test_nothing_but_tests_imports_tests() -> None:
     assert not [path for path in [*everywhere, ROOT / "cli.py"] if "tests" in set(imported(path))]
 
 
-def test_remote_mp_knows_only_the_publisher_of_producers() -> None:
+def test_remote_mp_knows_only_how_one_connects_and_publishes_with_confirms() -> None:
     names = {name for path in sources("remote_mp") for name in imported(path)}
-    assert {name for name in names if name.startswith("producers")} <= {"producers.publisher"}
+    known = {name for name in names if name.partition(".")[0] in {"producers", "tasks"}}
+    assert known == {"producers.confirmed", "tasks.confirms", "tasks.connection"}
+    assert not {name for name in names if name.partition(".")[0] == "celery"}
 
 
 @pytest.mark.parametrize("module", LOCAL_MODULES)

@@ -1,0 +1,295 @@
+"""A connection that a thread of its own keeps up: open, alive by its heartbeats, open again when it was lost.
+
+So whoever eats one item for an hour loses nothing of it, and whoever waits is told at once what came. Only
+the thread speaks to the broker; others leave it a word, and wake it.
+"""
+
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from amqp.exceptions import AMQPError
+from kombu import Connection
+from kombu.exceptions import OperationalError
+
+from baozi.errors import BaoziError, BrokerAway
+from tasks.connection import CONNECT_TIMEOUT, connect, using
+
+#: Seconds without a heartbeat after which the broker gives to others what a machine that vanished had in hand
+#: (it waits for two); RabbitMQ's own default (guide "Detecting Dead TCP Connections with Heartbeats").
+_HEARTBEAT = 60
+#: Seconds between two looks at whether a heartbeat is due.
+_BEAT = 5.0
+#: Seconds of the first and of the longest pause before a broker that is away is tried again.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+#: Bytes that are read at once. py-amqp alone reads each frame in three calls of the system.
+_READ = 1 << 17
+
+Result = TypeVar("Result")
+
+
+class User(Protocol):
+    """Who uses a line. All of it is called by the line's thread."""
+
+    def opened(self, channel: Any) -> None:
+        """Declare and consume: the connection is new."""
+
+    def lost(self) -> None:
+        """Forget what the broker gives to others now: the connection is gone."""
+
+    def turn(self) -> bool:
+        """Say what is to be said to the broker; return whether all of it is settled."""
+
+    def closing(self) -> None:
+        """Say the last word, for the connection is about to be closed."""
+
+
+class Line:
+    """Such a connection. Its thread starts with the first need and ends with :meth:`close`."""
+
+    def __init__(self, name: str, url: str | None, timeout: float, user: User) -> None:
+        """Open nothing yet.
+
+        Args:
+            name: what the broker's pages show.
+            url: the broker's; None for that of the settings.
+            timeout: seconds after which a broker that is away is an error to whoever waits.
+            user: whose it is.
+        """
+        self.changed = threading.Condition()
+        """Told of whatever comes; hold it to look, and to wait."""
+        self._name = name
+        self._url = url
+        self._timeout = timeout
+        self._user = user
+        self._thread: threading.Thread | None = None
+        self._connection: Any = None
+        self._closing_by: float | None = None
+        self._asked: deque[tuple[Callable[[Any], Any], Callable[[Any], object], Future[Any]]] = deque()
+        self._trouble: BaoziError | None = None
+        self._trouble_since = 0.0
+        self._wake_out, self._wake_in = -1, -1
+        self._awake = False
+
+    def start(self) -> None:
+        """See that the thread runs. It tries for as long as it takes, but for what time does not mend."""
+        if self._thread is None or not self._thread.is_alive():
+            with self.changed:
+                if self._thread is None or not self._thread.is_alive():
+                    self._trouble, self._trouble_since = None, time.monotonic()
+                    if self._wake_in < 0:
+                        self._wake_out, self._wake_in = os.pipe()
+                        os.set_blocking(self._wake_in, False)
+                        os.set_blocking(self._wake_out, False)
+                    self._thread = threading.Thread(
+                        target=self._run, name=f"remote_mp {self._name}", daemon=True
+                    )
+                    self._thread.start()
+
+    def wake(self) -> None:
+        """Have the thread take its turn now."""
+        if not self._awake and self._wake_in >= 0:
+            self._awake = True
+            with suppress(BlockingIOError):
+                os.write(self._wake_in, b"\0")
+
+    def wait_for(self, seen: Callable[[], object], deadline: float | None) -> bool:
+        """Return whether ``seen`` became true by the deadline; None waits for ever.
+
+        Raises:
+            BrokerAway: the broker has been away for too long.
+            BaoziError: as soon as there is an error that time does not mend.
+        """
+        self.start()
+        with self.changed:
+            while not seen():
+                now = time.monotonic()
+                limits = [] if deadline is None else [deadline]
+                if self._trouble is not None:
+                    if not isinstance(self._trouble, BrokerAway):
+                        raise self._trouble
+                    limits.append(self._trouble_since + self._timeout)
+                    if min(limits) <= now:
+                        raise self._trouble
+                if deadline is not None and deadline <= now:
+                    return False
+                self.changed.wait(min(limits) - now if limits else None)
+            return True
+
+    def ask(self, question: Callable[[Any], Result], undo: Callable[[Result], object]) -> Result:
+        """Have the thread put a ``question`` to the broker, through a channel; return the answer.
+
+        Args:
+            question: called by the thread; on a new connection, it may be called again.
+            undo: called by the thread with an answer that came too late.
+
+        Raises:
+            BaoziError: as :meth:`wait_for`.
+        """
+        answer: Future[Result] = Future()
+        self._asked.append((question, undo, answer))
+        self.start()
+        self.wake()
+        try:
+            self.wait_for(answer.done, None)
+        except BaseException:
+            answer.cancel()
+            raise
+        return answer.result()
+
+    def close(self, timeout: float) -> None:
+        """Settle what is to be settled, for so many seconds, and hang up."""
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            self._closing_by = time.monotonic() + timeout
+            self._awake = False
+            self.wake()
+            thread.join(timeout + CONNECT_TIMEOUT)
+            self._closing_by = None
+        self._thread = None
+        self._close_pipe()
+
+    def abandon(self) -> None:
+        """In a forked child, which has no such thread: close its copies of what is open, and say nothing."""
+        self._close_pipe()
+        if self._connection is not None:
+            let_go(self._connection)
+
+    def _close_pipe(self) -> None:
+        for end in (self._wake_in, self._wake_out):
+            if end >= 0:
+                os.close(end)
+        self._wake_in = self._wake_out = -1
+
+    # --- what the thread does
+
+    def _run(self) -> None:
+        pause = _FIRST_PAUSE
+        while self._closing_by is None:
+            connection: Any = None
+            try:
+                with using():
+                    connection, channel = self._open()
+                    pause = _FIRST_PAUSE
+                    self._serve(connection, channel)
+                    self._user.closing()
+                    connection.close()
+                connection = None
+                return
+            except BaoziError as error:
+                self._note(error)
+                if not isinstance(error, BrokerAway):
+                    return  # who comes next may try again
+            finally:
+                self._user.lost()
+                if connection is not None:
+                    _hang_up(connection)
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _open(self) -> tuple[Connection, Any]:
+        connection = connect(f"remote_mp {self._name}", CONNECT_TIMEOUT, self._url, _HEARTBEAT)
+        self._connection = connection
+        try:
+            transport: Any = connection.connection.transport
+            # Whatever the thread waits for in the midst of a frame, it waits so long at the most.
+            transport.sock.settimeout(CONNECT_TIMEOUT)
+            transport._quick_recv = _Buffered(transport._quick_recv)
+            channel: Any = connection.channel()
+            self._user.opened(channel)
+        except BaseException:
+            _hang_up(connection)
+            raise
+        self._note(None)
+        return connection, channel
+
+    def _note(self, trouble: BaoziError | None) -> None:
+        with self.changed:
+            if self._trouble is None:
+                self._trouble_since = time.monotonic()
+            self._trouble = trouble
+            self.changed.notify_all()
+
+    def _serve(self, connection: Any, channel: Any) -> None:
+        amqp = connection.connection
+        received: _Buffered = amqp.transport._quick_recv
+        with selectors.DefaultSelector() as selector:
+            selector.register(amqp.transport.sock, selectors.EVENT_READ)
+            selector.register(self._wake_out, selectors.EVENT_READ)
+            beat_at = 0.0
+            while True:
+                self._answer(channel)
+                settled = self._user.turn()
+                now = time.monotonic()
+                if self._closing_by is not None and (settled or now > self._closing_by):
+                    return
+                if now >= beat_at:
+                    connection.heartbeat_check()
+                    beat_at = now + _BEAT
+                # What was read along with an answer is not to be waited for.
+                wait = 0.0 if received.left else min(beat_at - now, self._patience(now))
+                ready = {key.fd for key, _ in selector.select(wait)}
+                if self._wake_out in ready:
+                    os.read(self._wake_out, 1024)
+                    self._awake = False
+                    ready.discard(self._wake_out)
+                if ready or received.left:
+                    amqp.blocking_read(CONNECT_TIMEOUT)
+                    while received.left:
+                        amqp.blocking_read(CONNECT_TIMEOUT)
+                    with self.changed:
+                        self.changed.notify_all()
+
+    def _patience(self, now: float) -> float:
+        return _BEAT if self._closing_by is None else max(0.0, self._closing_by - now)
+
+    def _answer(self, channel: Any) -> None:
+        while self._asked:
+            question, undo, answer = self._asked[0]
+            if not answer.cancelled():
+                said = question(channel)  # if this raises, it is asked again
+                try:
+                    answer.set_result(said)
+                except InvalidStateError:
+                    undo(said)
+            self._asked.popleft()
+            with self.changed:
+                self.changed.notify_all()
+
+
+class _Buffered:
+    """Takes the place of a socket's ``recv``: reads much at once, and hands out as much as is asked for."""
+
+    def __init__(self, receive: Callable[[int], bytes]) -> None:
+        self._receive = receive
+        self._data = b""
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that can be had without waiting."""
+        return len(self._data) - self._at
+
+    def __call__(self, size: int) -> bytes:
+        if self._at == len(self._data):
+            self._data, self._at = self._receive(_READ), 0
+        start, self._at = self._at, min(self._at + size, len(self._data))
+        return self._data[start : self._at]
+
+
+def let_go(connection: Any) -> None:
+    """Close a forked child's copy of a socket: the connection itself is the parent's, and goes on."""
+    amqp = connection._connection
+    if amqp is not None and amqp._transport is not None and amqp._transport.sock is not None:
+        os.close(amqp._transport.sock.detach())
+
+
+def _hang_up(connection: Any) -> None:
+    with suppress(OSError, AMQPError, OperationalError):
+        connection.collect(socket_timeout=1)

@@ -1,0 +1,160 @@
+"""What is finished, and in which order that is told: first to who has put it, then to the broker."""
+
+import json
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from amqp import Message
+
+from baozi.errors import BrokerAway
+from remote_mp.declaring import DEAD
+
+_PERSISTENT = 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """One message that the broker has handed out: a tray, not looked at yet."""
+
+    message: Any
+    connection: int
+    """Which of a process's connections it came through: on another, it is another's."""
+
+    @property
+    def tag(self) -> int:
+        """Its number on the channel."""
+        return int(self.message.delivery_info["delivery_tag"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Got:
+    """One item of a delivery."""
+
+    item: Any
+    delivery: Delivery
+    index: int
+    of: int
+    """How many items the delivery has."""
+
+    @property
+    def number(self) -> int | None:
+        """The number by which its putter knows it; None of a stranger's message."""
+        process, _, first = str(self.delivery.message.properties.get("message_id", "")).rpartition("-")
+        return int(first) + self.index if process and first.isdecimal() else None
+
+
+class Settlement:
+    """The deliveries of one connection after the other that are not acknowledged.
+
+    An item that was finished is told to its putter with a confirmed message, and only then acknowledged: who
+    is killed in between has it handed out again, and its putter hears of it twice, but never not at all.
+    """
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self._finished: deque[Got] = deque()
+        self._to_bury: deque[tuple[Delivery, str]] = deque()
+        self.begin(None)
+
+    # --- what any thread calls
+
+    def finish(self, got: Got) -> None:
+        """Note that an item is finished."""
+        self._finished.append(got)
+
+    def bury(self, delivery: Delivery, reason: str) -> None:
+        """Note that a message is to be put aside."""
+        self._to_bury.append((delivery, reason))
+
+    # --- what the thread calls that speaks to the broker
+
+    def begin(self, channel: Any) -> None:
+        """Begin with a new connection's ``channel``, or, where it is None, without any."""
+        self._channel = channel
+        self._left: dict[int, int | None] = {}
+        """By tag, in their order: how many items of it are not finished; None while nobody has looked."""
+        self._published = 0
+        self._confirming: dict[int, list[Delivery]] = {}
+        if channel is not None:
+            channel.events["basic_ack"].add(self._on_confirm)
+            channel.events["basic_nack"].add(self._on_refusal)
+            channel.confirm_select()
+
+    def add(self, delivery: Delivery) -> None:
+        """Take note of a new one."""
+        self._left[delivery.tag] = None
+
+    def give_back(self, delivery: Delivery) -> None:
+        """Have it handed out again."""
+        if self._left.pop(delivery.tag, 0) != 0:
+            self._channel.basic_reject(delivery.tag, requeue=True)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether there is nothing left to tell."""
+        return not (self._finished or self._to_bury or self._confirming)
+
+    def settle(self, connection: int) -> None:
+        """Tell what there is to tell of this connection's; what came through another is told by another."""
+        told: dict[str, list[Got]] = {}
+        for _ in range(len(self._finished)):
+            got = self._finished.popleft()
+            if got.delivery.connection == connection:
+                told.setdefault(got.delivery.message.properties.get("reply_to", ""), []).append(got)
+        self._acknowledge(self._count(told.pop("", [])))
+        for address, several in told.items():
+            numbers = [got.number for got in several if got.number is not None]
+            word = Message(json.dumps(numbers), content_type="application/json", delivery_mode=_PERSISTENT)
+            self._publish(word, address, self._count(several))
+        while self._to_bury:
+            delivery, reason = self._to_bury.popleft()
+            if delivery.connection == connection:
+                self._publish(_with_reason(delivery.message, reason), DEAD, [delivery])
+
+    def _count(self, several: list[Got]) -> list[Delivery]:
+        """Count them off; return the deliveries of which none is left."""
+        complete = []
+        for got in several:
+            tag = got.delivery.tag
+            left = self._left.get(tag)
+            self._left[tag] = left = (got.of if left is None else left) - 1
+            if not left:
+                complete.append(got.delivery)
+        return complete
+
+    def _publish(self, message: Message, queue: str, then: list[Delivery]) -> None:
+        self._published += 1
+        self._confirming[self._published] = then
+        # Not mandatory: a process that has ended since is to be told nothing.
+        self._channel.basic_publish(message, "", queue)
+
+    def _on_confirm(self, tag: int, multiple: bool) -> None:
+        confirmed = [it for it in self._confirming if it <= tag] if multiple else [tag]
+        self._acknowledge([delivery for it in confirmed for delivery in self._confirming.pop(it)])
+
+    def _on_refusal(self, _tag: int, _multiple: bool) -> None:
+        raise BrokerAway("The broker did not take word of what is finished, and will hand that out again.")
+
+    def _acknowledge(self, deliveries: Iterable[Delivery]) -> None:
+        """Acknowledge them, those before which all is settled with one word."""
+        done = {delivery.tag for delivery in deliveries}
+        first = []
+        for tag in self._left:
+            if tag not in done:
+                break
+            first.append(tag)
+        if first:
+            self._channel.basic_ack(first[-1], multiple=True)
+        for tag in done.difference(first):
+            self._channel.basic_ack(tag)
+        for tag in done:
+            del self._left[tag]
+
+
+def _with_reason(message: Any, reason: str) -> Message:
+    """Return a copy, with the ``reason`` in the header that the project's other dead letters have it in."""
+    properties = dict(message.properties)
+    headers = {**properties.pop("application_headers", {}), "baozi-reason": reason}
+    return Message(message.body, application_headers=headers, **properties)
