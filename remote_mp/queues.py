@@ -152,7 +152,8 @@ class Queue(Generic[Item]):
         self._see_that_it_is_open()
         body = self._serializer.dumps(obj)
         ends = self._ends
-        deadline = time.monotonic() + max(0.0, timeout or 0.0) if timeout is not None or not block else None
+        seconds = timeout if block else 0.0
+        deadline = None if seconds is None else time.monotonic() + max(0.0, seconds)
         number = next(ends.numbers)
         if self._joinable:
             ends.receiver.expect(number)

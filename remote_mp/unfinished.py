@@ -50,7 +50,7 @@ class Unfinished:
             channel = amqp.channel()
             channel.auto_decode = False
             declare_done(channel, self._queue)
-            channel.basic_consume(self._queue, callback=self._on_done)
+            channel.basic_consume(self._queue, consumer_tag=self._queue, callback=self._on_done)
             with self._changed:
                 self._channel = channel
                 self._changed.notify_all()
@@ -62,6 +62,7 @@ class Unfinished:
     def close(self) -> None:
         """Take the queue away: nobody listens any more."""
         if self._channel is not None:
+            self._channel.basic_cancel(self._queue)
             self._channel.queue_delete(self._queue)
 
     def _on_done(self, message: Any) -> None:

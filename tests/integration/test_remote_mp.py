@@ -1,0 +1,510 @@
+"""remote_mp where multiprocessing would lose: bounds, kills, cut connections, strangers' messages."""
+
+import multiprocessing
+import pickle
+import queue
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import pytest
+from kombu import Connection
+
+from baozi.errors import (
+    BaoziError,
+    BrokerAway,
+    BrokerRefused,
+    NotPermitted,
+    NoVirtualHost,
+    TopologyMismatch,
+    UsageError,
+)
+from baozi.settings import settings
+from remote_mp import JoinableQueue, Queue, Unreadable
+from tasks.connection import broker_url
+from tests.integration.place import Place
+from tests.integration.rabbitmq import queue_state
+from tests.waiting import wait_until
+
+spawn = multiprocessing.get_context("spawn")
+
+
+@pytest.fixture
+def make(place: Place) -> Iterator[Callable[..., Any]]:
+    """Makes queues, on each version, and closes them."""
+    yield from _making(place)
+
+
+@pytest.fixture
+def make_here(private_place: Place) -> Iterator[Callable[..., Any]]:
+    """The same where the broker's version makes no difference."""
+    yield from _making(private_place)
+
+
+def _making(place: Place) -> Iterator[Callable[..., Any]]:
+    made = []
+
+    def make(maxsize: int = 0, cls: Any = JoinableQueue, name: str = "q", **options: Any) -> Any:
+        made.append(cls(maxsize, **{"name": name, "url": place.url, **options}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.cancel_join_thread()
+        one.close()
+        one.join_thread()
+
+
+@contextmanager
+def running(do: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
+    """Run it in a process of its own, which is gone at the end."""
+    process = spawn.Process(target=do, args=arguments, daemon=True)
+    process.start()
+    yield process
+    process.kill()
+    process.join()
+
+
+def cut_all(place: Place) -> None:
+    """Have the broker cut each connection to this virtual host."""
+    place.node.control("close_all_connections", "--vhost", place.virtual_host, "a test cuts them")
+
+
+def take_and_hold(q: Any, taken: Any) -> None:
+    taken.put(q.get())
+    time.sleep(3600)
+
+
+def eat(q: Any, eaten: Any) -> None:
+    while True:
+        item = q.get()
+        eaten.put(item)
+        q.task_done()
+
+
+def eat_slowly(q: Any, eaten: Any) -> None:
+    while True:
+        item = q.get()
+        time.sleep(0.02)
+        eaten.put(item)
+        q.task_done()
+
+
+def put_and_join(q: Any, items: list[int], joined: Any) -> None:
+    for item in items:
+        q.put(item)
+    q.join(60)
+    joined.put(len(items))
+
+
+# --- the bound
+
+
+def test_many_producers_at_once_get_exactly_maxsize_in(make: Callable[..., Any], place: Place) -> None:
+    ways_in = [make(3) for _ in range(8)]
+    for q in ways_in:
+        assert q.qsize() == 0  # each is connected
+
+    def storm(q: Any) -> int:
+        accepted = 0
+        for number in range(12):
+            try:
+                q.put(number, timeout=0 if number else 0.1)
+                accepted += 1
+            except queue.Full:
+                pass
+        return accepted
+
+    with ThreadPoolExecutor(len(ways_in)) as pool:
+        assert sum(pool.map(storm, ways_in)) == 3
+    assert queue_state(place.url, "remote_mp.q.q")[0] == 3
+    assert ways_in[0].full()
+
+
+def test_the_bound_holds_while_items_go_through(make_here: Callable[..., Any]) -> None:
+    source, sink = make_here(3), make_here(3)
+    most = 0
+    stop = threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        watcher = make_here(3)
+        while not stop.is_set():
+            most = max(most, watcher.qsize())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    with ThreadPoolExecutor(4) as pool:
+        done = [pool.submit(lambda: [source.put(number) for number in range(40)]) for _ in range(3)]
+        got = []
+        for _ in range(120):
+            got.append(sink.get(timeout=30))
+            sink.task_done()
+        for one in done:
+            one.result()
+    stop.set()
+    watching.join()
+    assert sorted(got) == sorted(3 * list(range(40)))
+    assert 1 <= most <= 3
+
+
+def test_a_consumer_takes_no_more_from_a_bounded_queue_than_it_got(make: Callable[..., Any]) -> None:
+    q = make(2)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(q.get)
+        time.sleep(0.1)  # if it is not waiting yet, the rest holds all the same
+        q.put("got")
+        assert waiting.result(30) == "got"
+    for item in ("second", "third"):
+        q.put(item, timeout=30)
+    assert q.full()
+    with pytest.raises(queue.Full):
+        q.put_nowait("fourth")
+    q.task_done()
+    with pytest.raises(queue.Full):
+        q.put("fourth", timeout=0.3)
+    assert [q.get(timeout=30), q.get(timeout=30)] == ["second", "third"]
+    with pytest.raises(queue.Empty):
+        q.get(timeout=0.2)
+    q.put("put after a get that gave up")
+    assert q.qsize() == 1
+
+
+def test_what_came_for_a_get_that_gave_up_is_anothers(make_here: Callable[..., Any]) -> None:
+    impatient, other = make_here(5), make_here(5)
+    got: list[int] = []
+    with ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(lambda: [other.put(number) for number in range(60)])
+        deadline = time.monotonic() + 60
+        while len(got) < 60 and time.monotonic() < deadline:
+            try:
+                got.append(impatient.get(timeout=0.001))
+                impatient.task_done()
+            except queue.Empty:
+                pass
+        putting.result()
+    assert sorted(got) == list(range(60))
+    other.join(30)
+
+
+# --- kills and cuts
+
+
+@pytest.mark.parametrize("maxsize", [0, 3])
+def test_a_killed_consumer_has_its_item_given_to_another(make: Callable[..., Any], maxsize: int) -> None:
+    q, taken = make(maxsize), spawn.Queue()
+    with running(take_and_hold, q, taken) as victim:
+        q.put("in hand")
+        assert taken.get(timeout=60) == "in hand"
+        with pytest.raises(TimeoutError):
+            q.join(0.1)
+        victim.kill()
+    assert q.get(timeout=60) == "in hand"
+    q.task_done()
+    q.join(30)
+
+
+def test_a_killed_consumer_of_a_plain_queue_loses_as_its_option_says(make_here: Callable[..., Any]) -> None:
+    for when in ("get", "next"):
+        q, taken = make_here(cls=Queue, name=when, acknowledge=when), spawn.Queue()
+        with running(take_and_hold, q, taken) as victim:
+            q.put("in hand")
+            q.put("next")
+            assert taken.get(timeout=60) == "in hand"
+            if when == "get":
+                # Acknowledged at once, but by a thread: it is not for us to see when.
+                time.sleep(0.5)
+            victim.kill()
+        expected = ["next"] if when == "get" else ["in hand", "next"]
+        assert sorted(q.get(timeout=30) for _ in expected) == expected
+        with pytest.raises(queue.Empty):
+            q.get(timeout=0.3)
+        q.close()
+
+
+def test_processes_join_what_they_put_whoever_eats_it(make: Callable[..., Any]) -> None:
+    q, eaten, joined = make(4), spawn.Queue(), spawn.Queue()
+    with (
+        running(eat, q, eaten),
+        running(eat, q, eaten),
+        running(put_and_join, q, list(range(30)), joined),
+        running(put_and_join, q, list(range(100, 150)), joined),
+    ):
+        assert sorted(joined.get(timeout=90) for _ in range(2)) == [30, 50]
+    got = sorted(eaten.get(timeout=30) for _ in range(80))
+    assert got == [*range(30), *range(100, 150)]
+
+
+@pytest.mark.parametrize("window", [1, 100])
+def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
+    make: Callable[..., Any], place: Place, window: int
+) -> None:
+    q, eaten = make(window=window, prefetch=10), spawn.Queue()
+    count = 400
+    with running(eat_slowly, q, eaten), ThreadPoolExecutor(1) as pool:
+        putting = pool.submit(lambda: [q.put(number) for number in range(count)])
+        got = {eaten.get(timeout=60)}
+        for _ in range(2):
+            cut_all(place)
+            while not eaten.empty():
+                got.add(eaten.get())
+            assert len(got) < count, "nothing was in flight"
+        putting.result()
+        q.join(60)
+        while not eaten.empty():
+            got.add(eaten.get())
+    assert got == set(range(count))
+
+
+def test_what_was_handed_out_twice_and_done_twice_is_counted_once(
+    make_here: Callable[..., Any], private_place: Place
+) -> None:
+    q, slow = make_here(), make_here()
+    for item in ("first", "second"):
+        q.put(item)
+    assert slow.get(timeout=30) == "first"
+    cut_all(private_place)
+    # The broker hands it out again, and the slow one's own word comes too late to count.
+    other = make_here()
+    assert sorted(other.get(timeout=30) for _ in range(2)) == ["first", "second"]
+    slow.task_done()
+    other.task_done()
+    with pytest.raises(TimeoutError, match="1 of the items"):
+        q.join(1)
+    other.task_done()
+    q.join(30)
+
+
+def test_a_tray_of_which_one_is_unfinished_comes_again(make_here: Callable[..., Any]) -> None:
+    q = make_here(window=100)
+    for number in range(30):
+        q.put(number)
+    with pytest.raises(TimeoutError):
+        q.join(0)
+    with make_here() as first:
+        got = [first.get(timeout=30) for _ in range(30)]
+        for _ in range(29):
+            first.task_done()
+        first.close()
+        first.join_thread()  # the thirtieth, and what travelled with it
+    assert got == list(range(30))
+    last = make_here()
+    again = [last.get(timeout=30)]
+    while again[-1] != 29:
+        again.append(last.get(timeout=30))
+    for _ in again:
+        last.task_done()
+    q.join(30)
+
+
+# --- threads and processes
+
+
+def test_task_done_means_the_threads_own_item_or_else_the_oldest(make_here: Callable[..., Any]) -> None:
+    q = make_here()
+    for item in ("mine", "the thread's", "handed over"):
+        q.put(item)
+    assert q.get(timeout=30) == "mine"
+
+    def get_and_finish() -> object:
+        got = q.get(timeout=30)
+        q.task_done()
+        return got
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(get_and_finish).result() == "the thread's"
+        assert q.get(timeout=30) == "handed over"
+        pool.submit(q.task_done).result()  # it has none of its own: "mine" is the oldest
+    q.close()
+    q.join_thread()
+    again = make_here()
+    assert again.get(timeout=30) == "handed over"
+    with pytest.raises(queue.Empty):
+        again.get(timeout=0.3)
+
+
+def test_a_forked_child_has_connections_of_its_own(make_here: Callable[..., Any]) -> None:
+    q = make_here()
+    q.put("the parent's")
+    fork = multiprocessing.get_context("fork")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads; the child is ours
+        children = [fork.Process(target=put_and_end, args=(q, f"child {number}")) for number in range(2)]
+        for child in children:
+            child.start()
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0
+    q.put("the parent's again")
+    items = sorted(q.get(timeout=30) for _ in range(4))
+    assert items == ["child 0", "child 1", "the parent's", "the parent's again"]
+    for _ in items:
+        q.task_done()
+    q.join(30)  # the parent's own connection still hears
+
+
+def put_and_end(q: Any, item: str) -> None:
+    assert q.get(timeout=30) is not None
+    q.put(item)
+    # What was got is given back at the end of the process.
+
+
+def test_a_pickled_queue_is_the_settings_brokers_elsewhere(
+    private_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BAOZI_BROKER_URL", private_place.url)
+    settings.cache_clear()
+    broker_url.cache_clear()
+    try:
+        with JoinableQueue[str](2, name="travels") as here:
+            here.put("from here")
+            sent = pickle.dumps(here)
+            assert b"amqp" not in sent
+            with pickle.loads(sent) as there:  # noqa: S301  # made above
+                assert there.get(timeout=30) == "from here"
+                there.task_done()
+            here.join(30)
+    finally:
+        settings.cache_clear()
+        broker_url.cache_clear()
+    with pytest.raises(UsageError, match="the password would travel"):
+        pickle.dumps(JoinableQueue(name="stays", url=private_place.url))
+
+
+def test_a_queue_that_was_not_used_opens_nothing() -> None:
+    before = threading.active_count()
+    with JoinableQueue[str](name="unused", url="amqp://nobody:nothing@127.0.0.1:1/") as q:
+        assert "nothing" not in repr(q)
+    assert threading.active_count() == before
+
+
+# --- what comes from strangers, and what goes wrong
+
+
+def test_what_is_no_item_is_put_aside_with_its_reason_and_the_next_is_got(
+    make: Callable[..., Any], place: Place
+) -> None:
+    q, pickled = make(cls=Queue), make(cls=Queue, serializer="pickle")
+    pickled.put({"any": {"object"}})
+    with Connection(place.url, transport_options={"confirm_publish": True}) as connection:
+        producer = connection.Producer()
+        for body in (b"no JSON", b"{}", b"[]"):
+            producer.publish(
+                body,
+                exchange="",
+                routing_key="remote_mp.q.q",
+                content_type="application/json",
+                content_encoding="utf-8",
+                headers={"of": "a stranger"},
+            )
+        producer.publish(["from any client"], exchange="", routing_key="remote_mp.q.q", serializer="json")
+    for _ in range(4):
+        with pytest.raises(Unreadable):
+            q.get(timeout=30)
+    assert q.get(timeout=30) == "from any client"
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 4, "four to be put aside")
+    dead = []
+    with Connection(place.url) as connection:
+        channel: Any = connection.default_channel
+        while (message := channel.basic_get("remote_mp.dead", no_ack=True)) is not None:
+            dead.append(message)
+    reasons = [message.headers["baozi-reason"] for message in dead]
+    assert "'application/x-python-serialize'" in reasons[0]
+    assert "JSONDecodeError" in reasons[1]
+    assert all(reason.endswith("no list of items.") for reason in reasons[2:])
+    assert {message.headers.get("of") for message in dead[1:]} == {"a stranger"}
+    assert q.qsize() == 0
+
+
+def test_ahead_of_the_confirms_put_raises_nothing_and_close_waits(make_here: Callable[..., Any]) -> None:
+    q = make_here(cls=Queue, window=5000)
+    for number in range(2000):
+        q.put(number)
+    q.close()
+    q.join_thread()
+    other = make_here(cls=Queue)
+    assert [other.get(timeout=30) for _ in range(2000)] == list(range(2000))
+
+
+@pytest.mark.parametrize("window", [1, 100])
+def test_a_broker_that_is_away_is_one_sentence_by_the_deadline(
+    monkeypatch: pytest.MonkeyPatch, window: int
+) -> None:
+    monkeypatch.setenv("BAOZI_BROKER_TIMEOUT", "1")
+    settings.cache_clear()
+    q = JoinableQueue[str](name="q", url="amqp://a:secret@127.0.0.1:1/", window=window)
+    plain = Queue[str](name="q", url="amqp://a:secret@127.0.0.1:1/", window=window)
+
+    def put_and_flush() -> None:
+        plain.put("x")
+        plain.close()
+        plain.join_thread()
+
+    try:
+        for do in (lambda: q.put("x"), q.get, q.get_nowait, q.qsize, put_and_flush):
+            began = time.monotonic()
+            with pytest.raises(BrokerAway, match="does not answer") as raised:
+                do()
+            assert time.monotonic() - began < 5
+            assert "secret" not in str(raised.value)
+    finally:
+        settings.cache_clear()
+        for one in (q, plain):
+            one.cancel_join_thread()
+            one.close()
+            one.join_thread()
+
+
+def test_what_time_does_not_mend_is_said_at_once(make_here: Callable[..., Any], private_place: Place) -> None:
+    make_here(3).put("so that it is there")
+    node, virtual_host = private_place.node, private_place.virtual_host
+    without = node.make_user(f"u-{virtual_host}", virtual_host, "^$", "^$", "^$")
+    wrong: list[tuple[dict[str, Any], type[BaoziError]]] = [
+        ({"maxsize": 4}, TopologyMismatch),
+        ({"url": private_place.url.replace(":", ":x", 2).replace(":x//", "://")}, BrokerRefused),
+        ({"url": private_place.url + "-of-nobody"}, NoVirtualHost),
+        ({"url": without, "maxsize": 3}, NotPermitted),
+    ]
+    for changes, error in wrong:
+        for cls in (Queue, JoinableQueue):
+            q = make_here(**{"maxsize": 3, "cls": cls, **changes})
+            for do in (partial(q.put, "x"), partial(q.get, timeout=30)):
+                began = time.monotonic()
+                with pytest.raises(error) as raised:
+                    do()
+                assert time.monotonic() - began < 5
+                assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"name": ""}, "The queue's name is empty"),
+        ({"name": "a/b"}, "must not contain '/'"),
+        ({"name": "x" * 61}, "over 60 characters"),
+        ({"maxsize": 100_000_001}, "maxsize is a whole number up to"),
+        ({"maxsize": "3"}, "maxsize is a whole number"),
+        ({"window": 0}, "window is 1 or more"),
+        ({"prefetch": 65_536}, "prefetch is a whole number up to 65535"),
+        ({"serializer": "yaml"}, "There is no serializer 'yaml'; there are json, pickle"),
+        ({"acknowledge": "never"}, "on 'get' or on 'next'"),
+        ({"url": "http://a:secret@host/"}, r"'http://a:\*\*\*@host/' is no broker's URL"),
+    ],
+)
+def test_bad_input_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        JoinableQueue(**{"name": "q", **options})
+
+
+def test_a_name_in_any_script_of_full_length_works(make_here: Callable[..., Any]) -> None:
+    q = make_here(3, name="🥟" * 60)
+    q.put("小明")
+    assert q.get(timeout=30) == "小明"
+    q.task_done()
+    q.join(30)
