@@ -224,8 +224,8 @@ class Line:
             selector.register(self._wake_out, selectors.EVENT_READ)
             beat_at = 0.0
             while True:
-                self._answer(channel)
                 settled = self._user.turn()
+                self._answer(channel)
                 now = time.monotonic()
                 if self._closing_by is not None and (settled or now > self._closing_by):
                     return
