@@ -11,6 +11,8 @@ import pytest
 
 from baozi.errors import ExitCode
 from baozi.settings import Settings
+from tests.integration.place import Place
+from tests.integration.rabbitmq import queue_state
 from tests.requirements import need
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +46,28 @@ def test_the_commands_by_hand_do_what_the_readme_says(tmp_path: Path) -> None:
     left = [one for one in psutil.process_iter(["cwd"]) if (one.info["cwd"] or "").startswith(here)]
     _, alive = psutil.wait_procs(left, timeout=30)
     assert not alive
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
+def test_the_program_with_another_import_does_what_the_readme_says(
+    name: str, private_place: Place, tmp_path: Path
+) -> None:
+    (program,) = blocks("python", name)
+    assert len(program.splitlines()) <= 15
+    (tmp_path / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=tmp_path,
+        env={**os.environ, **private_place.environment(), "PYTHONUNBUFFERED": "1"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    eaten = [f"吃了 第{number}个包子" for number in range(10)]
+    assert done.stdout.splitlines() == [*eaten, "主进程"]
+    assert queue_state(private_place.url, "remote_mp.q.baozi")[0] == 0
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
