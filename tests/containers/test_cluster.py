@@ -38,7 +38,7 @@ def test_the_queues_have_a_member_on_each_node(cluster: Project) -> None:
 def test_any_one_node_may_stop_in_mid_work(cluster: Project, node: str) -> None:
     # With the one that was stopped before, which finds its place again.
     cluster.up("--wait", "--no-recreate", *NODES)
-    run, count = f"without-{node}", 120
+    run, count = f"without-{node}", 150
     order = ["produce", "--name", "老王", "--run", run, "--count", str(count), "--interval", "0.1"]
     producer = f"{cluster.name}-producer-{node}"
     begun = cluster.compose("run", "--detach", "--no-deps", "--name", producer, *order)

@@ -1,6 +1,7 @@
 """The compose files, read as Compose reads them: alone, and with each file that is put over the first."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -27,6 +28,8 @@ def config(files: tuple[str, ...], *options: str, env: str) -> subprocess.Comple
     return subprocess.run(
         ["docker", "compose", "--env-file", env, "--profile", "*", *named, "config", *options],
         cwd=ROOT,
+        # Nothing of what whoever runs the tests has set for Compose.
+        env={name: value for name, value in os.environ.items() if name in {"PATH", "HOME"}},
         capture_output=True,
         text=True,
         timeout=60,
