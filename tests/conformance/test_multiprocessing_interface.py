@@ -1,95 +1,22 @@
 """What the standard library's page says of Queue and JoinableQueue, held to theirs and to ours alike.
 
 Each test has the sentence, from "multiprocessing — Process-based parallelism", Pipes and Queues. Where ours
-differs, ``DIFFERENCES`` says so, and the tests at the end show it.
+differs, ``test_interface_differences.py`` says so and shows it.
 """
 
 import gc
 import inspect
 import multiprocessing
 import queue
-import re
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
-from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import remote_mp
-from tests.integration.rabbitmq import Node
+from tests.conformance.kinds import A_WHILE, Kind, later, put_and_end, seconds, spawn
 from tests.waiting import wait_until
-
-#: What ours does otherwise, as the first column of the documents' tables names it.
-DIFFERENCES = (
-    "a name",
-    "`put` returns",
-    "`join` waits",
-    "`task_done`",
-    "what an item may be",
-    "an item that cannot be serialised",
-    "who is killed",
-    "`maxsize`",
-    "`qsize`, `empty`, `full`",
-    "pickling",
-    "errors",
-)
-#: Long enough to see that something waits.
-A_WHILE = 0.3
-spawn = multiprocessing.get_context("spawn")
-_names = count()
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Theirs, or ours on one broker."""
-
-    queue: Callable[..., Any]
-    joinable: Callable[..., Any]
-    is_ours: bool
-
-
-@pytest.fixture(scope="module", params=["multiprocessing", "private", "contained"])
-def kind(request: pytest.FixtureRequest) -> Iterator[Kind]:
-    """Each of them in turn."""
-    if request.param == "multiprocessing":
-        yield Kind(spawn.Queue, spawn.JoinableQueue, is_ours=False)
-        return
-    node: Node = request.getfixturevalue(request.param)
-    virtual_host = f"interface-{next(_names)}"
-    url = node.make_virtual_host(virtual_host)
-    made: list[Any] = []
-
-    def maker(cls: Any) -> Callable[..., Any]:
-        def make(maxsize: int = 0) -> Any:
-            made.append(cls(maxsize, name=f"queue-{next(_names)}", url=url))
-            return made[-1]
-
-        return make
-
-    yield Kind(maker(remote_mp.Queue), maker(remote_mp.JoinableQueue), is_ours=True)
-    for one in made:
-        one.close()
-        one.join_thread()
-    node.delete_virtual_host(virtual_host)
-
-
-def later(do: Callable[[], object]) -> threading.Thread:
-    thread = threading.Timer(A_WHILE, do)
-    thread.start()
-    return thread
-
-
-def seconds(do: Callable[[], object], expected: type[Exception]) -> float:
-    """How long it took to raise what is expected."""
-    began = time.monotonic()
-    with pytest.raises(expected):
-        do()
-    return time.monotonic() - began
 
 
 def test_the_course_three_items_go_in_and_come_out_in_order(kind: Kind) -> None:
@@ -199,11 +126,6 @@ def test_the_thread_is_joined_after_close_only(kind: Kind) -> None:
     q.close()
     q.join_thread()
     q.join_thread()
-
-
-def put_and_end(q: Any, items: list[object]) -> None:
-    for item in items:
-        q.put(item)
 
 
 def test_a_process_that_ends_has_first_put_all_and_in_its_order(kind: Kind) -> None:
@@ -351,70 +273,3 @@ def test_each_method_takes_what_theirs_takes(name: str) -> None:
             (it.name, it.default) for it in wanted
         ]
         assert all(it.default is not it.empty for it in given[len(wanted) :])
-
-
-def test_what_differs_stands_in_both_documents() -> None:
-    docstring = re.findall(r"^\* (.+?): ", remote_mp.__doc__ or "", re.MULTILINE)
-    page = re.findall(r"^\| (.+?) \| ", Path("docs/remote_mp.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert tuple(docstring) == DIFFERENCES
-    assert set(DIFFERENCES) <= set(page)
-
-
-def test_what_cannot_be_serialised_vanishes_from_theirs_and_is_an_error_with_ours(
-    kind: Kind, capfd: pytest.CaptureFixture[str]
-) -> None:
-    q = kind.queue(1)
-    if kind.is_ours:
-        with pytest.raises(TypeError, match="not JSON serializable"):
-            q.put(object)
-    else:
-        q.put(lambda: None)
-        wait_until(lambda: "pickle" in capfd.readouterr().err, "the traceback on stderr")
-    q.put("next", timeout=30)
-    assert q.get(timeout=30) == "next"
-
-
-def test_a_tuple_comes_back_from_theirs_and_a_list_from_ours(kind: Kind) -> None:
-    q = kind.queue()
-    q.put((1, 2))
-    assert q.get(timeout=30) == ([1, 2] if kind.is_ours else (1, 2))
-
-
-def test_join_waits_for_all_with_theirs_and_for_its_own_with_ours(kind: Kind) -> None:
-    q = kind.joinable()
-    child = spawn.Process(target=put_and_end, args=(q, ["the child's"]))
-    child.start()
-    assert q.get(timeout=60) == "the child's"
-    joined = threading.Event()
-
-    def join() -> None:
-        q.join()
-        joined.set()
-
-    threading.Thread(target=join, daemon=True).start()
-    assert joined.wait(A_WHILE) is kind.is_ours
-    q.task_done()
-    assert joined.wait(30)
-    child.join(60)
-
-
-def test_task_done_is_anybodys_with_theirs_and_whose_it_is_with_ours(kind: Kind) -> None:
-    q = kind.joinable()
-    q.put("not got yet")
-    with suppress(ValueError):
-        q.task_done()
-        assert not kind.is_ours, "nothing was got"
-    if kind.is_ours:
-        q.get(timeout=30)
-        q.task_done()
-    q.join()
-
-
-def test_ours_joins_with_a_timeout(kind: Kind) -> None:
-    if not kind.is_ours:
-        assert "timeout" not in inspect.signature(kind.joinable().join).parameters
-        return
-    q = kind.joinable()
-    q.put("one")
-    with pytest.raises(TimeoutError, match=r"1 of the items put here were not finished within 0\.1 s"):
-        q.join(0.1)

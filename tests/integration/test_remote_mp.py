@@ -1,4 +1,4 @@
-"""remote_mp where multiprocessing would lose: bounds, kills, cut connections, strangers' messages."""
+"""remote_mp: its bound, its threads and processes, and what it says of bad input."""
 
 import multiprocessing
 import pickle
@@ -8,9 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import pytest
@@ -30,80 +28,22 @@ from remote_mp import JoinableQueue, Queue, Unreadable
 from tasks.connection import broker_url
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
+from tests.integration.remote_queues import (
+    making,
+)
 from tests.waiting import wait_until
-
-spawn = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
 def make(place: Place) -> Iterator[Callable[..., Any]]:
     """Makes queues, on each version, and closes them."""
-    yield from _making(place)
+    yield from making(place)
 
 
 @pytest.fixture
 def make_here(private_place: Place) -> Iterator[Callable[..., Any]]:
     """The same where the broker's version makes no difference."""
-    yield from _making(private_place)
-
-
-def _making(place: Place) -> Iterator[Callable[..., Any]]:
-    made = []
-
-    def make(maxsize: int = 0, cls: Any = JoinableQueue, name: str = "q", **options: Any) -> Any:
-        made.append(cls(maxsize, **{"name": name, "url": place.url, **options}))
-        return made[-1]
-
-    yield make
-    for one in made:
-        one.cancel_join_thread()
-        one.close()
-        one.join_thread()
-
-
-@contextmanager
-def running(do: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
-    """Run it in a process of its own, which is gone at the end."""
-    process = spawn.Process(target=do, args=arguments, daemon=True)
-    process.start()
-    yield process
-    process.kill()
-    process.join()
-
-
-def cut_all(place: Place) -> None:
-    """Have the broker cut each connection to this virtual host."""
-    place.node.control("close_all_connections", "--vhost", place.virtual_host, "a test cuts them")
-
-
-def take_and_hold(q: Any, taken: Any) -> None:
-    taken.put(q.get())
-    time.sleep(3600)
-
-
-def eat(q: Any, eaten: Any) -> None:
-    while True:
-        item = q.get()
-        eaten.put(item)
-        q.task_done()
-
-
-def eat_slowly(q: Any, eaten: Any) -> None:
-    while True:
-        item = q.get()
-        time.sleep(0.02)
-        eaten.put(item)
-        q.task_done()
-
-
-def put_and_join(q: Any, items: list[int], joined: Any) -> None:
-    for item in items:
-        q.put(item)
-    q.join(60)
-    joined.put(len(items))
-
-
-# --- the bound
+    yield from making(private_place)
 
 
 def test_many_producers_at_once_get_exactly_maxsize_in(make: Callable[..., Any], place: Place) -> None:
@@ -193,119 +133,6 @@ def test_what_came_for_a_get_that_gave_up_is_anothers(make_here: Callable[..., A
     other.join(30)
 
 
-# --- kills and cuts
-
-
-@pytest.mark.parametrize("maxsize", [0, 3])
-def test_a_killed_consumer_has_its_item_given_to_another(make: Callable[..., Any], maxsize: int) -> None:
-    q, taken = make(maxsize), spawn.Queue()
-    with running(take_and_hold, q, taken) as victim:
-        q.put("in hand")
-        assert taken.get(timeout=60) == "in hand"
-        with pytest.raises(TimeoutError):
-            q.join(0.1)
-        victim.kill()
-    assert q.get(timeout=60) == "in hand"
-    q.task_done()
-    q.join(30)
-
-
-def test_a_killed_consumer_of_a_plain_queue_loses_as_its_option_says(make_here: Callable[..., Any]) -> None:
-    for when in ("get", "next"):
-        q, taken = make_here(cls=Queue, name=when, acknowledge=when), spawn.Queue()
-        with running(take_and_hold, q, taken) as victim:
-            q.put("in hand")
-            q.put("next")
-            assert taken.get(timeout=60) == "in hand"
-            if when == "get":
-                # Acknowledged at once, but by a thread: it is not for us to see when.
-                time.sleep(0.5)
-            victim.kill()
-        expected = ["next"] if when == "get" else ["in hand", "next"]
-        assert sorted(q.get(timeout=30) for _ in expected) == expected
-        with pytest.raises(queue.Empty):
-            q.get(timeout=0.3)
-        q.close()
-
-
-def test_processes_join_what_they_put_whoever_eats_it(make: Callable[..., Any]) -> None:
-    q, eaten, joined = make(4), spawn.Queue(), spawn.Queue()
-    with (
-        running(eat, q, eaten),
-        running(eat, q, eaten),
-        running(put_and_join, q, list(range(30)), joined),
-        running(put_and_join, q, list(range(100, 150)), joined),
-    ):
-        assert sorted(joined.get(timeout=90) for _ in range(2)) == [30, 50]
-    got = sorted(eaten.get(timeout=30) for _ in range(80))
-    assert got == [*range(30), *range(100, 150)]
-
-
-@pytest.mark.parametrize("window", [1, 100])
-def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
-    make: Callable[..., Any], place: Place, window: int
-) -> None:
-    q, eaten = make(window=window, prefetch=10), spawn.Queue()
-    count = 400
-    with running(eat_slowly, q, eaten), ThreadPoolExecutor(1) as pool:
-        putting = pool.submit(lambda: [q.put(number) for number in range(count)])
-        got = {eaten.get(timeout=60)}
-        for _ in range(2):
-            cut_all(place)
-            while not eaten.empty():
-                got.add(eaten.get())
-            assert len(got) < count, "nothing was in flight"
-        putting.result()
-        q.join(60)
-        while not eaten.empty():
-            got.add(eaten.get())
-    assert got == set(range(count))
-
-
-def test_what_was_handed_out_twice_and_done_twice_is_counted_once(
-    make_here: Callable[..., Any], private_place: Place
-) -> None:
-    q, slow = make_here(), make_here()
-    for item in ("first", "second"):
-        q.put(item)
-    assert slow.get(timeout=30) == "first"
-    cut_all(private_place)
-    # The broker hands it out again, and the slow one's own word comes too late to count.
-    other = make_here()
-    assert sorted(other.get(timeout=30) for _ in range(2)) == ["first", "second"]
-    slow.task_done()
-    other.task_done()
-    with pytest.raises(TimeoutError, match="1 of the items"):
-        q.join(1)
-    other.task_done()
-    q.join(30)
-
-
-def test_a_tray_of_which_one_is_unfinished_comes_again(make_here: Callable[..., Any]) -> None:
-    q = make_here(window=100)
-    for number in range(30):
-        q.put(number)
-    with pytest.raises(TimeoutError):
-        q.join(0)
-    with make_here() as first:
-        got = [first.get(timeout=30) for _ in range(30)]
-        for _ in range(29):
-            first.task_done()
-        first.close()
-        first.join_thread()  # the thirtieth, and what travelled with it
-    assert got == list(range(30))
-    last = make_here()
-    again = [last.get(timeout=30)]
-    while again[-1] != 29:
-        again.append(last.get(timeout=30))
-    for _ in again:
-        last.task_done()
-    q.join(30)
-
-
-# --- threads and processes
-
-
 def test_task_done_means_the_threads_own_item_or_else_the_oldest(make_here: Callable[..., Any]) -> None:
     q = make_here()
     for item in ("mine", "the thread's", "handed over"):
@@ -382,9 +209,6 @@ def test_a_queue_that_was_not_used_opens_nothing() -> None:
     with JoinableQueue[str](name="unused", url="amqp://nobody:nothing@127.0.0.1:1/") as q:
         assert "nothing" not in repr(q)
     assert threading.active_count() == before
-
-
-# --- what comes from strangers, and what goes wrong
 
 
 def test_what_is_no_item_is_put_aside_with_its_reason_and_the_next_is_got(

@@ -1,0 +1,70 @@
+"""What the tests of remote_mp share: queues that are closed at the end, and processes that use them."""
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from remote_mp import JoinableQueue
+from tests.integration.place import Place
+
+spawn = multiprocessing.get_context("spawn")
+
+
+def making(place: Place) -> Iterator[Callable[..., Any]]:
+    """Yield what makes queues here, and close them."""
+    made = []
+
+    def make(maxsize: int = 0, cls: Any = JoinableQueue, name: str = "q", **options: Any) -> Any:
+        made.append(cls(maxsize, **{"name": name, "url": place.url, **options}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.cancel_join_thread()
+        one.close()
+        one.join_thread()
+
+
+@contextmanager
+def running(do: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
+    """Run it in a process of its own, which is gone at the end."""
+    process = spawn.Process(target=do, args=arguments, daemon=True)
+    process.start()
+    yield process
+    process.kill()
+    process.join()
+
+
+def cut_all(place: Place) -> None:
+    """Have the broker cut each connection to this virtual host."""
+    place.node.control("close_all_connections", "--vhost", place.virtual_host, "a test cuts them")
+
+
+def take_and_hold(q: Any, taken: Any) -> None:
+    taken.put(q.get())
+    time.sleep(3600)
+
+
+def eat(q: Any, eaten: Any) -> None:
+    while True:
+        item = q.get()
+        eaten.put(item)
+        q.task_done()
+
+
+def eat_slowly(q: Any, eaten: Any) -> None:
+    while True:
+        item = q.get()
+        time.sleep(0.02)
+        eaten.put(item)
+        q.task_done()
+
+
+def put_and_join(q: Any, items: list[int], joined: Any) -> None:
+    for item in items:
+        q.put(item)
+    q.join(60)
+    joined.put(len(items))
