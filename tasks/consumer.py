@@ -155,8 +155,14 @@ class Consumer(CeleryConsumer):
 
     @property
     def in_hand(self) -> bool:
-        """Whether anything is being eaten."""
-        return bool(state.active_requests) or (self._trays is not None and self._trays.out > 0)
+        """Whether a pool process has anything: begun, or handed to it and not begun yet.
+
+        Celery knows of the second only when it is begun; billiard's pool, which has it in its cache, would
+        wait for it at its end, when nobody takes its result.
+        """
+        handed_over = getattr(getattr(self.pool, "_pool", None), "_cache", None)
+        trays_out = self._trays is not None and self._trays.out > 0
+        return bool(handed_over or state.active_requests or trays_out)
 
     def give_up(self) -> None:
         """End the trays that are out, with their pool processes. Celery does so for single messages."""

@@ -75,6 +75,26 @@ def test_a_worker_that_is_stopped_finishes_what_it_has_begun_and_gives_back_the_
     assert place.eaten("r") + place.waiting() == 4
 
 
+def test_a_worker_that_is_stopped_at_any_moment_ends_soon_and_nothing_of_its_comes_again(
+    private_place: Place,
+) -> None:
+    place = private_place
+    place.produce("r", "egon", 3_000)
+    for stop in range(4):
+        before = place.eaten("r")
+        worker = place.worker("小明", processes=2, tray=1)
+        wait_until(lambda: place.eaten("r") > before + 10 * stop, "the worker to be at work")  # noqa: B023
+        began = time.monotonic()
+        worker.process.send_signal(signal.SIGTERM)
+        assert worker.process.wait(timeout=30) == 0
+        assert time.monotonic() - began < 10
+        wait_until(lambda: place.consumers() == 0, "the broker to notice")
+    sums = place.sums("r")
+    assert sums is not None
+    assert sums.total.duplicated == 0
+    assert sums.total.eaten + place.waiting() - 1 == 3_000  # the last is the order
+
+
 EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 EAT = {"lang": "py", "task": "tasks.eat", "id": "some-id", "argsrepr": "", "kwargsrepr": ""}
 GOOD = {"run": "r", "producer": "egon", "number": 7, "made_at": 1.0}
