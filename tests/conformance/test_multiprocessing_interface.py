@@ -250,14 +250,15 @@ def test_threads_share_it(kind: Kind) -> None:
 
 def test_it_is_closed_when_it_is_garbage_collected(kind: Kind) -> None:
     """“This is called automatically when the queue is garbage collected.”"""
-    before = threading.active_count()
+    before = set(threading.enumerate())
     url = getattr(kind.queue(), "_url", None)
     q: Any = remote_mp.JoinableQueue(name="short-lived", url=url) if kind.is_ours else spawn.JoinableQueue()
     q.put("one")
-    assert threading.active_count() > before
+    its_own = set(threading.enumerate()) - before
+    assert its_own
     del q
     gc.collect()
-    wait_until(lambda: threading.active_count() <= before, "its threads to end")
+    wait_until(lambda: not any(thread.is_alive() for thread in its_own), "its threads to end")
 
 
 @pytest.mark.parametrize("name", ["Queue", "JoinableQueue"])

@@ -195,7 +195,7 @@ def test_a_verdict_other_than_the_expected_one_is_shown_and_ends_with_1() -> Non
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["qeue"], "There is no transport 'qeue'; there are file-lock, .*, celery."),
+        (["qeue"], "There is no transport 'qeue'; there are file-lock, .*, celery-trays."),
         (
             ["--fault", "kill-all"],
             "There is no fault 'kill-all'; there are kill-busy-consumer, .*, and none.",
