@@ -4,8 +4,10 @@ import json
 import os
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import randrange
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
@@ -16,9 +18,12 @@ _UP_TIMEOUT, _TIMEOUT = 600, 120
 
 
 def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    """A port that nobody has now, below those that the system hands out itself: nobody gets it meanwhile."""
+    while True:
+        port = randrange(10_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return str(port)
 
 
 def secret(name: str) -> str:

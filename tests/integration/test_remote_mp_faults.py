@@ -100,25 +100,6 @@ def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
     assert got == set(range(count))
 
 
-def test_what_was_handed_out_twice_and_done_twice_is_counted_once(
-    make_here: Callable[..., Any], private_place: Place
-) -> None:
-    q, slow = make_here(), make_here()
-    for item in ("first", "second"):
-        q.put(item)
-    assert slow.get(timeout=30) == "first"
-    cut_all(private_place)
-    # The broker hands it out again, and the slow one's own word comes too late to count.
-    other = make_here()
-    assert sorted(other.get(timeout=30) for _ in range(2)) == ["first", "second"]
-    slow.task_done()
-    other.task_done()
-    with pytest.raises(TimeoutError, match="1 of the items"):
-        q.join(1)
-    other.task_done()
-    q.join(30)
-
-
 def test_a_tray_of_which_one_is_unfinished_comes_again(make_here: Callable[..., Any]) -> None:
     q = make_here(window=100)
     for number in range(30):
