@@ -34,13 +34,30 @@ Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Number = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class Baozi(BaseModel):
-    """One steamed bun: the ``number``-th that ``producer`` made in ``run``, at ``made_at``."""
+class _Item(BaseModel):
+    """What stands in a message's one argument: of which run, and whose."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     run: Name
     producer: Name
+
+    @classmethod
+    def parse(cls, data: object) -> Self:
+        """Read a message's one argument.
+
+        Raises:
+            NotABaozi: a field is missing, too many, or not what it must be; says which, and of what.
+        """
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise NotABaozi(_first_fault(cls.__name__.lower(), error)) from None
+
+
+class Baozi(_Item):
+    """One steamed bun: the ``number``-th that ``producer`` made in ``run``, at ``made_at``."""
+
     number: Number
     made_at: Time
 
@@ -63,30 +80,14 @@ class Baozi(BaseModel):
         """The course's line for one that ``consumer`` ate."""
         return f"{consumer}吃了{self.made_line}"
 
-    @classmethod
-    def parse(cls, data: object) -> Self:
-        """Read a message's one argument.
-
-        Raises:
-            NotABaozi: a field is missing, too many, or not what it must be; says which.
-        """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise NotABaozi(_first_fault("baozi", error)) from None
-
 
 #: Baozi in one message at the most: as many as a task may eat at once.
 LONGEST_TRAY = 10_000
 
 
-class Tray(BaseModel):
+class Tray(_Item):
     """Several baozi that one producer made at once, sent in one message."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    run: Name
-    producer: Name
     numbers: Annotated[list[Number], Field(min_length=1, max_length=LONGEST_TRAY)]
     made_at: Time
 
@@ -105,29 +106,13 @@ class Tray(BaseModel):
         numbers = ",".join(map(str, self.numbers))
         return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/tray/{numbers}"))
 
-    @classmethod
-    def parse(cls, data: object) -> Self:
-        """Read a message's one argument.
 
-        Raises:
-            NotABaozi: it is not a tray; says which field is wrong.
-        """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise NotABaozi(_first_fault("tray", error)) from None
-
-
-class Order(BaseModel):
+class Order(_Item):
     """What one producer committed to in a run, sent as its last message: the heir of the ``None`` sentinel.
 
     Numbers below ``accepted`` were accepted; those from there to below ``attempted`` have an unknown fate.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-    run: Name
-    producer: Name
     accepted: Number
     attempted: Number
     closed_at: Time
@@ -142,18 +127,6 @@ class Order(BaseModel):
     def task_id(self) -> str:
         """The Celery task id: the same order closed at the same count is the same task."""
         return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/order/{self.accepted}/{self.attempted}"))
-
-    @classmethod
-    def parse(cls, data: object) -> Self:
-        """Read a message's one argument.
-
-        Raises:
-            NotABaozi: it is not an order; says which field is wrong.
-        """
-        try:
-            return cls.model_validate(data)
-        except ValidationError as error:
-            raise NotABaozi(_first_fault("order", error)) from None
 
 
 def checked_name(name: str, of: str) -> str:

@@ -12,11 +12,11 @@ from tenacity import (
     retry_if_exception_type,
     stop_before_delay,
     stop_when_event_set,
-    wait_exponential_jitter,
 )
 from tenacity.nap import sleep_using_event
 
 from baozi.errors import BaoziError, BrokerAway, QueueFull
+from baozi.pauses import growing
 from tasks.confirms import ConfirmedChannel
 from tasks.window import Fate
 
@@ -88,7 +88,7 @@ class ConfirmedPublisher(Generic[M]):
             BrokerAway, BrokerBlocked: there was no room until the deadline.
             BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not mend them.
         """
-        self._take_on(messages)
+        self._add(messages)
         self._until(lambda: not self._to_send, timeout)
 
     def flush(self, timeout: float | None = None) -> None:
@@ -105,7 +105,7 @@ class ConfirmedPublisher(Generic[M]):
         Raises:
             ValueError, BaoziError: as :meth:`put_ahead`.
         """
-        self._take_on([message])
+        self._add([message])
         self.flush(timeout)
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class ConfirmedPublisher(Generic[M]):
         """Close the connection as it is. What is not confirmed may be queued or not."""
         self._give_up()
 
-    def _take_on(self, messages: Sequence[M]) -> None:
+    def _add(self, messages: Sequence[M]) -> None:
         new = {message.id: message for message in messages}
         if len(new) < len(messages) or not self._unsettled.keys().isdisjoint(new):
             raise ValueError("a message with this id is under way")
@@ -137,7 +137,7 @@ class ConfirmedPublisher(Generic[M]):
         deadline = time.monotonic() + limit
         tries = Retrying(
             retry=retry_if_exception_type((QueueFull, BrokerAway)),
-            wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE, jitter=_FIRST_PAUSE),
+            wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
             stop=stop_before_delay(limit) | stop_when_event_set(self._stop),
             sleep=sleep_using_event(self._stop),
             reraise=True,
@@ -155,13 +155,13 @@ class ConfirmedPublisher(Generic[M]):
         try:
             self._send(channel, deadline)
             while not done():
-                self._learn(channel, channel.settle(deadline))
+                self._note_and_raise(channel, channel.settle(deadline))
                 self._send(channel, deadline)
         except QueueFull:
             self._channel = channel
             raise
         except BaseException:
-            self._take(channel.abort())
+            self._note_fates(channel.abort())
             raise
         self._channel = channel
 
@@ -175,14 +175,14 @@ class ConfirmedPublisher(Generic[M]):
             channel.send(message.id, message.publish)
         channel.flush(deadline)
 
-    def _learn(self, channel: ConfirmedChannel, settled: Sequence[tuple[str, Fate]]) -> None:
-        fates = self._take(settled)
+    def _note_and_raise(self, channel: ConfirmedChannel, settled: Sequence[tuple[str, Fate]]) -> None:
+        fates = self._note_fates(settled)
         if Fate.RETURNED in fates:
             raise channel.unroutable()
         if Fate.REFUSED in fates:
             raise QueueFull()
 
-    def _take(self, settled: Sequence[tuple[str, Fate]]) -> set[Fate]:
+    def _note_fates(self, settled: Sequence[tuple[str, Fate]]) -> set[Fate]:
         """Tell of the confirmed, put the others before what is still to be sent; return the fates."""
         confirmed: list[M] = []
         again: list[M] = []

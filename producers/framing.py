@@ -1,7 +1,7 @@
 """What ``apply_async`` would send, framed by hand: most of one task message is as in the next.
 
 Celery makes a message in some 0.3 ms. Here it makes one for each kind of task, with marks in the places
-that differ, and those are filled in (AMQP 0-9-1 specification, 4.2.6 "Content Framing").
+that differ, and those are filled in.
 """
 
 import json
@@ -13,18 +13,15 @@ from uuid import UUID
 
 from amqp import Message
 from amqp.serialization import dumps
-from amqp.spec import Basic
 from celery import Celery, Task, signals
 from celery.utils.saferepr import saferepr
 from kombu import Producer
 
+from producers.frames import Frames
 from tasks.confirms import ConfirmedChannel
 
-_METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
-_FRAME, _SIGNATURE, _CONTENT, _LONG = Struct(">BHI"), Struct(">HH"), Struct(">HHQ"), Struct(">I")
-#: Bytes of a frame beside its payload.
-_AROUND = _FRAME.size + len(_END)
-
+#: A table's length, and a long string's.
+_LONG = Struct(">I")
 #: What stands in the pattern in place of a task's id and of its one argument.
 _ID, _ITEM = str(UUID(int=0)), "the one argument"
 _MARK = _ID.encode()
@@ -44,10 +41,8 @@ class Pattern:
             (_ITEM,), task_id=_ID, argsrepr=_ITEM, producer=Producer(recorder), retry=False, declare=[]
         )
         message: Any = recorder.message
-        self._number = channel.number
+        self._frames = Frames(channel.number, channel.frame_max, **recorder.way)
         self._longest_shown = task.app.amqp.argsrepr_maxsize
-        self._largest = channel.frame_max - _AROUND
-        self._method = self._frame(_METHOD, recorder.method)
         self._before, self._after = _parted(message.body.encode(), json.dumps(_ITEM).encode())
         self._cut(message)
 
@@ -65,8 +60,7 @@ class Pattern:
         new = task_id.encode()
         body = b"".join((self._before, json.dumps(item).encode(), self._after))
         shown = self._shown(item).encode()
-        header = (
-            _CONTENT.pack(Basic.CLASS_ID, 0, len(body)),
+        properties = (
             self._first,
             _LONG.pack(self._headers_length + len(shown)),
             self._headers_start.replace(_MARK, new),
@@ -74,10 +68,7 @@ class Pattern:
             shown,
             self._headers_end.replace(_MARK, new),
         )
-        frames = [self._method, self._frame(_HEADER, b"".join(header))]
-        for start in range(0, len(body), self._largest):
-            frames.append(self._frame(_BODY, body[start : start + self._largest]))
-        return b"".join(frames)
+        return self._frames.of(b"".join(properties), body)
 
     def _shown(self, item: Mapping[str, Any]) -> str:
         shown = f"({item!r},)"
@@ -85,9 +76,6 @@ class Pattern:
         if '"' in shown or "\\" in shown or len(shown) > self._longest_shown:
             return saferepr((item,), self._longest_shown)
         return shown
-
-    def _frame(self, kind: int, payload: bytes) -> bytes:
-        return b"".join((_FRAME.pack(kind, self._number, len(payload)), payload, _END))
 
 
 def _parted(whole: bytes, mark: bytes) -> tuple[bytes, bytes]:
@@ -101,7 +89,8 @@ class _Recorder:
     """Takes the place of a channel: keeps the message that it is given to publish."""
 
     message: Message
-    method: bytes
+    way: dict[str, Any]
+    """Exchange, routing key and whether it is mandatory."""
 
     def __init__(self, channel: ConfirmedChannel) -> None:
         """Prepare messages as the true ``channel`` does."""
@@ -110,19 +99,11 @@ class _Recorder:
         self.prepare_message = true.prepare_message
 
     def basic_publish(
-        self,
-        message: Message,
-        exchange: str,
-        routing_key: str,
-        mandatory: bool,
-        immediate: bool,
-        **_waits: Any,
+        self, message: Message, exchange: str, routing_key: str, mandatory: bool, **_waits: Any
     ) -> None:
-        """Keep it, and the method that would publish it."""
+        """Keep it, and where it would go."""
         self.message = message
-        # The first is reserved (AMQP 0-9-1 reference, basic.publish).
-        arguments = dumps("Bssbb", (0, exchange, routing_key, mandatory, immediate))
-        self.method = _SIGNATURE.pack(*Basic.Publish) + arguments
+        self.way = {"exchange": exchange, "routing_key": routing_key, "mandatory": mandatory}
 
 
 class Patterns:

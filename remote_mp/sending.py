@@ -8,9 +8,10 @@ from threading import Lock
 from typing import Protocol
 
 from kombu import Connection
-from tenacity import Retrying, retry_if_exception_type, stop_before_delay, stop_never, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_before_delay, stop_never
 
 from baozi.errors import BrokerAway, QueueFull
+from baozi.pauses import growing
 from remote_mp.declaring import Place
 from remote_mp.envelope import Envelope
 from remote_mp.line import let_go
@@ -146,7 +147,7 @@ class OneByOne:
         stop = stop_never if deadline is None else stop_before_delay(max(0.0, deadline - time.monotonic()))
         looks = Retrying(
             retry=retry_if_exception_type(QueueFull),
-            wait=wait_exponential_jitter(multiplier=_FIRST_LOOK, max=_LAST_LOOK, jitter=_FIRST_LOOK),
+            wait=growing(_FIRST_LOOK, _LAST_LOOK),
             stop=stop,
             reraise=True,
         )
@@ -169,7 +170,7 @@ class OneByOne:
     def _put_if_there_is_a_place(self, parcel: Parcel) -> None:
         tries = Retrying(
             retry=retry_if_exception_type(BrokerAway),
-            wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE, jitter=_FIRST_PAUSE),
+            wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
             stop=stop_before_delay(self._timeout),
             reraise=True,
         )

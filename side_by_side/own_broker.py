@@ -97,7 +97,7 @@ class OwnBroker:
             method=method,
         )
         try:
-            with urlopen(request, timeout=_API_TIMEOUT) as answer:  # noqa: S310  # as above
+            with urlopen(request, timeout=_API_TIMEOUT) as answer:  # noqa: S310  # our own, on loopback
                 return answer.read()
         except OSError as error:
             raise BrokerAway(f"The comparison's broker does not answer: {error}.") from error

@@ -26,7 +26,6 @@ def write_report(results: Results, path: Path) -> None:
     Raises:
         UsageError: it cannot be written there.
     """
-    # They take half a second to load, which no other command should pay.
-    from side_by_side import report  # noqa: PLC0415  # see above
+    from side_by_side import report  # noqa: PLC0415  # half a second, which no other command should pay
 
     report.write_report(results, path)

@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from kombu import Connection, Consumer, Producer
-from tenacity import Retrying, retry_if_exception_type, stop_before_delay, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_before_delay
 
 from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, QueueFull, UsageError
+from baozi.pauses import growing
 from baozi.settings import settings
 from tasks import topology
 from tasks.confirms import ConfirmedChannel
@@ -216,7 +217,7 @@ class Replay:
 
         tries = Retrying(
             retry=retry_if_exception_type(QueueFull),
-            wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE, jitter=_FIRST_PAUSE),
+            wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
             stop=stop_before_delay(self._timeout),
             reraise=True,
         )

@@ -14,7 +14,6 @@ from tenacity import (
     Retrying,
     retry_if_exception_type,
     stop_before_delay,
-    wait_exponential_jitter,
 )
 
 from baozi.errors import LedgerAway
@@ -22,6 +21,7 @@ from baozi.journal import Event, Journal
 from baozi.ledger import Ledger
 from baozi.lines import say
 from baozi.model import Baozi, Order, Tray
+from baozi.pauses import growing
 from baozi.settings import settings
 from tasks.app import app
 
@@ -139,7 +139,7 @@ def _patiently(do: Callable[[], Result]) -> Result:
     """
     tries = Retrying(
         retry=retry_if_exception_type(LedgerAway),
-        wait=wait_exponential_jitter(multiplier=_FIRST_PAUSE, max=_LONGEST_PAUSE, jitter=_FIRST_PAUSE),
+        wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
         stop=stop_before_delay(settings().ledger_timeout),
         before_sleep=_say_what_is_awaited,
         reraise=True,

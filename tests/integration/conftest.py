@@ -3,9 +3,10 @@
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -15,6 +16,7 @@ from baozi.broker.state import Folder
 from side_by_side.crew import Crew
 from tests.integration.place import Place
 from tests.integration.rabbitmq import Node
+from tests.integration.remote_queues import making
 from tests.requirements import need, need_engine
 
 _virtual_hosts = count()
@@ -94,3 +96,15 @@ def _place(node: Node, home: Path) -> Iterator[Place]:
     with Crew(home / "logs") as crew:
         yield Place(node, virtual_host, home, crew)
     node.delete_virtual_host(virtual_host)
+
+
+@pytest.fixture
+def make_queue(place: Place) -> Iterator[Callable[..., Any]]:
+    """Makes queues of remote_mp, on each version, and closes them."""
+    yield from making(place)
+
+
+@pytest.fixture
+def make_queue_here(private_place: Place) -> Iterator[Callable[..., Any]]:
+    """The same where the broker's version makes no difference."""
+    yield from making(private_place)

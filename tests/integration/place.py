@@ -157,16 +157,9 @@ class _Changing(Crew):
         self._crew = crew
         self._changes = changes
 
-    def start(
-        self,
-        role: str,
-        name: str,
-        arguments: Sequence[str],
-        environment: Mapping[str, str],
-        folder: Path | None = None,
-    ) -> Member:
+    def start(self, role: str, name: str, arguments: Sequence[str], *more: Any, **options: Any) -> Member:
         program = ["tests.integration.mutated", *self._changes, "--", *arguments]
-        return self._crew.start(role, name, program, environment, folder)
+        return self._crew.start(role, name, program, *more, **options)
 
 
 def pool_children(member: Member) -> list[psutil.Process]:

@@ -4,6 +4,7 @@ import json
 import signal
 import sqlite3
 import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -75,6 +76,10 @@ def test_a_worker_that_is_stopped_finishes_what_it_has_begun_and_gives_back_the_
     assert place.eaten("r") + place.waiting() == 4
 
 
+def eaten_more_than(place: Place, count: int) -> bool:
+    return place.eaten("r") > count
+
+
 def test_a_worker_that_is_stopped_at_any_moment_ends_soon_and_nothing_of_its_comes_again(
     private_place: Place,
 ) -> None:
@@ -83,7 +88,7 @@ def test_a_worker_that_is_stopped_at_any_moment_ends_soon_and_nothing_of_its_com
     for stop in range(4):
         before = place.eaten("r")
         worker = place.worker("小明", processes=2, tray=1)
-        wait_until(lambda: place.eaten("r") > before + 10 * stop, "the worker to be at work")  # noqa: B023
+        wait_until(partial(eaten_more_than, place, before + 10 * stop), "the worker to be at work")
         began = time.monotonic()
         worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(timeout=30) == 0

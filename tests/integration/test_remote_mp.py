@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -28,26 +28,11 @@ from remote_mp import JoinableQueue, Queue, Unreadable
 from tasks.connection import broker_url
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
-from tests.integration.remote_queues import (
-    making,
-)
 from tests.waiting import wait_until
 
 
-@pytest.fixture
-def make(place: Place) -> Iterator[Callable[..., Any]]:
-    """Makes queues, on each version, and closes them."""
-    yield from making(place)
-
-
-@pytest.fixture
-def make_here(private_place: Place) -> Iterator[Callable[..., Any]]:
-    """The same where the broker's version makes no difference."""
-    yield from making(private_place)
-
-
-def test_many_producers_at_once_get_exactly_maxsize_in(make: Callable[..., Any], place: Place) -> None:
-    ways_in = [make(3) for _ in range(8)]
+def test_many_producers_at_once_get_exactly_maxsize_in(make_queue: Callable[..., Any], place: Place) -> None:
+    ways_in = [make_queue(3) for _ in range(8)]
     for q in ways_in:
         assert q.qsize() == 0  # each is connected
 
@@ -67,14 +52,14 @@ def test_many_producers_at_once_get_exactly_maxsize_in(make: Callable[..., Any],
     assert ways_in[0].full()
 
 
-def test_the_bound_holds_while_items_go_through(make_here: Callable[..., Any]) -> None:
-    source, sink = make_here(3), make_here(3)
+def test_the_bound_holds_while_items_go_through(make_queue_here: Callable[..., Any]) -> None:
+    source, sink = make_queue_here(3), make_queue_here(3)
     most = 0
     stop = threading.Event()
 
     def watch() -> None:
         nonlocal most
-        watcher = make_here(3)
+        watcher = make_queue_here(3)
         while not stop.is_set():
             most = max(most, watcher.qsize())
 
@@ -94,8 +79,8 @@ def test_the_bound_holds_while_items_go_through(make_here: Callable[..., Any]) -
     assert 1 <= most <= 3
 
 
-def test_a_consumer_takes_no_more_from_a_bounded_queue_than_it_got(make: Callable[..., Any]) -> None:
-    q = make(2)
+def test_a_consumer_takes_no_more_from_a_bounded_queue_than_it_got(make_queue: Callable[..., Any]) -> None:
+    q = make_queue(2)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(q.get)
         time.sleep(0.1)  # if it is not waiting yet, the rest holds all the same
@@ -116,8 +101,8 @@ def test_a_consumer_takes_no_more_from_a_bounded_queue_than_it_got(make: Callabl
     assert q.qsize() == 1
 
 
-def test_what_came_for_a_get_that_gave_up_is_anothers(make_here: Callable[..., Any]) -> None:
-    impatient, other = make_here(5), make_here(5)
+def test_what_came_for_a_get_that_gave_up_is_anothers(make_queue_here: Callable[..., Any]) -> None:
+    impatient, other = make_queue_here(5), make_queue_here(5)
     got: list[int] = []
     with ThreadPoolExecutor(1) as pool:
         putting = pool.submit(lambda: [other.put(number) for number in range(60)])
@@ -133,8 +118,8 @@ def test_what_came_for_a_get_that_gave_up_is_anothers(make_here: Callable[..., A
     other.join(30)
 
 
-def test_task_done_means_the_threads_own_item_or_else_the_oldest(make_here: Callable[..., Any]) -> None:
-    q = make_here()
+def test_task_done_means_the_threads_own_item_or_else_the_oldest(make_queue_here: Callable[..., Any]) -> None:
+    q = make_queue_here()
     for item in ("mine", "the thread's", "handed over"):
         q.put(item)
     assert q.get(timeout=30) == "mine"
@@ -150,14 +135,14 @@ def test_task_done_means_the_threads_own_item_or_else_the_oldest(make_here: Call
         pool.submit(q.task_done).result()  # it has none of its own: "mine" is the oldest
     q.close()
     q.join_thread()
-    again = make_here()
+    again = make_queue_here()
     assert again.get(timeout=30) == "handed over"
     with pytest.raises(queue.Empty):
         again.get(timeout=0.3)
 
 
-def test_a_forked_child_has_connections_of_its_own(make_here: Callable[..., Any]) -> None:
-    q = make_here()
+def test_a_forked_child_has_connections_of_its_own(make_queue_here: Callable[..., Any]) -> None:
+    q = make_queue_here()
     q.put("the parent's")
     fork = multiprocessing.get_context("fork")
     with warnings.catch_warnings():
@@ -212,9 +197,9 @@ def test_a_queue_that_was_not_used_opens_nothing() -> None:
 
 
 def test_what_is_no_item_is_put_aside_with_its_reason_and_the_next_is_got(
-    make: Callable[..., Any], place: Place
+    make_queue: Callable[..., Any], place: Place
 ) -> None:
-    q, pickled = make(cls=Queue), make(cls=Queue, serializer="pickle")
+    q, pickled = make_queue(cls=Queue), make_queue(cls=Queue, serializer="pickle")
     pickled.put({"any": {"object"}})
     with Connection(place.url, transport_options={"confirm_publish": True}) as connection:
         producer = connection.Producer()
@@ -246,13 +231,15 @@ def test_what_is_no_item_is_put_aside_with_its_reason_and_the_next_is_got(
     assert q.qsize() == 0
 
 
-def test_ahead_of_the_confirms_put_raises_nothing_and_close_waits(make_here: Callable[..., Any]) -> None:
-    q = make_here(cls=Queue, window=5000)
+def test_ahead_of_the_confirms_put_raises_nothing_and_close_waits(
+    make_queue_here: Callable[..., Any],
+) -> None:
+    q = make_queue_here(cls=Queue, window=5000)
     for number in range(2000):
         q.put(number)
     q.close()
     q.join_thread()
-    other = make_here(cls=Queue)
+    other = make_queue_here(cls=Queue)
     assert [other.get(timeout=30) for _ in range(2000)] == list(range(2000))
 
 
@@ -285,8 +272,10 @@ def test_a_broker_that_is_away_is_one_sentence_by_the_deadline(
             one.join_thread()
 
 
-def test_what_time_does_not_mend_is_said_at_once(make_here: Callable[..., Any], private_place: Place) -> None:
-    make_here(3).put("so that it is there")
+def test_what_time_does_not_mend_is_said_at_once(
+    make_queue_here: Callable[..., Any], private_place: Place
+) -> None:
+    make_queue_here(3).put("so that it is there")
     node, virtual_host = private_place.node, private_place.virtual_host
     without = node.make_user(f"u-{virtual_host}", virtual_host, "^$", "^$", "^$")
     wrong: list[tuple[dict[str, Any], type[BaoziError]]] = [
@@ -297,7 +286,7 @@ def test_what_time_does_not_mend_is_said_at_once(make_here: Callable[..., Any], 
     ]
     for changes, error in wrong:
         for cls in (Queue, JoinableQueue):
-            q = make_here(**{"maxsize": 3, "cls": cls, **changes})
+            q = make_queue_here(**{"maxsize": 3, "cls": cls, **changes})
             for do in (partial(q.put, "x"), partial(q.get, timeout=30)):
                 began = time.monotonic()
                 with pytest.raises(error) as raised:
@@ -326,8 +315,8 @@ def test_bad_input_is_one_sentence(options: dict[str, Any], sentence: str) -> No
         JoinableQueue(**{"name": "q", **options})
 
 
-def test_a_name_in_any_script_of_full_length_works(make_here: Callable[..., Any]) -> None:
-    q = make_here(3, name="🥟" * 60)
+def test_a_name_in_any_script_of_full_length_works(make_queue_here: Callable[..., Any]) -> None:
+    q = make_queue_here(3, name="🥟" * 60)
     q.put("小明")
     assert q.get(timeout=30) == "小明"
     q.task_done()

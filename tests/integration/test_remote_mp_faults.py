@@ -2,7 +2,7 @@
 
 import queue
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,6 @@ from tests.integration.remote_queues import (
     cut_all,
     eat,
     eat_slowly,
-    making,
     put_and_join,
     running,
     spawn,
@@ -22,21 +21,11 @@ from tests.integration.remote_queues import (
 )
 
 
-@pytest.fixture
-def make(place: Place) -> Iterator[Callable[..., Any]]:
-    """Makes queues, on each version, and closes them."""
-    yield from making(place)
-
-
-@pytest.fixture
-def make_here(private_place: Place) -> Iterator[Callable[..., Any]]:
-    """The same where the broker's version makes no difference."""
-    yield from making(private_place)
-
-
 @pytest.mark.parametrize("maxsize", [0, 3])
-def test_a_killed_consumer_has_its_item_given_to_another(make: Callable[..., Any], maxsize: int) -> None:
-    q, taken = make(maxsize), spawn.Queue()
+def test_a_killed_consumer_has_its_item_given_to_another(
+    make_queue: Callable[..., Any], maxsize: int
+) -> None:
+    q, taken = make_queue(maxsize), spawn.Queue()
     with running(take_and_hold, q, taken) as victim:
         q.put("in hand")
         assert taken.get(timeout=60) == "in hand"
@@ -48,9 +37,11 @@ def test_a_killed_consumer_has_its_item_given_to_another(make: Callable[..., Any
     q.join(30)
 
 
-def test_a_killed_consumer_of_a_plain_queue_loses_as_its_option_says(make_here: Callable[..., Any]) -> None:
+def test_a_killed_consumer_of_a_plain_queue_loses_as_its_option_says(
+    make_queue_here: Callable[..., Any],
+) -> None:
     for when in ("get", "next"):
-        q, taken = make_here(cls=Queue, name=when, acknowledge=when), spawn.Queue()
+        q, taken = make_queue_here(cls=Queue, name=when, acknowledge=when), spawn.Queue()
         with running(take_and_hold, q, taken) as victim:
             q.put("in hand")
             q.put("next")
@@ -66,8 +57,8 @@ def test_a_killed_consumer_of_a_plain_queue_loses_as_its_option_says(make_here: 
         q.close()
 
 
-def test_processes_join_what_they_put_whoever_eats_it(make: Callable[..., Any]) -> None:
-    q, eaten, joined = make(4), spawn.Queue(), spawn.Queue()
+def test_processes_join_what_they_put_whoever_eats_it(make_queue: Callable[..., Any]) -> None:
+    q, eaten, joined = make_queue(4), spawn.Queue(), spawn.Queue()
     with (
         running(eat, q, eaten),
         running(eat, q, eaten),
@@ -81,9 +72,9 @@ def test_processes_join_what_they_put_whoever_eats_it(make: Callable[..., Any]) 
 
 @pytest.mark.parametrize("window", [1, 100])
 def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
-    make: Callable[..., Any], place: Place, window: int
+    make_queue: Callable[..., Any], place: Place, window: int
 ) -> None:
-    q, eaten = make(window=window, prefetch=10), spawn.Queue()
+    q, eaten = make_queue(window=window, prefetch=10), spawn.Queue()
     count = 400
     with running(eat_slowly, q, eaten), ThreadPoolExecutor(1) as pool:
         putting = pool.submit(lambda: [q.put(number) for number in range(count)])
@@ -100,20 +91,20 @@ def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
     assert got == set(range(count))
 
 
-def test_a_tray_of_which_one_is_unfinished_comes_again(make_here: Callable[..., Any]) -> None:
-    q = make_here(window=100)
+def test_a_tray_of_which_one_is_unfinished_comes_again(make_queue_here: Callable[..., Any]) -> None:
+    q = make_queue_here(window=100)
     for number in range(30):
         q.put(number)
     with pytest.raises(TimeoutError):
         q.join(0)
-    with make_here() as first:
+    with make_queue_here() as first:
         got = [first.get(timeout=30) for _ in range(30)]
         for _ in range(29):
             first.task_done()
         first.close()
         first.join_thread()  # the thirtieth, and what travelled with it
     assert got == list(range(30))
-    last = make_here()
+    last = make_queue_here()
     again = [last.get(timeout=30)]
     while again[-1] != 29:
         again.append(last.get(timeout=30))
