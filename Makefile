@@ -50,7 +50,7 @@ compare-machines: secrets $(SET_UP)  ## side by side across hosts, in containers
 	@$(BIN)/baozi report results-machines
 
 .PHONY: bench
-bench: $(SET_UP)  ## speed beside the peers, in one run of some twenty minutes, on a broker of its own
+bench: $(SET_UP)  ## speed beside the peers, in one run of some forty minutes, on a broker of its own
 	@$(BIN)/python -m benchmarks
 
 .PHONY: lint

@@ -72,6 +72,11 @@ class Settings(BaseSettings):
     of slow ones keeps them from workers that idle, and when its process is killed all of it is eaten again.
     Default: 100 where ``eat_seconds`` is 0, else each by itself."""
 
+    task_events: bool = True
+    """Whether workers tell of each baozi that they receive, start and eat, from the first one on. Without,
+    Flower sees only what is eaten after it has asked. A third of a busy worker's main process goes there
+    (docs/speed.md)."""
+
     eat_time_limit: Seconds = 1200
     """Seconds after which a worker process that is still eating is killed and its baozi given back. Must be
     under the broker's consumer timeout of 30 minutes, or the broker closes the worker's channel."""

@@ -32,7 +32,7 @@ def bench(
     out: Annotated[Path, typer.Option(help="Folder of results and pictures.")] = Path("bench-results"),
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Measure ours beside the peers: publish, eat, both at once, latency, growth, knobs, memory."""
+    """Measure ours beside the peers: publish, eat, both at once, latency, queues, growth, knobs, memory."""
     wanted = set(measure or Measure)
     seed = secrets.randbelow(2**31) if seed is None else seed
     try:

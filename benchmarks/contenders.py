@@ -51,11 +51,14 @@ class Eater:
     ours: bool = False
     """Whether the ledger tells what is eaten, and not the tally."""
     environment: tuple[tuple[str, str], ...] = ()
+    confirm: bool = False
+    """Whether its own publisher, where it has one, asks for confirms."""
 
 
 _OURS = f"{_PEERS}.baozi_peer"
 _CELERY = ("celery", "--quiet", "-A", f"{_PEERS}.celery_peer", "worker", "--loglevel", "WARNING")
 _ACKNOWLEDGED = "acknowledged after it is eaten; written down nowhere"
+_IN_MEMORY = "in memory; gone with its process"
 _LEDGER = "acknowledged after it is in the ledger, once"
 _UNROUTED = "the broker has it on its disk, if it was routed"
 _ON_THE_DISK = "the broker has it on its disk, routed"
@@ -92,8 +95,11 @@ PUBLISHERS = (
 )
 
 
-def ours(processes: int = PROCESSES, tray: int = _TRAY) -> Eater:
-    """Return our worker with so many pool ``processes``, and so many baozi on a ``tray`` at the most."""
+def ours(processes: int = PROCESSES, tray: int = _TRAY, *, events: bool = False) -> Eater:
+    """Return our worker with so many pool ``processes``, and so many baozi on a ``tray`` at the most.
+
+    Without ``events`` of tasks, which no peer sends either unless told.
+    """
     backlog = 15_000 if tray == 1 else 40_000
     return Eater(
         "baozi",
@@ -102,7 +108,7 @@ def ours(processes: int = PROCESSES, tray: int = _TRAY) -> Eater:
         OURS,
         backlog,
         ours=True,
-        environment=(("BAOZI_TRAY", str(tray)),),
+        environment=(("BAOZI_TRAY", str(tray)), ("BAOZI_TASK_EVENTS", str(events))),
     )
 
 
@@ -141,7 +147,7 @@ def _in_memory(kind: str, tray: int, backlog: int) -> Eater:
     name = {"queue": "multiprocessing.Queue", "manager": "multiprocessing Manager"}[kind]
     command = (f"{_PEERS}.multiprocessing_peer", kind, "--count", str(backlog), "--tray", str(tray))
     trays = f", trays of {tray}" if tray > 1 else ""
-    return Eater(f"{name}{trays}", "in memory; gone with its process", command, None, backlog)
+    return Eater(f"{name}{trays}", _IN_MEMORY, command, None, backlog)
 
 
 #: End to end, while it is published.
@@ -177,6 +183,32 @@ GROWTH = (
     ),
     *(_growing(eater, processes) for eater in (EATERS[1], EATERS[4]) for processes in (1, 2, 4)),
 )
+
+
+def _queue(name: str, promises: str, kind: str, backlog: int, *, confirm: bool = False) -> Eater:
+    command = (f"{_PEERS}.queue_peer", kind, "--count", str(backlog))
+    return Eater(name, promises, command, None, backlog, confirm=confirm)
+
+
+#: Queues with put and get, one producer and one consumer.
+QUEUES = (
+    _queue(
+        "remote_mp.JoinableQueue",
+        "acknowledged after task_done; on the broker's disk when put, but for a window of 1,000",
+        "remote_mp",
+        300_000,
+    ),
+    _queue(
+        "remote_mp.JoinableQueue, one at a time",
+        "acknowledged after task_done; on the broker's disk when put returns",
+        "remote_mp-alone",
+        5_000,
+    ),
+    _queue("kombu SimpleQueue", "acknowledged; the socket took it when put returns", "simple-queue", 40_000),
+    _queue("kombu SimpleQueue, confirmed", f"acknowledged; {_UNROUTED}", "simple-queue", 5_000, confirm=True),
+    _queue("multiprocessing.JoinableQueue", _IN_MEMORY, "multiprocessing", 150_000),
+    _queue("multiprocessing Manager's JoinableQueue", _IN_MEMORY, "manager", 40_000),
+)
 #: How many of ours may be on the way to the broker, put and not yet confirmed.
 WINDOWS = tuple(
     replace(OURS, name=f"window {window:,}", environment=(("BAOZI_WINDOW", str(window)),))
@@ -195,9 +227,10 @@ def _pooled(pool: str, processes: int) -> Eater:
     return replace(ours(), name=f"pool {pool}", worker=worker)
 
 
-#: What a worker can be told: its tray, how much it fetches ahead, its pool.
+#: What a worker can be told: its tray, its events, how much it fetches ahead, its pool.
 KNOBS = (
     *(replace(ours(tray=tray), name=f"tray {tray:,}") for tray in (1, 10, 100, 1_000)),
+    replace(ours(events=True), name="task events on"),
     *(_prefetching(trays) for trays in (1, 2, 4)),
     _pooled("prefork", PROCESSES),
     _pooled("threads", PROCESSES),

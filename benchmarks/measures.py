@@ -56,6 +56,7 @@ def jobs(measures: set[Measure], part: float = 1) -> list[Job]:
     made += [_eating(Measure.EAT, it, part) for it in contenders.EATERS]
     made += [_eating(Measure.BOTH, it, part, at_once=True) for it in contenders.BOTH]
     made += [_at_a_rate(it) for it in contenders.AT_A_RATE]
+    made += [_eating(Measure.QUEUES, it, part) for it in contenders.QUEUES]
     made += [_eating(Measure.GROWTH, it, part) for it in contenders.GROWTH]
     made += [_publishing(it, Measure.WINDOW) for it in contenders.WINDOWS]
     made += [_eating(Measure.KNOBS, it, part) for it in contenders.KNOBS]

@@ -32,7 +32,7 @@ _LOOK_EVERY, _WEIGH_EVERY = 0.05, 0.25
 #: Seconds for the first one to be eaten.
 _START = 60
 #: Seconds after which a consumer that is still eating is stopped: its rate is known by then.
-_LONG_ENOUGH = 6
+_LONG_ENOUGH = 4
 #: The first tenth is warm-up.
 _WARM_UP = 0.1
 _numbers = count()
@@ -122,7 +122,7 @@ class Stand:
 
     def start(self, eater: Eater, *, journal: bool = False) -> list[Member]:
         """Start a consumer's processes; ours with a ``journal`` of the time after each commit."""
-        Bench(self.url).set_up(self.folder)
+        Bench(self.url, eater.confirm).set_up(self.folder)
         environment = self.environment(eater)
         if journal:
             environment["BAOZI_JOURNAL"] = str(self.journals)

@@ -37,7 +37,7 @@ def _bar(axes: Axes, place: int, name: str, results: Results, measure: Measure) 
     values = spread(results.values(measure, name))
     if values is None:
         return
-    ours = name.startswith(("baozi", "worker", "producer"))
+    ours = name.startswith(("baozi", "remote_mp", "worker", "producer"))
     axes.barh(
         place,
         values.median,

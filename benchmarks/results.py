@@ -16,6 +16,7 @@ class Measure(StrEnum):
     EAT = "eat"
     BOTH = "both at once"
     LATENCY = "latency"
+    QUEUES = "queues"
     GROWTH = "growth"
     WINDOW = "window"
     KNOBS = "knobs"
@@ -28,6 +29,7 @@ UNITS = {
     Measure.EAT: "eaten a second",
     Measure.BOTH: "put and eaten a second",
     Measure.LATENCY: "seconds from made to eaten",
+    Measure.QUEUES: "put, got and done a second",
     Measure.GROWTH: "eaten a second",
     Measure.WINDOW: "published a second, confirmed",
     Measure.KNOBS: "eaten a second, in the ledger",

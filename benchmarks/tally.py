@@ -26,6 +26,8 @@ class _Slot:
             file.write(f"{taken + 1:8d}".encode())
             file.flush()
             self._map = mmap.mmap(file.fileno(), 0)
+            # Not left to the file's end: the map goes on holding it, and with it the lock.
+            fcntl.flock(file, fcntl.LOCK_UN)
         self._at = 8 + taken * _SIZE
         self._count = 0
 

@@ -74,6 +74,20 @@ TARGETS: Sequence[Target] = (
     ),
     Target("one baozi, idle: median wait / celery's", Measure.LATENCY, "baozi", "celery prefork", at_most=1),
     Target(
+        "remote_mp.JoinableQueue / kombu SimpleQueue",
+        Measure.QUEUES,
+        "remote_mp.JoinableQueue",
+        "kombu SimpleQueue",
+        at_least=3,
+    ),
+    Target(
+        "remote_mp.JoinableQueue / Manager's",
+        Measure.QUEUES,
+        "remote_mp.JoinableQueue",
+        "multiprocessing Manager's JoinableQueue",
+        at_least=1,
+    ),
+    Target(
         "worker's memory, backlog of 1,000,000 / of 10,000",
         Measure.MEMORY,
         "worker, backlog 1,000,000",

@@ -66,7 +66,7 @@ def _worker() -> dict[str, Any]:
         "worker_soft_shutdown_timeout": 0,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         # Flower sees the worker and its tasks, from the first one on.
-        "worker_send_task_events": True,
+        "worker_send_task_events": settings().task_events,
         # The course's lines go to stdout as they are; the log goes to stderr.
         "worker_redirect_stdouts": False,
         # Logging of the embedding program or of the container is not ours to replace.

@@ -139,7 +139,6 @@ class Consumer(CeleryConsumer):
         if not asked_for or self.hub is None or self.connection.transport.driver_type != "amqp":
             return None
         trays = Trays(self, self._unsettled)
-        self.hub.on_tick.add(trays.tick)
         number = self.task_consumer.channel.channel_id
         read_in_pieces(self.connection.connection, number, self.hub)
         return trays
@@ -172,7 +171,7 @@ class Consumer(CeleryConsumer):
     def on_close(self) -> None:
         """Forget what came over a connection that is lost: the broker will deliver it again."""
         if self._trays is not None:
-            self.hub.on_tick.discard(self._trays.tick)
+            self._trays.end()
             self._trays = None
         super().on_close()
 

@@ -54,7 +54,9 @@ class Trays:
         self._outcomes: deque[Outcome] = deque()
         self._jobs: dict[int, Any] = {}
         self._stopped = False
+        self._ended = False
         self._asked = False
+        self._awaited = False
         # What there is when the first message comes, modules above all, stays: nobody need look through it
         # again and again for what may go.
         gc.freeze()
@@ -66,7 +68,18 @@ class Trays:
         if not self._plain(message):
             return False
         self._arrived.append(message)
+        self._look_soon()
         return True
+
+    def _look_soon(self) -> None:
+        """Have :meth:`look` called before the event loop waits again.
+
+        Not by its ``on_tick``, a set: where the pool's own entry came first, what was handed over would stay
+        here until something else wakes the loop.
+        """
+        if not self._awaited:
+            self._awaited = True
+            self._consumer.call_soon(self.look)
 
     def _plain(self, message: Any) -> bool:
         headers = message.headers
@@ -92,9 +105,10 @@ class Trays:
         ours = (self._limits.time_limit, self._limits.soft_time_limit)
         return all(not limit or limit >= own for limit, own in zip(limits or (), ours, strict=False))
 
-    def tick(self) -> None:
+    def look(self) -> None:
         """Hand over what has arrived, if a pool process is free; settle what has come back."""
-        while True:
+        self._awaited = False
+        while not self._ended:
             outcomes = []
             while self._outcomes:
                 outcomes.append(self._outcomes.popleft())
@@ -116,6 +130,10 @@ class Trays:
         """Hand over no more."""
         self._stopped = True
 
+    def end(self) -> None:
+        """Do nothing more: the connection is lost, and the broker will deliver all of it again."""
+        self._ended = True
+
     def kill(self) -> None:
         """Kill the pool processes that eat; threads cannot be."""
         pool = self._consumer.pool
@@ -127,8 +145,9 @@ class Trays:
     def _hand_over(self) -> None:
         if self.out >= self._consumer.pool.num_processes:
             return
-        # What is already in the socket will be read before the next tick: it may come along.
+        # What is already in the socket will be read before the next look: it may come along.
         if len(self._arrived) < self._limit and self._socket.poll(0):
+            self._look_soon()
             return
         self._asked = True
         self._consumer.on_task_request(self)
@@ -146,9 +165,9 @@ class Trays:
         self._announce(tray)
 
         def on_answer(answer: Any) -> None:
-            # In the threads pool this is another thread; the event loop is woken to settle.
+            # In the threads pool this is another thread, and the event loop is woken.
             self._outcomes.append(Outcome(tray, answer if isinstance(answer, Answer) else None))
-            self._consumer.call_soon(bool)
+            self._look_soon()
 
         self._jobs[id(tray)] = pool.apply_async(
             eat_together,
@@ -179,7 +198,7 @@ class Trays:
     def settle_and_give_back(self) -> None:
         """At the end: settle what has come back, and give back the rest."""
         self._arrived.clear()
-        self.tick()
+        self.look()
         self._unsettled.give_back()
 
     def _announce(self, tray: list[Any]) -> None:

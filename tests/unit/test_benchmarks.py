@@ -18,7 +18,10 @@ from side_by_side.results import Machine
 EATER = """
 import threading
 from benchmarks.tally import eaten
+together = threading.Barrier(3, timeout=20)
 def eat():
+    eaten(0)
+    together.wait()
     for number in range(1000): eaten(2, 0.25 if number == 7 else None)
 threads = [threading.Thread(target=eat) for _ in range(3)]
 for thread in threads: thread.start()
