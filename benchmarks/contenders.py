@@ -155,7 +155,7 @@ BOTH = (
     ours(),
     replace(ours(), name=OURS_IN_TRAYS.name, filled_by=OURS_IN_TRAYS, backlog=600_000),
     _in_memory("queue", 1, 60_000),
-    _in_memory("queue", 100, 300_000),
+    _in_memory("queue", 100, 1_000_000),
     _in_memory("manager", 1, 15_000),
     _in_memory("manager", 100, 300_000),
     EATERS[1],
