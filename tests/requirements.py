@@ -5,7 +5,7 @@ from functools import cache
 
 import pytest
 
-from baozi.broker import container
+from baozi.broker import engine
 
 
 def need(condition: bool, what: str) -> None:
@@ -22,4 +22,4 @@ def need_engine() -> None:
     need(_engine_answers(), "no Docker engine answers, so nothing is tested in containers")
 
 
-_engine_answers = cache(container.engine_answers)
+_engine_answers = cache(engine.answers)

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from baozi.broker import container, install, private_node
+from baozi.broker import container, engine, install, private_node
 from baozi.broker.address import Broker
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerNotInstalled, NoBroker
@@ -99,7 +99,7 @@ def _private_node(folder: Folder, say: Callable[[str], None], _lacks: list[str])
 
 
 def _container(folder: Folder, say: Callable[[str], None], lacks: list[str]) -> Record | str:
-    if not container.engine_answers():
+    if not engine.answers():
         return "no Docker engine answers"
     why = f"a container of {container.IMAGE}, for {', '.join(lacks)} and a Docker engine answers"
     say(f"Broker: {why}.")

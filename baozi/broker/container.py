@@ -6,10 +6,10 @@ name removes it for good.
 """
 
 import json
-import shutil
-import subprocess
 import time
 
+from baozi.broker import engine
+from baozi.broker.engine import docker, inspected
 from baozi.broker.failure import reason
 from baozi.broker.processes import wait_until
 from baozi.broker.readiness import knock
@@ -22,13 +22,8 @@ IMAGE = "rabbitmq:4.3-management"
 #: of itself must stay under what the kernel kills for, with room for what it does not count.
 _MEMORY = 1024**3
 _WATERMARK = _MEMORY * 6 // 10
-#: Seconds: a question to the engine; an image's download; a start; a stop.
-_ASK, _PULL, _START, _STOP = 15, 600, 60, 30
-
-
-def engine_answers() -> bool:
-    """Whether there is a ``docker`` command, and an engine that answers it."""
-    return shutil.which("docker") is not None and _docker("version", "--format", "{{.Server.Version}}")[0]
+#: Seconds: an image's download; a start; a stop, and what the engine needs besides.
+_PULL, _START, _STOP, _BESIDES = 600, 60, 30, 15
 
 
 def fetch_image() -> None:
@@ -37,9 +32,9 @@ def fetch_image() -> None:
     Raises:
         BrokerNotInstalled: it cannot be had; says why.
     """
-    if _docker("image", "inspect", IMAGE)[0]:
+    if docker("image", "inspect", IMAGE)[0]:
         return
-    done, said = _docker("pull", "--quiet", IMAGE, timeout=_PULL)
+    done, said = docker("pull", "--quiet", IMAGE, timeout=_PULL)
     if not done:
         raise BrokerNotInstalled(f"The image {IMAGE} cannot be had: {reason(said)}.")
 
@@ -58,13 +53,13 @@ def start_container(folder: Folder, why: str) -> Record:
     )
     # Before there is a container, so that `stop` finds what a killed `start` leaves.
     folder.keep(record)
-    _docker("rm", "--force", identity.name)
+    docker("rm", "--force", identity.name)
     try:
         _run(folder, identity)
         record = _with_ports(record, identity)
         record = record.model_copy(update={"version": _wait(record), "ready": True})
     except BaseException:
-        _docker("rm", "--force", identity.name)
+        docker("rm", "--force", identity.name)
         folder.forget()
         raise
     folder.keep(record)
@@ -77,18 +72,49 @@ def stop_container(record: Record) -> bool:
     Raises:
         BrokerNotStopped: the engine did not do it; says why.
     """
-    if _inspect(record.mark, "{{.Id}}") is None and engine_answers():
+    if inspected(record.mark, "{{.Id}}") is None and engine.answers():
         return False
-    _docker("stop", "-t", str(_STOP), record.mark, timeout=_STOP + _ASK)
-    done, said = _docker("rm", "--force", record.mark)
+    docker("stop", "-t", str(_STOP), record.mark, timeout=_STOP + _BESIDES)
+    done, said = docker("rm", "--force", record.mark)
     if not done:
         raise BrokerNotStopped(f"The container {record.mark} was not removed: {reason(said)}.")
     return True
 
 
+def kill_container(record: Record) -> None:
+    """``kill -9`` what runs in the container; it stays, with its data.
+
+    Raises:
+        BrokerNotStopped: the engine did not do it; says why.
+    """
+    done, said = docker("kill", record.mark)
+    if not done:
+        raise BrokerNotStopped(f"The container {record.mark} was not killed: {reason(said)}.")
+
+
+def start_again(folder: Folder, record: Record) -> Record:
+    """Start a container that was killed, on its data; return the record with the ports that it has now.
+
+    Raises:
+        BrokerNotStarted: it has failed, or was not ready in time; says why.
+    """
+    done, said = docker("start", record.mark, timeout=_START)
+    if not done:
+        raise BrokerNotStarted(f"The container did not start again: {reason(said)}.")
+    record = _with_ports(record, folder.identity())
+    _wait(record)
+    folder.keep(record)
+    return record
+
+
+def remove_data(record: Record) -> None:
+    """Remove the data of a container that was stopped, for good; what cannot be removed stays."""
+    docker("volume", "rm", "--force", record.mark)
+
+
 def runs(record: Record) -> bool:
     """Whether the container on record is ready and has not ended since."""
-    return record.ready and _inspect(record.mark, "{{.State.Running}}") == "true"
+    return record.ready and inspected(record.mark, "{{.State.Running}}") == "true"
 
 
 def _run(folder: Folder, identity: Identity) -> None:
@@ -98,7 +124,7 @@ def _run(folder: Folder, identity: Identity) -> None:
         f"RABBITMQ_DEFAULT_PASS={identity.password}\n"
         f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-rabbit vm_memory_high_watermark {{absolute,{_WATERMARK}}}\n",
     )
-    done, said = _docker(
+    done, said = docker(
         *("run", "--detach", "--name", identity.name),
         # The node's name, and with it the data's, has the host's in it.
         *("--hostname", "baozi", "--label", f"baozi.folder={folder.path}"),
@@ -113,7 +139,7 @@ def _run(folder: Folder, identity: Identity) -> None:
 
 
 def _with_ports(record: Record, identity: Identity) -> Record:
-    ports = json.loads(_inspect(identity.name, "{{json .NetworkSettings.Ports}}") or "{}")
+    ports = json.loads(inspected(identity.name, "{{json .NetworkSettings.Ports}}") or "{}")
     try:
         amqp, management = (ports[f"{port}/tcp"][0]["HostPort"] for port in (5672, 15672))
     except (KeyError, TypeError, IndexError):  # it ended at once, and with it its ports
@@ -129,7 +155,7 @@ def _wait(record: Record) -> str | None:
         try:
             return knock(record.url, 2)
         except BrokerAway:
-            if _inspect(record.mark, "{{.State.Running}}") != "true":
+            if inspected(record.mark, "{{.State.Running}}") != "true":
                 raise _failed(record.mark) from None
             if time.monotonic() > deadline:
                 raise _failed(record.mark, f" within {_START} seconds") from None
@@ -137,29 +163,4 @@ def _wait(record: Record) -> str | None:
 
 
 def _failed(name: str, when: str = "") -> BrokerNotStarted:
-    return BrokerNotStarted(f"The broker did not start{when}: {reason(_docker('logs', name)[1])}.")
-
-
-def _inspect(name: str, what: str) -> str | None:
-    done, said = _docker("container", "inspect", "--format", what, name)
-    return said.strip() if done else None
-
-
-def _docker(*words: str, timeout: float = _ASK) -> tuple[bool, str]:
-    """Run the engine's own command; return whether it did what it was told, and what it said."""
-    try:
-        done = subprocess.run(
-            ["docker", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=timeout,
-        )
-    except OSError as error:
-        return False, f"docker cannot be run: {error.strerror}"
-    except subprocess.TimeoutExpired:
-        return False, f"the Docker engine did not answer within {timeout:.0f} seconds"
-    return done.returncode == 0, done.stdout
+    return BrokerNotStarted(f"The broker did not start{when}: {reason(docker('logs', name)[1])}.")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from baozi.broker import container, find, install, private_node, start, stop
+from baozi.broker import container, engine, find, install, private_node, start, stop
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerNotInstalled, BrokerNotStarted, NoBroker
 from baozi.settings import settings
@@ -61,7 +61,7 @@ def machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Machine
     monkeypatch.setattr(private_node, "start_node", machine.start_node)
     monkeypatch.setattr(private_node, "stop_node", machine.stop)
     monkeypatch.setattr(private_node, "runs", machine.runs)
-    monkeypatch.setattr(container, "engine_answers", lambda: machine.docker)
+    monkeypatch.setattr(engine, "answers", lambda: machine.docker)
     monkeypatch.setattr(container, "fetch_image", machine.fetch_image)
     monkeypatch.setattr(container, "start_container", machine.start_container)
     monkeypatch.setattr(container, "stop_container", machine.stop)

@@ -1,0 +1,46 @@
+"""The Docker engine, asked by its own command."""
+
+import shutil
+import subprocess
+
+#: Seconds that the engine may take to answer a question.
+_ASK = 15
+
+
+def answers() -> bool:
+    """Whether there is a ``docker`` command, and an engine that answers it."""
+    return shutil.which("docker") is not None and docker("version", "--format", "{{.Server.Version}}")[0]
+
+
+def inspected(name: str, what: str) -> str | None:
+    """Return what the engine knows of the container ``name``, by a Go template; None if there is none."""
+    done, said = docker("container", "inspect", "--format", what, name)
+    return said.strip() if done else None
+
+
+def docker(*words: str, timeout: float = _ASK) -> tuple[bool, str]:
+    """Run the engine's own command.
+
+    Args:
+        words: its arguments.
+        timeout: seconds it may take.
+
+    Returns:
+        Whether it did what it was told, and what it said.
+    """
+    try:
+        done = subprocess.run(
+            ["docker", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+            timeout=timeout,
+        )
+    except OSError as error:
+        return False, f"docker cannot be run: {error.strerror}"
+    except subprocess.TimeoutExpired:
+        return False, f"the Docker engine did not answer within {timeout:.0f} seconds"
+    return done.returncode == 0, done.stdout
