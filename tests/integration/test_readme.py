@@ -92,7 +92,9 @@ def test_every_setting_stands_in_the_readme_with_its_default() -> None:
     table = dict(re.findall(r"^\| `BAOZI_(\w+)` \| ([^|]+) \|", readme(), re.MULTILINE))
     for name, field in Settings.model_fields.items():
         said = table[name.upper()].strip()
-        if isinstance(field.default, int | float):
+        if isinstance(field.default, bool):
+            assert said == str(field.default).lower(), name
+        elif isinstance(field.default, int | float):
             assert float(said) == field.default, name
 
 

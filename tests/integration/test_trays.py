@@ -4,7 +4,7 @@ import signal
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -274,24 +274,49 @@ def test_a_command_that_waits_for_the_brokers_answer_finds_it_in_the_midst_of_me
     assert "Traceback" not in worker.log.read_text()
 
 
-def test_who_watches_the_events_sees_each_received_started_and_succeeded(private_place: Place) -> None:
+@contextmanager
+def watching(place: Place) -> Iterator[tuple[Celery, Counter[tuple[str, str]], Callable[[], object]]]:
+    """Yield a client, the events that it has seen, by kind and task, and what has it look for more."""
     seen: Counter[tuple[str, str]] = Counter()
-    with another_client(private_place) as client, client.connection_for_read() as connection:
+    with another_client(place) as client, client.connection_for_read() as connection:
         receiver = client.events.Receiver(
             connection, handlers={"*": lambda event: seen.update([(event["type"], event.get("uuid", ""))])}
         )
         with receiver.consumer_context() as (its_own, _, _):
-            put(private_place, range(40))
-            eater(private_place)
 
-            def all_seen() -> bool:
+            def look() -> None:
                 with suppress(TimeoutError):
                     its_own.drain_events(timeout=0.2)
-                return all(seen["task-succeeded", baozi(number).task_id] for number in range(40))
 
-            wait_until(all_seen, "each to be seen as succeeded")
+            yield client, seen, look
+
+
+def wait_until_seen(seen: Counter[tuple[str, str]], numbers: range, look: Callable[[], object]) -> None:
+    def all_seen() -> bool:
+        look()
+        return all(seen["task-succeeded", baozi(number).task_id] for number in numbers)
+
+    wait_until(all_seen, "each to be seen as succeeded")
+
+
+def test_who_watches_the_events_sees_each_received_started_and_succeeded(private_place: Place) -> None:
+    with watching(private_place) as (_, seen, look):
+        put(private_place, range(40))
+        eater(private_place)
+        wait_until_seen(seen, range(40), look)
     for kind in ("task-received", "task-started", "task-succeeded"):
         assert [seen[kind, baozi(number).task_id] for number in range(40)] == [1] * 40
+
+
+def test_without_task_events_nobody_is_told_until_he_asks(private_place: Place) -> None:
+    with watching(private_place) as (client, seen, look):
+        put(private_place, range(20))
+        eater(private_place, task_events=False)
+        eaten(private_place, 20)
+        assert client.control.enable_events(reply=True, timeout=20, limit=1)
+        put(private_place, range(20, 40))
+        wait_until_seen(seen, range(20, 40), look)
+    assert not any(seen[kind, baozi(0).task_id] for kind in ("task-received", "task-succeeded"))
 
 
 def eaten_at(place: Place) -> dict[int, float]:

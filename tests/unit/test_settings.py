@@ -37,6 +37,7 @@ NO_NUMBER = [
     ("EAT_SECONDS", "nan"),
     ("DELIVERY_LIMIT", "1.5"),
     ("CAPACITY", "many"),
+    ("TASK_EVENTS", "perhaps"),
 ]
 AT_THE_EDGE = [
     ("BROKER_TIMEOUT", "86400"),
