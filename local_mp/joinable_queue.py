@@ -15,6 +15,7 @@ takes no timeout.
 
 import time
 from multiprocessing.queues import JoinableQueue
+from typing import Any
 
 from baozi.journal import Event, Journal
 from baozi.model import Baozi
@@ -51,12 +52,24 @@ def consumer(queue: "JoinableQueue[list[Baozi]]", name: str, workload: Workload,
 
 
 def run(stage: Stage) -> None:
-    """Start all and wait for the producers: when they are back, everything is eaten.
+    """Do the stage's workload on a queue of multiprocessing's.
 
     Raises:
         DeadlinePassed, ActorFailed: as Stage.wait says.
     """
-    queue: JoinableQueue[list[Baozi]] = stage.mp.JoinableQueue(stage.workload.capacity or 0)  # 0: no bound
+    run_on(stage.mp.JoinableQueue(stage.workload.capacity or 0), stage)  # 0: no bound
+
+
+def run_on(queue: Any, stage: Stage) -> None:
+    """Start all and wait for the producers: when they are back, everything is eaten.
+
+    Args:
+        queue: a JoinableQueue, multiprocessing's or another with its interface.
+        stage: where the processes are started.
+
+    Raises:
+        DeadlinePassed, ActorFailed: as Stage.wait says.
+    """
     for name in stage.workload.consumers:
         stage.start(Role.CONSUMER, consumer, queue, name, daemon=True)
     producers = [stage.start(Role.PRODUCER, producer, queue, name) for name in stage.workload.producers]

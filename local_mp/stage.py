@@ -141,6 +141,21 @@ class Stage:
             self._see_that_none_failed()
         self._see_that_none_failed()
 
+    def wait_until(self, seen: Callable[[], bool], what: str) -> None:
+        """Wait until ``seen`` returns true.
+
+        Raises:
+            DeadlinePassed: it did not by the deadline; says ``what`` was waited for.
+            ActorFailed: any process on the stage ended with an error.
+        """
+        while not seen():
+            if time.monotonic() > self._ends_at:
+                raise DeadlinePassed(f"Waited {self.workload.deadline:g} s in vain for {what}.")
+            time.sleep(_TICK)
+            if self._tick is not None:
+                self._tick(self)
+            self._see_that_none_failed()
+
     def hear(self, pipe: connection.Connection) -> object:
         """Return the first thing that a process on the stage says through ``pipe``.
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from baozi.errors import ExitCode, UsageError
 from baozi.workload import Workload, checked_workload
 from side_by_side.comparison import compare as run_all
-from side_by_side.faults import Fault
+from side_by_side.faults.moments import Fault
 from side_by_side.keeping import Keeper
 from side_by_side.own_broker import can_run
 from side_by_side.plan import Job, Plan

@@ -11,13 +11,15 @@ from baozi.journal import Event
 from local_mp.stage import ActorFailed, DeadlinePassed
 from side_by_side import sums
 from side_by_side.celery_transport import run_celery
-from side_by_side.faults import Fault, FaultMissed, Injector
+from side_by_side.faults.moments import Fault, FaultMissed, Injector
 from side_by_side.local_transport import run_local, start_fork_server
 from side_by_side.machine import this_machine
 from side_by_side.own_broker import OwnBroker, own_broker
 from side_by_side.plan import Job, Plan
+from side_by_side.queue_transport import run_queue
 from side_by_side.results import Measure, Results, Run
 from side_by_side.scene import Scene
+from side_by_side.transports import Program
 from side_by_side.usage import Meter
 
 #: How often a run is done again whose moment for the fault never came.
@@ -101,6 +103,8 @@ def _try(job: Job, order: int, folder: Path, broker: OwnBroker | None, injector:
     try:
         if broker is None or job.transport.is_local:
             run_local(job.transport.name, job.workload, folder, tick)
+        elif job.transport.program is Program.QUEUE:
+            run_queue(broker, job.workload, folder, tick)
         else:
             run_celery(broker, job.workload, folder, tick, tray=job.transport.tray)
     except (DeadlinePassed, ActorFailed) as its_error:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from baozi.workload import Workload, checked_workload
-from side_by_side.faults import Fault
+from side_by_side.faults.moments import Fault
 from side_by_side.results import Measure, Verdict
 from side_by_side.transports import Transport
 

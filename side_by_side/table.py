@@ -3,7 +3,7 @@
 from rich import box
 from rich.table import Table
 
-from side_by_side.faults import Fault
+from side_by_side.faults.moments import Fault
 from side_by_side.quantities import memory, number, seconds
 from side_by_side.results import Measure, Results, Run
 from side_by_side.summary import (

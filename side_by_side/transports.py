@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
-from local_mp.transports import TRANSPORTS as LOCAL
-from side_by_side.faults import Fault
+from side_by_side.faults.moments import Fault
 from side_by_side.results import Verdict
 
 #: Two eat slowly, so that somebody has a baozi in hand.
@@ -48,9 +48,17 @@ _KEEPING: dict[str, object] = {
 }
 
 #: Seconds that a fault's run may take in all, and without an event before it is called wedged. Of local
-#: processes nothing takes more than a second; a broker needs ten to come back, and Celery some to notice.
+#: processes nothing takes more than a second; a broker needs ten to come back, its clients some to notice.
 LOCAL_LIMITS = (30.0, 1.5)
-CELERY_LIMITS = (90.0, 45.0)
+BROKER_LIMITS = (90.0, 45.0)
+
+
+class Program(StrEnum):
+    """Whose program does the work."""
+
+    LOCAL = "local_mp"
+    QUEUE = "local_mp on remote_mp"
+    CELERY = "celery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +74,7 @@ class Transport:
     """What a comparison must know of a transport. A further one is an entry in ``TRANSPORTS``."""
 
     name: str
+    program: Program
     accepted_means: str
     cases: Mapping[Fault, Case]
     """By fault; what has no store process has no ``kill-store``."""
@@ -74,13 +83,13 @@ class Transport:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is one of local_mp's; else it needs a broker."""
-        return self.name in LOCAL
+        """Whether it needs no broker."""
+        return self.program is Program.LOCAL
 
     @property
     def limits(self) -> tuple[float, float]:
         """Deadline and patience, in seconds, of a run with a fault."""
-        return LOCAL_LIMITS if self.is_local else CELERY_LIMITS
+        return LOCAL_LIMITS if self.is_local else BROKER_LIMITS
 
 
 def _cases(
@@ -103,38 +112,52 @@ _CONFIRMED = "RabbitMQ has confirmed it: it is in a quorum queue, on the disk"
 _ALL = (
     Transport(
         "file-lock",
+        Program.LOCAL,
         "it is in the file, which is not synced to the disk",
         # A consumer that looks now and then holds no lock while it naps.
         _cases(Verdict.LOST, Verdict.SOUND, Verdict.SOUND),
     ),
     Transport(
         "pipe-lock",
+        Program.LOCAL,
         "it is in the kernel's pipe",
         _cases(Verdict.LOST, Verdict.WEDGED, Verdict.SOUND),
     ),
     Transport(
         "queue",
+        Program.LOCAL,
         "it is in a buffer of the producer's own process",
         _cases(Verdict.LOST, Verdict.WEDGED, Verdict.WEDGED, making=_BURST),
     ),
     Transport(
         "joinable-queue",
+        Program.LOCAL,
         "it is in a buffer of the producer's own process",
         _cases(Verdict.WEDGED, Verdict.WEDGED, Verdict.WEDGED, making=_BURST_OF_TWO),
     ),
     Transport(
         "manager-queue",
+        Program.LOCAL,
         "it is in the memory of the Manager's process",
         # The server takes the next one out for a client that was killed in get.
         _cases(Verdict.LOST, Verdict.LOST, Verdict.SOUND, Verdict.LOST),
     ),
     Transport(
+        "rabbitmq-queue",
+        Program.QUEUE,
+        _CONFIRMED,
+        # What is in hand when the broker is killed comes again: there is no ledger that knows it.
+        _cases(Verdict.SOUND, Verdict.SOUND, Verdict.SOUND, Verdict.DUPLICATED),
+    ),
+    Transport(
         "celery",
+        Program.CELERY,
         _CONFIRMED,
         _cases(Verdict.SOUND, Verdict.SOUND, Verdict.SOUND, Verdict.SOUND),
     ),
     Transport(
         "celery-trays",
+        Program.CELERY,
         _CONFIRMED,
         _cases(Verdict.SOUND, Verdict.SOUND, Verdict.SOUND, Verdict.SOUND),
         tray=100,

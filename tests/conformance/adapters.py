@@ -13,6 +13,7 @@ from local_mp.transports import TRANSPORTS
 from side_by_side import own_broker
 from side_by_side.celery_transport import run_celery
 from side_by_side.own_broker import OwnBroker
+from side_by_side.queue_transport import run_queue
 from tests.requirements import need
 
 
@@ -45,6 +46,19 @@ class Local:
 
 
 @dataclass(frozen=True)
+class OnRemoteQueue:
+    """The course's functions on a queue of remote_mp's, whose bound is exact."""
+
+    name: str = "rabbitmq-queue"
+    slack: int = 0
+
+    def run(self, workload: Workload, folder: Path) -> None:
+        """Run it on a virtual host and a stage of its own."""
+        need(own_broker.can_run(), "no broker can be run here")
+        run_queue(_broker(), workload, folder, lambda _: None, start_method="spawn")
+
+
+@dataclass(frozen=True)
 class OnCelery:
     """The main job's own worker and producer, on a broker that all runs share."""
 
@@ -66,4 +80,4 @@ def _broker() -> OwnBroker:
     return stack.enter_context(own_broker.own_broker())
 
 
-ADAPTERS: tuple[Adapter, ...] = (*(Local(name) for name in TRANSPORTS), OnCelery())
+ADAPTERS: tuple[Adapter, ...] = (*(Local(name) for name in TRANSPORTS), OnRemoteQueue(), OnCelery())

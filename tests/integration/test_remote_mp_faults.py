@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from kombu import Connection
 
 from remote_mp import Queue
 from tests.integration.place import Place
@@ -111,3 +112,25 @@ def test_a_tray_of_which_one_is_unfinished_comes_again(make_queue_here: Callable
     for _ in again:
         last.task_done()
     q.join(30)
+
+
+def test_what_is_said_to_be_done_twice_is_counted_off_once(
+    make_queue_here: Callable[..., Any], private_place: Place
+) -> None:
+    q = make_queue_here()
+    q.put("first")
+    q.put("second")
+    with Connection(private_place.url) as connection:
+        channel: Any = connection.default_channel
+        address = channel.basic_get("remote_mp.q.q", no_ack=True).properties["reply_to"]
+
+        def say_done(number: int) -> None:
+            channel.basic_publish(channel.prepare_message(f"[{number}]"), "", address)
+
+        # As two consumers do, of whom one was taken for dead.
+        say_done(0)
+        say_done(0)
+        with pytest.raises(TimeoutError, match="1"):
+            q.join(1)
+        say_done(1)
+        q.join(30)

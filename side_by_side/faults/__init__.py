@@ -1,0 +1,1 @@
+"""The faults: what is broken while work is in flight, and what must hold all the same."""
