@@ -1,4 +1,4 @@
-"""The front door: ``baozi demo | produce | local | compare | gather | report | audit | dead | broker``."""
+"""The front door: ``baozi demo | produce | local | compare | chaos | gather | report | audit | dead | …``."""
 
 import typer
 
@@ -6,6 +6,7 @@ from baozi import command_line
 from baozi.broker.command import app as broker
 from local_mp.command import app as local
 from producers.command import produce
+from side_by_side.chaos_command import chaos
 from side_by_side.command import demo
 from side_by_side.compare_command import compare
 from side_by_side.gather_command import gather
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(produce)
 app.command()(compare)
+app.command()(chaos)
 app.command()(gather)
 app.command()(report)
 app.command()(audit)

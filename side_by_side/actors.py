@@ -2,8 +2,9 @@
 
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from baozi.broker import Broker
@@ -15,12 +16,31 @@ _SOFT_SHUTDOWN = {"REMAP_SIGTERM": "SIGQUIT"}
 
 
 def start_worker(
-    crew: Crew, name: str, environment: Mapping[str, str], processes: int = 1, pool: str = "prefork"
+    crew: Crew,
+    name: str,
+    environment: Mapping[str, str],
+    processes: int = 1,
+    pool: str = "prefork",
+    *,
+    changes: Sequence[str] = (),
+    before: Sequence[str] = (),
+    folder: Path | None = None,
 ) -> Member:
-    """Start a Celery worker that is the consumer ``name``, with so many pool ``processes``."""
-    arguments = ["celery", "--quiet", "-A", "tasks", "worker", "-n", f"{name}@%h"]
-    options = ["-P", pool, "-c", str(processes)]
-    return crew.start("worker", name, [*arguments, *options], {**_SOFT_SHUTDOWN, **environment})
+    """Start a Celery worker that is the consumer ``name``.
+
+    Args:
+        crew: who starts it.
+        name: the consumer's.
+        environment: variables besides this process's own.
+        processes: of its pool.
+        pool: which.
+        changes: settings of Celery's own, as ``broker_heartbeat=2``.
+        before: a module, and its arguments, that runs the worker in a world of its own.
+        folder: where another release of ours is; default: this one.
+    """
+    arguments = [*before, "celery", "--quiet", "-A", "tasks", "worker", "-n", f"{name}@%h"]
+    options = ["-P", pool, "-c", str(processes), *changes]
+    return crew.start("worker", name, [*arguments, *options], {**_SOFT_SHUTDOWN, **environment}, folder)
 
 
 def start_producer(crew: Crew, name: str, workload: Workload, environment: Mapping[str, str]) -> Member:

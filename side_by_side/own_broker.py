@@ -16,7 +16,7 @@ import psutil
 from kombu import Connection
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from baozi.broker import container, private_node
+from baozi.broker import container, engine, private_node
 from baozi.broker.processes import marked, spawn
 from baozi.broker.readiness import knock
 from baozi.broker.state import Folder, Record
@@ -104,8 +104,11 @@ class OwnBroker:
 
 
 @contextmanager
-def own_broker() -> Iterator[OwnBroker]:
-    """Start a broker, and stop it at the end: a private node, or else a container.
+def own_broker(kind: str | None = None) -> Iterator[OwnBroker]:
+    """Start a broker, and stop it at the end.
+
+    Args:
+        kind: "private" for a private node or "container"; default: a private node, or else a container.
 
     Raises:
         NoBroker: this machine can run neither.
@@ -115,7 +118,7 @@ def own_broker() -> Iterator[OwnBroker]:
     path = Path(tempfile.mkdtemp(prefix="baozi-"))
     folder = Folder(path)
     try:
-        program = private_node.server()
+        program = None if kind == "container" else private_node.server()
         if program is not None:
             record = private_node.start_node(folder, program, "the comparison's own")
             try:
@@ -129,13 +132,14 @@ def own_broker() -> Iterator[OwnBroker]:
                     with suppress(psutil.NoSuchProcess):
                         process.kill()
                 private_node.stop_node(record)
-        elif container.engine_answers():
+        elif kind != "private" and engine.answers():
             container.fetch_image()
             record = container.start_container(folder, "the comparison's own")
             try:
                 yield OwnBroker(path, record)
             finally:
                 container.stop_container(record)
+                container.remove_data(record)
         else:
             raise NoBroker("Celery needs RabbitMQ: install rabbitmq-server or Docker, or leave celery out.")
     finally:
@@ -144,14 +148,24 @@ def own_broker() -> Iterator[OwnBroker]:
 
 def can_run() -> bool:
     """Whether this machine can run a broker of the comparison's own."""
-    return private_node.server() is not None or container.engine_answers()
+    return private_node.server() is not None or engine.answers()
 
 
-def consumer_count(url: str) -> int:
-    """Return how many consumers the queue has at ``url``; 0 where there is no queue yet."""
+def queue_state(url: str, queue: str = topology.NAME) -> tuple[int, int]:
+    """How many messages are ready in ``queue``, and how many consumers it has; zeros if it is not there.
+
+    Raises:
+        OSError, amqp.AMQPError, kombu.exceptions.OperationalError: the broker does not answer.
+    """
     with Connection(url, connect_timeout=5) as connection:
         channel: Any = connection.default_channel
         try:
-            return int(channel.queue_declare(topology.NAME, passive=True).consumer_count)
+            declared = channel.queue_declare(queue, passive=True)
         except connection.channel_errors:
-            return 0
+            return 0, 0
+        return int(declared.message_count), int(declared.consumer_count)
+
+
+def consumer_count(url: str) -> int:
+    """How many consumers the queue has at ``url``; 0 where there is no queue yet."""
+    return queue_state(url)[1]

@@ -58,8 +58,11 @@ def test_permissions_that_are_taken_away_end_worker_and_producer_with_a_word_and
 def test_a_queue_that_is_deleted_is_declared_again_and_what_was_in_it_is_named_as_lost(place: Place) -> None:
     worker = place.worker("小明", eat_seconds=0.2)
     producer = at_work(place, 0)
+    # Frozen meanwhile: at work it would declare the queue again before the producer's next put.
+    worker.process.suspend()
     place.node.api("DELETE", f"queues/{place.virtual_host}/baozi")
     out, complaint = producer.communicate(timeout=30)
+    worker.process.resume()
     assert (producer.returncode, complaint.partition(" (")[0]) == (5, "No queue takes this message")
     wait_until(lambda: place.consumers() == 1, "the worker to declare the queue and to consume again")
     accepted = json.loads(out)["accepted"]

@@ -1,0 +1,96 @@
+"""One node of one's own: private, from the machine's ``rabbitmq-server``, or in a container."""
+
+import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import Random
+from urllib.parse import urlsplit
+
+from baozi.broker import container, private_node
+from baozi.broker.state import Folder
+from baozi.errors import BrokerAway
+from side_by_side.faults.proxy import Address
+from side_by_side.own_broker import OwnBroker, own_broker
+
+#: Seconds that ``rabbitmqctl`` may take.
+_CONTROL = 60
+
+
+@dataclass
+class Single:
+    """A node of one's own; in a container, its ports are others after each start."""
+
+    broker: OwnBroker
+    path: str = "/%2F"
+    nodes: int = 1
+
+    @property
+    def version(self) -> str | None:
+        """RabbitMQ's."""
+        return self.broker.record.version
+
+    def address(self, node: int) -> Address:  # noqa: ARG002  # there is one
+        """Where it listens now."""
+        parts = urlsplit(self.broker.record.url)
+        assert parts.hostname  # noqa: S101  # our own URL
+        assert parts.port  # noqa: S101  # as above
+        return parts.hostname, parts.port
+
+    def login(self, role: str) -> str:  # noqa: ARG002  # its one user may do all
+        """The one user's."""
+        return urlsplit(self.broker.record.url).netloc.rpartition("@")[0]
+
+    def kill(self, chance: Random) -> None:  # noqa: ARG002  # there is one
+        """``kill -9``."""
+        if self.broker.record.kind == "private":
+            self.broker.kill()
+        else:
+            container.kill_container(self.broker.record)
+
+    def revive(self) -> None:
+        """Start it again on its data."""
+        if self.broker.record.kind == "private":
+            self.broker.revive()
+        else:
+            record = container.start_again(Folder(self.broker.folder), self.broker.record)
+            self.broker = OwnBroker(self.broker.folder, record)
+
+    def control(self, *arguments: str) -> str:
+        """Run ``rabbitmqctl``."""
+        done = subprocess.run(
+            self._command(*arguments),
+            env=self._environment(),
+            capture_output=True,
+            text=True,
+            timeout=_CONTROL,
+            check=False,
+        )
+        if done.returncode:
+            raise BrokerAway(f"rabbitmqctl {arguments[0]} failed: {(done.stderr or done.stdout).strip()}")
+        return done.stdout
+
+    def _command(self, *arguments: str) -> list[str]:
+        if self.broker.record.kind == "container":
+            return ["docker", "exec", self.broker.record.mark, "rabbitmqctl", *arguments]
+        program = private_node.server()
+        assert program is not None  # noqa: S101  # it runs
+        return [str(program.parent / "rabbitmqctl"), *arguments]
+
+    def _environment(self) -> dict[str, str] | None:
+        if self.broker.record.kind == "container":
+            return None
+        environment: dict[str, str] = json.loads((self.broker.folder / "environment.json").read_text())
+        return environment
+
+
+@contextmanager
+def single(kind: str) -> Iterator[Single]:
+    """Start a node of one's own: "private" or "container"; stop it at the end.
+
+    Raises:
+        NoBroker, BrokerNotStarted: it cannot be.
+    """
+    with own_broker(kind) as broker:
+        yield Single(broker)

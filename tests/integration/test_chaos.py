@@ -1,0 +1,71 @@
+"""`baozi chaos` as a user runs it: each fault while work is in flight, and the sums at the end."""
+
+import json
+
+import pytest
+
+from baozi.broker import private_node
+from side_by_side.faults.table import STRIKES
+from tests.integration.chaos_command import chaos, only, see_that_it_is_sound
+from tests.requirements import need
+
+#: Faults of processes, which differ where workers eat by trays; the others are tried with trays alone.
+OF_PROCESSES = (
+    "kill-pool-child",
+    "kill-worker",
+    "orphan-pool",
+    "stop-worker",
+    "freeze-worker",
+    "kill-producer-in-a-burst",
+    "kill-putting-producer",
+)
+THE_OTHERS = tuple(name for name, it in STRIKES.items() if not it.needs_cluster and name not in OF_PROCESSES)
+
+
+@pytest.mark.parametrize("transport", ["celery", "celery-trays"])
+@pytest.mark.timeout(400)
+def test_whichever_process_is_killed_frozen_or_stopped_nothing_is_lost(transport: str) -> None:
+    need(private_node.server() is not None, "this machine has no rabbitmq-server")
+    said, _ = chaos("--transport", transport, "--times", "1", "--seed", "3", *only(OF_PROCESSES), "--json")
+    see_that_it_is_sound(said, OF_PROCESSES)
+
+
+@pytest.mark.timeout(500)
+def test_whatever_befalls_broker_network_ledger_and_clock_nothing_is_lost() -> None:
+    need(private_node.server() is not None, "this machine has no rabbitmq-server")
+    said, _ = chaos("--times", "1", "--away", "8", *only(THE_OTHERS), "--json")
+    see_that_it_is_sound(said, THE_OTHERS)
+
+
+def test_what_a_stopped_worker_has_finished_does_not_come_again() -> None:
+    need(private_node.server() is not None, "this machine has no rabbitmq-server")
+    said, _ = chaos("--times", "2", "--fault", "stop-worker", "--json")
+    results = see_that_it_is_sound(said, ("stop-worker",) * 2)
+    assert results.sums.deliveries == results.sums.eaten
+
+
+def test_a_mix_prints_its_seed_and_a_table_and_the_sums() -> None:
+    need(private_node.server() is not None, "this machine has no rabbitmq-server")
+    mix = only(("kill-pool-child", "kill-putting-producer"))
+    table, said = chaos("--seconds", "4", "--seed", "11", *mix)
+    assert said.splitlines()[0] == "seed 11"
+    assert " lost, 0 eaten twice" in table
+    again = json.loads(chaos("--seconds", "1", "--seed", "11", *mix, "--json")[0])["steps"]
+    before = [line.split()[2].rstrip(":") for line in said.splitlines()[1:]]
+    assert [step["fault"] for step in again] == before[: len(again)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--fault", "kill-all"], "There is no fault 'kill-all'; there are kill-pool-child, "),
+        (["--on", "the-moon"], "There is no broker 'the-moon'; there are private, container, cluster."),
+        (["--transport", "queue"], "There is no chaos on 'queue'; there is on celery and celery-trays."),
+        (["--fault", "kill-leader"], "The fault kill-leader needs --on cluster."),
+        (["--out", "/proc/of-nobody"], "The file /proc/of-nobody cannot be written: "),
+    ],
+)
+def test_bad_input_is_one_sentence(arguments: list[str], sentence: str) -> None:
+    _, said = chaos(*arguments, code=2)
+    assert len(said.splitlines()) == 1
+    assert said.startswith(sentence)

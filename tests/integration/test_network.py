@@ -1,0 +1,111 @@
+"""A publisher on a network that goes bad: each put is confirmed or raises by its deadline."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from random import Random
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from kombu import Connection
+
+from baozi.errors import BrokerAway
+from baozi.model import Baozi
+from baozi.settings import settings
+from producers.publisher import Publisher
+from side_by_side.faults.network import SPELLS
+from side_by_side.faults.proxy import Proxy, Weather
+from tasks.connection import broker_url
+from tests.integration.place import Place
+
+#: Seconds: of a put in all; that it may be late, on a busy machine; of bad weather; of putting.
+TIMEOUT, LATE, SPELL, PUTTING = 3, 2, 4, 12
+
+
+@pytest.fixture
+def network(private_place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
+    """A network between the broker and this process."""
+    parts = urlsplit(private_place.url)
+    address = (str(parts.hostname), int(parts.port or 0))
+    with Proxy(lambda: address) as proxy:
+        login = parts.netloc.rpartition("@")[0]
+        url = parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()
+        for name, value in private_place.environment(broker_url=url, broker_timeout=TIMEOUT).items():
+            monkeypatch.setenv(name, value)
+        settings.cache_clear()
+        broker_url.cache_clear()
+        yield proxy
+    settings.cache_clear()
+    broker_url.cache_clear()
+
+
+def baozi(number: int) -> Baozi:
+    return Baozi(run="r", producer="alex", number=number, made_at=time.time())
+
+
+def ids_in(url: str) -> set[str]:
+    """The baozi that are in the queue, past the network."""
+    ids = set()
+    with Connection(url) as connection:
+        channel: Any = connection.default_channel
+        while (message := channel.basic_get("baozi", no_ack=True)) is not None:
+            ids.add(Baozi.parse(json.loads(message.body)[0][0]).id)
+    return ids
+
+
+@pytest.mark.parametrize("spell", SPELLS)
+def test_each_put_is_confirmed_or_raises_by_its_deadline(
+    spell: str, network: Proxy, private_place: Place
+) -> None:
+    accepted, slowest, refused = set[str](), 0.0, 0
+    weather = SPELLS[spell](Random(7))  # noqa: S311  # weather is no secret
+    with Publisher("test", settings()) as publisher:
+        publisher.put(baozi(0))
+        change = threading.Timer(0.2, network.become, [weather])
+        clear = threading.Timer(0.2 + SPELL, network.become, [Weather()])
+        change.start()
+        clear.start()
+        ends_at = time.monotonic() + PUTTING
+        number = 0
+        while clear.is_alive() or number < 200:
+            assert time.monotonic() < ends_at, f"{number} puts, the last accepted: {len(accepted)}"
+            number += 1
+            began = time.monotonic()
+            try:
+                publisher.put(one := baozi(number))
+                accepted.add(one.id)
+            except BrokerAway:
+                refused += 1
+            slowest = max(slowest, time.monotonic() - began)
+        clear.join()
+    assert slowest < TIMEOUT + LATE
+    assert accepted <= ids_in(private_place.url)
+    if weather.down and weather.up:
+        assert len(accepted) > 100
+    else:
+        assert refused > 0, "the spell was over before a put met it"
+
+
+@pytest.mark.parametrize("reset", [False, True])
+def test_a_put_whose_connection_is_cut_is_put_again(
+    reset: bool, network: Proxy, private_place: Place
+) -> None:
+    with Publisher("test", settings()) as publisher:
+        for number in range(200):
+            if number % 20 == 10:
+                assert network.cut(reset) == 1
+            publisher.put(baozi(number))
+    assert {f"r/alex/{number}" for number in range(200)} <= ids_in(private_place.url)
+
+
+def test_a_broker_that_never_answers_is_away_by_the_deadline(network: Proxy) -> None:
+    network.become(Weather(up=False, down=False))
+    began = time.monotonic()
+    with (
+        pytest.raises(BrokerAway),
+        Publisher("test", settings()) as publisher,
+    ):
+        publisher.put(baozi(0))
+    assert time.monotonic() - began < TIMEOUT + LATE
