@@ -33,6 +33,11 @@ class _WhenNeeded(Mapping[str, Any]):
         return len(_settings())
 
 
-app = Celery("baozi", include=["tasks.eating", "tasks.burial"], set_as_current=False)
+app = Celery(
+    "baozi",
+    include=["tasks.eating", "tasks.burial"],
+    events="tasks.events:Events",
+    set_as_current=False,
+)
 app.config_from_object(_WhenNeeded())
 app.steps["worker"].add(SoftShutdown)

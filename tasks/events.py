@@ -1,0 +1,37 @@
+"""A worker's events, on a connection of their own: where that is lost, the worker connects anew.
+
+Celery publishes with retries, in the event loop. kombu 5.7 then declares the exchange on the lost channel
+again and again, each time on one more new connection, and never gets back to the loop: a worker that was
+frozen past its heartbeat (a paused machine, SIGSTOP) was seen to eat nothing more.
+"""
+
+from typing import Any
+
+from celery.app.events import Events as CeleryEvents
+from celery.events.dispatcher import EventDispatcher
+
+
+class Dispatcher(EventDispatcher):
+    """Sends each event once. An error of the connection goes to the event loop, which connects all anew."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """As Celery's, which would keep what it cannot send."""
+        super().__init__(*arguments, **options)
+        self.buffer_while_offline = False
+
+    def _publish(
+        self,
+        event: Any,
+        producer: Any,
+        routing_key: str,
+        retry: bool = False,  # noqa: ARG002  # that is what is left out
+        retry_policy: Any = None,  # noqa: ARG002  # as above
+        **more: Any,
+    ) -> None:
+        super()._publish(event, producer, routing_key, retry=False, **more)  # type: ignore[misc]  # no stub
+
+
+class Events(CeleryEvents):
+    """``app.events`` with this dispatcher."""
+
+    dispatcher_cls = "tasks.events:Dispatcher"
