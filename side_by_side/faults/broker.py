@@ -9,8 +9,8 @@ from side_by_side.kitchen import Kitchen
 
 #: Seconds that an alarm stays on, once it is seen to block.
 _ALARM = 2
-#: Seconds for an alarm to be seen on a connection.
-_SEEN = 20
+#: Seconds for an alarm to be seen on a connection; for the workers to eat a burst.
+_SEEN, _EATEN = 20, 90
 #: Bytes that a producer may grow by while the broker is away: some pages, not a queue.
 _FLAT = 10_000_000
 
@@ -27,10 +27,9 @@ def kill_broker(kitchen: Kitchen, chance: Random) -> Struck:
 def broker_away(kitchen: Kitchen, chance: Random) -> Struck:
     """``kill -9`` the broker, and start it again when it has been away for a while."""
     before = _largest(kitchen)
-    kitchen.mark()
     kitchen.broker.kill(chance)
     kitchen.pause(kitchen.menu.away_seconds)
-    kitchen.recount()
+    kitchen.mark()
     grown = _largest(kitchen) - before
     kitchen.broker.revive()
     if grown > _FLAT:
@@ -58,7 +57,7 @@ def _alarm(kitchen: Kitchen, on: tuple[str, ...], off: tuple[str, ...]) -> Struc
     kitchen.broker.control(*on)
     try:
         kitchen.wait(kitchen.books.nobody_is_accepted, "the alarm to stop the producers", _SEEN)
-        kitchen.wait(lambda: kitchen.waiting() == 0, "the workers to eat what there is meanwhile", _SEEN)
+        kitchen.wait(lambda: kitchen.waiting() == 0, "the workers to eat what there is meanwhile", _EATEN)
         kitchen.pause(_ALARM)
     finally:
         kitchen.mark()

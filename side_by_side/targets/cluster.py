@@ -50,6 +50,8 @@ class Nodes:
         self._cookie = secrets.token_urlsafe(24)
         self._ports = [0] * self.nodes
         self._away: set[int] = set()
+        # Of the addresses that RFC 2544 sets aside for such purposes. The nodes keep theirs over a cut.
+        self._subnet = f"198.18.{secrets.randbelow(256)}.{16 * secrets.randbelow(16)}/28"
 
     def start(self) -> None:
         """Start them; return when they are one cluster.
@@ -57,7 +59,7 @@ class Nodes:
         Raises:
             BrokerNotStarted: they are not; says why.
         """
-        _done(docker("network", "create", "--internal", self.name, timeout=_ENGINE))
+        _done(docker("network", "create", "--internal", "--subnet", self._subnet, self.name, timeout=_ENGINE))
         with tempfile.TemporaryDirectory() as folder:  # only we read it
             environment, conf = Path(folder) / "environment", Path(folder) / "conf"
             environment.write_text(
@@ -86,7 +88,10 @@ class Nodes:
         self._connect(node)
 
     def _connect(self, node: int) -> None:
-        _done(docker("network", "connect", "--alias", _HOSTS[node], self.name, self._container(node)))
+        first, _, last = self._subnet.partition("/")[0].rpartition(".")
+        address = f"{first}.{int(last) + 2 + node}"  # the network's own, and its gateway's, come before
+        identity = ("--ip", address, "--alias", _HOSTS[node])
+        _done(docker("network", "connect", *identity, self.name, self._container(node)))
 
     def _start_node(self, node: int) -> None:
         _done(docker("start", self._container(node), timeout=_ENGINE))
