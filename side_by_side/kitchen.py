@@ -36,7 +36,7 @@ _HEARTBEAT = 2
 _PUT = 60
 #: Seconds: between two looks; to be ready; for work to go on after a fault; to close an order; for all that
 #: was accepted to be eaten.
-_LOOK_EVERY, _READY, GOES_ON, _CLOSED, _SETTLED = 0.05, 90, 90, 60, 120
+_LOOK_EVERY, _READY, GOES_ON, _CLOSED, _SETTLED = 0.05, 90, 90, 90, 120
 #: Seconds in which a child that was left without its broker has committed what it had in hand.
 _LAST_COMMIT = 0.5
 
@@ -67,6 +67,8 @@ class Kitchen:
         self._stack = ExitStack()
         self._names = 0
         self._closing = False
+        self.puts_may_fail = False
+        """Whether a producer may end because the broker did not confirm by the deadline; it then resumes."""
         self._sent_home: set[int] = set()
         self._ordered: set[str] = set()
         self._placed: dict[str, int] = {}
@@ -315,9 +317,14 @@ class Kitchen:
         Raises:
             ActorFailed: somebody has; says who, and the last words.
         """
-        for member in self._crew.members:
+        for member in list(self._crew.members):
             code = member.process.poll() or 0
-            if code > 0 and member.process.pid not in self._sent_home:
+            if code <= 0 or member.process.pid in self._sent_home:
+                continue
+            if self.puts_may_fail and member.role == "producer" and code == ExitCode.NO_BROKER:
+                self._sent_home.add(member.process.pid)
+                self.start_producer(member.name, resume=True)
+            else:
                 raise ActorFailed(f"The {member.role} {member.name} failed ({code}): {member.last_words()}")
 
     def broken(self, sentence: str) -> Broken:

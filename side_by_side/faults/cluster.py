@@ -24,9 +24,14 @@ def kill_leader(kitchen: Kitchen, _: Random) -> Struck:
 
 
 def cut_off_a_node(kitchen: Kitchen, chance: Random) -> Struck:
-    """Cut a node off from the others, with those clients that are on it, and let it join again."""
+    """Cut a node off from the others, with those clients that are on it, and let it join again.
+
+    Nobody tells a client of a node that is in the minority: its puts wait, until the node is back or the
+    deadline is over.
+    """
     nodes = cast("Cluster", kitchen.broker)
     node = int(chance.random() * nodes.nodes)
+    kitchen.puts_may_fail = True
     kitchen.mark()
     nodes.cut_off(node)
     kitchen.recount()
@@ -50,6 +55,11 @@ def restart_each_node(kitchen: Kitchen, _: Random) -> Struck:
 
 STRIKES = (
     Strike("kill-leader", "0 lost, work goes on", kill_leader, Victim.BROKER, needs_cluster=True),
-    Strike("cut-off-node", "0 lost, work goes on", cut_off_a_node, needs_cluster=True),
+    Strike(
+        "cut-off-node",
+        "0 lost, work goes on; a put on that node may raise by its deadline",
+        cut_off_a_node,
+        needs_cluster=True,
+    ),
     Strike("restart-each-node", "0 lost, work goes on", restart_each_node, needs_cluster=True),
 )

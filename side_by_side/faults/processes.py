@@ -119,7 +119,9 @@ def kill_producer(kitchen: Kitchen, chance: Random) -> Struck:
     kitchen.mark()
     _kill([producer.process])
     producer.process.wait()
+    before = kitchen.books.accepted(producer.name)
     kitchen.start_producer(producer.name, resume=True)
+    kitchen.wait(lambda: kitchen.books.accepted(producer.name) > before, f"{producer.name} to go on", _BACK)
     return Struck(producer.name, 1)
 
 
