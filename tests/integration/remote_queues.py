@@ -63,6 +63,11 @@ def eat_slowly(q: Any, eaten: Any) -> None:
         q.task_done()
 
 
+def put_all(q: Any, items: list[str]) -> None:
+    for item in items:
+        q.put(item)
+
+
 def put_and_join(q: Any, items: list[int], joined: Any) -> None:
     for item in items:
         q.put(item)

@@ -15,6 +15,7 @@ from tests.integration.remote_queues import (
     cut_all,
     eat,
     eat_slowly,
+    put_all,
     put_and_join,
     running,
     spawn,
@@ -71,6 +72,15 @@ def test_processes_join_what_they_put_whoever_eats_it(make_queue: Callable[..., 
     assert got == [*range(30), *range(100, 150)]
 
 
+def test_a_child_may_be_joined_before_anybody_gets_what_it_put(make_queue_here: Callable[..., Any]) -> None:
+    # More than a pipe holds: with multiprocessing's queue the child would wait for ever, and so would we.
+    q, items = make_queue_here(window=100), [f"{number:0200}" for number in range(2000)]
+    with running(put_all, q, items) as child:
+        child.join(60)
+        assert child.exitcode == 0
+    assert [q.get(timeout=30) for _ in items] == items
+
+
 @pytest.mark.parametrize("window", [1, 100])
 def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
     make_queue: Callable[..., Any], place: Place, window: int
@@ -125,7 +135,7 @@ def test_what_is_said_to_be_done_twice_is_counted_off_once(
         address = channel.basic_get("remote_mp.q.q", no_ack=True).properties["reply_to"]
 
         def say_done(number: int) -> None:
-            channel.basic_publish(channel.prepare_message(f"[{number}]"), "", address)
+            channel.basic_publish(channel.prepare_message(f"[{number}]".encode()), "", address)
 
         # As two consumers do, of whom one was taken for dead.
         say_done(0)
