@@ -18,7 +18,8 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 #: What a ledger's URL may begin with: the driver that comes with Python, and psycopg, which is a dependency.
 _LEDGERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 
-#: A worker's tray where eating takes no time. Larger ones were hardly faster (docs/speed.md).
+#: A worker's tray where eating takes no time. With larger ones more is eaten, and more again after a kill
+#: (docs/speed.md).
 _TRAY = 100
 
 
@@ -74,8 +75,7 @@ class Settings(BaseSettings):
 
     task_events: bool = True
     """Whether workers tell of each baozi that they receive, start and eat, from the first one on. Without,
-    Flower sees only what is eaten after it has asked. A third of a busy worker's main process goes there
-    (docs/speed.md)."""
+    Flower sees only what is eaten after it has asked. They cost a fifth of what is eaten (docs/speed.md)."""
 
     eat_time_limit: Seconds = 1200
     """Seconds after which a worker process that is still eating is killed and its baozi given back. Must be
