@@ -12,22 +12,22 @@ from celery.events.dispatcher import EventDispatcher
 
 
 class Dispatcher(EventDispatcher):
-    """Sends each event once. An error of the connection goes to the event loop, which connects all anew."""
+    """Sends each event once.
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        """As Celery's, which would keep what it cannot send."""
-        super().__init__(*arguments, **options)
-        self.buffer_while_offline = False
+    An error of one that Celery would retry, the heartbeat's, goes to the event loop, which connects all anew;
+    others are kept, as Celery keeps them.
+    """
 
     def _publish(
         self,
         event: Any,
         producer: Any,
         routing_key: str,
-        retry: bool = False,  # noqa: ARG002  # that is what is left out
-        retry_policy: Any = None,  # noqa: ARG002  # as above
+        retry: bool = False,
+        retry_policy: Any = None,  # noqa: ARG002  # nothing is retried
         **more: Any,
     ) -> None:
+        self.buffer_while_offline = not retry
         super()._publish(event, producer, routing_key, retry=False, **more)  # type: ignore[misc]  # no stub
 
 
