@@ -43,7 +43,7 @@ def test_permissions_that_are_taken_away_end_worker_and_producer_with_a_word_and
     place.node.api("DELETE" if left is None else "PUT", f"permissions/{place.virtual_host}/{user}", left)
     # RabbitMQ asks again when a channel is opened anew.
     place.node.control("close_all_user_connections", user, "a test")
-    assert worker.process.wait(30) == 3
+    assert worker.process.wait(75) == 3
     assert says in last_line(worker.log)
     out, complaint = producer.communicate(timeout=30)
     assert producer.returncode == 3
