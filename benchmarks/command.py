@@ -39,7 +39,7 @@ def bench(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"The folder {out} cannot be written: {error.strerror}.") from None
-    chance = random.Random(seed)  # noqa: S311  # an order is no secret
+    chance = random.Random(seed)
     everybody: list[tuple[int, Job]] = []
     for number in range(turns):
         turn = _chosen(jobs(wanted, part), contender)

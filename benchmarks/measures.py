@@ -55,7 +55,7 @@ def jobs(measures: set[Measure], part: float = 1) -> list[Job]:
     made = [_publishing(it) for it in contenders.PUBLISHERS]
     made += [_eating(Measure.EAT, it, part) for it in contenders.EATERS]
     made += [_eating(Measure.BOTH, it, part, at_once=True) for it in contenders.BOTH]
-    made += [_at_a_rate(it) for it in contenders.AT_A_RATE]
+    made += [_at_a_rate(it, it.filled_by) for it in contenders.AT_A_RATE if it.filled_by]
     made += [_eating(Measure.QUEUES, it, part) for it in contenders.QUEUES]
     made += [_eating(Measure.GROWTH, it, part) for it in contenders.GROWTH]
     made += [_publishing(it, Measure.WINDOW) for it in contenders.WINDOWS]
@@ -95,15 +95,14 @@ def _eating(measure: Measure, eater: Eater, part: float, *, at_once: bool = Fals
     return Job(measure, eater.name, eater.promises, do)
 
 
-def _at_a_rate(eater: Eater) -> Job:
+def _at_a_rate(eater: Eater, publisher: Publisher) -> Job:
     def do(here: Stand) -> tuple[float, float, int | None]:
-        assert eater.filled_by is not None  # noqa: S101  # for the type checker: the list has no other
         here.start(eater, journal=True)
         # A first one, so that all is declared, imported and connected.
-        here.publish(eater.filled_by, count=1)
+        here.publish(publisher, count=1)
         here.wait_for(eater, 1)
         count = int(_RATE * _RATE_SECONDS)
-        here.publish(eater.filled_by, count=count, rate=_RATE)
+        here.publish(publisher, count=count, rate=_RATE)
         here.wait_for(eater, count)
         return *measuring.waits(_our_waits(here) if eater.ours else read_tally(here.folder)[1]), None
 

@@ -38,7 +38,7 @@ def choices(seed: int, strikes: Sequence[Strike], times: int | None = None) -> I
         strikes: each comes up, in an order by chance, before any comes up again.
         times: how many times each of them; default: no end, and what is quick comes up more often.
     """
-    chance = Random(seed)  # noqa: S311  # chaos is no secret
+    chance = Random(seed)
     for _ in count() if times is None else range(times):
         deal = [strike for strike in strikes for _ in range(strike.often if times is None else 1)]
         chance.shuffle(deal)
@@ -108,7 +108,7 @@ def _step(kitchen: Kitchen, choice: Choice, start: float) -> tuple[Step, int]:
     kitchen.wait_for_work()
     kitchen.pause(choice.pause)
     at = time.monotonic() - start
-    struck = choice.strike.do(kitchen, Random(choice.seed))  # noqa: S311  # as above
+    struck = choice.strike.do(kitchen, Random(choice.seed))
     recovered = kitchen.recovered_after()
     kills = choice.strike.kills
     step = Step(

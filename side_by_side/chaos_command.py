@@ -60,7 +60,7 @@ def chaos(
     menu = Menu(tray=_TRAY if transport == "celery-trays" else 1, make_seconds=1 / pace, away_seconds=away)
     if out is not None:
         _see_that_it_can_be_written(out)
-    chance = random.randrange(2**32) if seed is None else seed  # noqa: S311  # chaos is no secret
+    chance = random.randrange(2**32) if seed is None else seed
     plan = Plan(on, transport, menu, _strikes(fault, on), chance, seconds if times is None else inf, times)
     print(f"seed {chance}", file=sys.stderr, flush=True)
     with _target(on) as target, _folder() as folder:

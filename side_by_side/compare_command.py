@@ -71,7 +71,7 @@ def compare(
         producers, per_producer, consumers, eat_seconds, make_seconds, capacity, tray, deadline
     )
     times = repeat or (1 if faults else _REPEAT)
-    chance = random.randrange(2**32) if seed is None else seed  # noqa: S311  # an order is no secret
+    chance = random.randrange(2**32) if seed is None else seed
     plan = Plan(_transports(names), workload, rate, times, chance, faults, deadline)
     results = _run(plan, out)
     if as_json:

@@ -4,7 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -84,7 +84,7 @@ class Kitchen:
         self.folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             self.proxies = [
-                stack.enter_context(Proxy(partial(self.broker.address, node), node))
+                stack.enter_context(closing(Proxy(partial(self.broker.address, node), node)))
                 for node in range(self.broker.nodes)
             ]
             output = stack.enter_context(Path(os.devnull).open("w"))
@@ -154,7 +154,7 @@ class Kitchen:
         return start_worker(
             self._crew,
             name,
-            self._environment("worker", name),
+            self._environment(name),
             self.menu.processes,
             changes=[f"broker_heartbeat={_HEARTBEAT}"],
             before=before,
@@ -170,7 +170,7 @@ class Kitchen:
         order = ["--name", name, "--run", RUN, "--count", str(count), *(["--resume"] if resume else [])]
         order += [] if count else ["--interval", str(self.menu.make_seconds)]
         program = [*before, "producers", *order, "--json"]
-        return self._crew.start("producer", name, program, self._environment("producer", name))
+        return self._crew.start("producer", name, program, self._environment(name))
 
     def send_home(self, member: Member) -> None:
         """Stop a worker in good order.
@@ -189,13 +189,13 @@ class Kitchen:
         if log.exists():
             log.rename(log.with_suffix(f".{time.monotonic_ns()}.log"))
 
-    def _environment(self, role: str, name: str) -> dict[str, str]:
+    def _environment(self, name: str) -> dict[str, str]:
         # Each begins with a node of its own, as behind a load balancer.
         self._placed.setdefault(name, len(self._placed))
         ports = [proxy.port for proxy in self.proxies]
         first = self._placed[name] % len(ports)
         chosen = {
-            "broker_url": self._url(role, ports[first:] + ports[:first]),
+            "broker_url": self._url(ports[first:] + ports[:first]),
             "broker_timeout": _PUT + self.menu.away_seconds,
             "home": self.books.home,
             "ledger_url": self.books.ledger_url,
@@ -206,8 +206,8 @@ class Kitchen:
         }
         return {f"BAOZI_{name.upper()}": str(value) for name, value in chosen.items()}
 
-    def _url(self, role: str, ports: Sequence[int]) -> str:
-        login = self.broker.login(role)
+    def _url(self, ports: Sequence[int]) -> str:
+        login = self.broker.login
         return ";".join(f"amqp://{login}@127.0.0.1:{port}{self.broker.path}" for port in ports)
 
     # What faults must know.
@@ -234,7 +234,7 @@ class Kitchen:
         ports = [self.broker.address(node)[1] for node in range(self.broker.nodes)]
         for port in ports:
             try:
-                return queue_state(self._url("admin", [port]), queue)
+                return queue_state(self._url([port]), queue)
             except (OSError, AMQPError, OperationalError):
                 continue
         return 0, 0
@@ -327,10 +327,6 @@ class Kitchen:
             else:
                 raise ActorFailed(f"The {member.role} {member.name} failed ({code}): {member.last_words()}")
 
-    def broken(self, sentence: str) -> Broken:
-        """An error for what a fault may not break."""
-        return Broken(sentence)
-
     # The end.
 
     def close(self) -> Audit:
@@ -345,10 +341,12 @@ class Kitchen:
             if member.role == "producer" and member.process.poll() is None:
                 self._sent_home.add(member.process.pid)
                 member.process.terminate()
-        ended = lambda: all(  # noqa: E731  # a condition
-            it.process.poll() is not None for it in self._crew.members if it.role == "producer"
+        producers = [it.process for it in self._crew.members if it.role == "producer"]
+        self.wait(
+            lambda: all(it.poll() is not None for it in producers),
+            "the producers to close their orders",
+            _CLOSED,
         )
-        self.wait(ended, "the producers to close their orders", _CLOSED)
         return self.books.audit(len(self._ordered), _SETTLED)
 
 

@@ -90,14 +90,14 @@ class OwnBroker:
     def _api(self, method: str, path: str, body: dict[str, str] | None = None) -> Any:
         parts = urlsplit(self.record.url)
         login = b64encode(f"{parts.username}:{unquote(parts.password or '')}".encode()).decode()
-        request = Request(  # noqa: S310  # our own broker's, on loopback
+        request = Request(
             f"{self.record.management_url}/api/{path}",
             headers={"Authorization": f"Basic {login}"},
             data=json.dumps(body).encode() if body else None,
             method=method,
         )
         try:
-            with urlopen(request, timeout=_API_TIMEOUT) as answer:  # noqa: S310  # our own, on loopback
+            with urlopen(request, timeout=_API_TIMEOUT) as answer:
                 return answer.read()
         except OSError as error:
             raise BrokerAway(f"The comparison's broker does not answer: {error}.") from error

@@ -51,7 +51,7 @@ class Plan:
             UsageError: one of them could not end by its deadline.
         """
         jobs = [job for transport in self.transports for job in self._jobs_of(transport)]
-        random.Random(self.seed).shuffle(jobs)  # noqa: S311  # an order is no secret
+        random.Random(self.seed).shuffle(jobs)
         return jobs
 
     def _jobs_of(self, transport: Transport) -> list[Job]:

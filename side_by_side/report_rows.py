@@ -111,16 +111,14 @@ def _cell(runs: list[Run], name: str, column: str) -> Cell | None:
         "unexpected": count_of(chosen, lambda counts: counts.unexpected),
     }
     return Cell(
-        name, column, became, [f"{_range(sum_)} {word}" for word, sum_ in sums.items() if _seen(sum_)]
+        name,
+        column,
+        became,
+        [f"{_range(sum_)} {word}" for word, sum_ in sums.items() if sum_ and sum_.high > 0],
     )
 
 
-def _seen(spread: Spread | None) -> bool:
-    return spread is not None and spread.high > 0
-
-
-def _range(spread: Spread | None) -> str:
-    assert spread is not None  # noqa: S101  # there is a run, and each has its counts
+def _range(spread: Spread) -> str:
     if spread.low == spread.high:
         return number(spread.low)
     return f"{number(spread.low)}–{number(spread.high)}"

@@ -77,7 +77,7 @@ class Look:
                 return left, page
             if time.monotonic() >= deadline:
                 raise DeadLettersInUse()
-            time.sleep(uniform(_FIRST_PAUSE, _LONGEST_PAUSE))  # noqa: S311  # not a secret
+            time.sleep(uniform(_FIRST_PAUSE, _LONGEST_PAUSE))
 
     def _state(self) -> tuple[int, int]:
         declared = self._queue.queue_declare(passive=True)

@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 
+from baozi.broker.programs import run_to_its_end
+
 #: Seconds that the engine may take to answer a question.
 _ASK = 15
 
@@ -29,16 +31,7 @@ def docker(*words: str, timeout: float = _ASK) -> tuple[bool, str]:
         Whether it did what it was told, and what it said.
     """
     try:
-        done = subprocess.run(
-            ["docker", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            check=False,
-            timeout=timeout,
-        )
+        done = run_to_its_end(["docker", *words], timeout=timeout)
     except OSError as error:
         return False, f"docker cannot be run: {error.strerror}"
     except subprocess.TimeoutExpired:

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from baozi.broker.programs import run_to_its_end
 from baozi.errors import BrokerNotInstalled
 
 #: Seconds that apt may take in all. It fetches some 40 MB and waits for another apt for up to two minutes.
@@ -53,16 +54,8 @@ def install() -> None:
         raise BrokerNotInstalled
     # ``timeout`` ends apt even where sudo made it another user's process, which we could not.
     command = [*become, "timeout", "--kill-after=30", str(_DEADLINE), "sh", "-c", _SCRIPT]
-    done = subprocess.run(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        check=False,
-        start_new_session=True,  # a Ctrl-C must not reach dpkg in the middle of its work
-    )
+    # A session of its own: a Ctrl-C must not reach dpkg in the middle of its work.
+    done = run_to_its_end(command, start_new_session=True)
     if done.returncode == 124:
         raise BrokerNotInstalled(f"The package rabbitmq-server was not installed within {_DEADLINE} seconds.")
     if done.returncode != 0:

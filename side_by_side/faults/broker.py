@@ -5,7 +5,7 @@ from random import Random
 import psutil
 
 from side_by_side.faults.strike import Strike, Struck, Victim
-from side_by_side.kitchen import Kitchen
+from side_by_side.kitchen import Broken, Kitchen
 
 #: Seconds that an alarm stays on, once it is seen to block.
 _ALARM = 2
@@ -33,7 +33,7 @@ def broker_away(kitchen: Kitchen, chance: Random) -> Struck:
     grown = _largest(kitchen) - before
     kitchen.broker.revive()
     if grown > _FLAT:
-        raise kitchen.broken(f"A producer grew by {grown} bytes while the broker was away.")
+        raise Broken(f"A producer grew by {grown} bytes while the broker was away.")
     return Struck(f"the broker, for {kitchen.menu.away_seconds:g} s", kitchen.in_doubt)
 
 

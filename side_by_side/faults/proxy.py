@@ -11,8 +11,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from random import Random
-from types import TracebackType
-from typing import Self
 
 #: Host and port.
 Address = tuple[str, int]
@@ -74,7 +72,7 @@ class Proxy:
             seed: of the jitter.
         """
         self._target = target
-        self._chance = Random(seed)  # noqa: S311  # weather is no secret
+        self._chance = Random(seed)
         self._weather = Weather()
         self._links: set[_Link] = set()
         self._lock = threading.Lock()
@@ -106,16 +104,6 @@ class Proxy:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
-
-    def __enter__(self) -> Self:
-        """Return the proxy itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close it."""
-        self.close()
 
     def _accept(self) -> None:
         while not self._closed:

@@ -5,7 +5,7 @@ from contextlib import closing
 from random import Random
 
 from side_by_side.faults.strike import Strike, Struck
-from side_by_side.kitchen import Kitchen
+from side_by_side.kitchen import Broken, Kitchen
 
 #: Seconds: longer than a worker's patience with one statement, so that it has to try again.
 _LOCKED = 6.0
@@ -18,7 +18,7 @@ def lock_ledger(kitchen: Kitchen, _: Random) -> Struck:
         before = kitchen.books.eaten()
         kitchen.pause(_LOCKED)
         if kitchen.books.eaten() != before:
-            raise kitchen.broken("Something was eaten while the ledger was locked.")
+            raise Broken("Something was eaten while the ledger was locked.")
         kitchen.mark()
         ledger.execute("ROLLBACK")
     return Struck("the ledger")

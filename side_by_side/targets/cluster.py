@@ -73,7 +73,7 @@ class Nodes:
         for node in range(self.nodes):
             self._start_node(node)
         self._wait(lambda: len(self._running()) == self.nodes, "the nodes to be one cluster")
-        self.version = knock(f"amqp://{self.login('admin')}@127.0.0.1:{self._ports[0]}{self.path}", 5)
+        self.version = knock(f"amqp://{self.login}@127.0.0.1:{self._ports[0]}{self.path}", 5)
 
     def _create(self, node: int, environment: Path, conf: Path) -> None:
         _done(
@@ -113,7 +113,8 @@ class Nodes:
         """Where ``node`` listens now."""
         return "127.0.0.1", self._ports[node]
 
-    def login(self, role: str) -> str:  # noqa: ARG002  # its one user may do all
+    @property
+    def login(self) -> str:
         """The one user's."""
         return f"{_USER}:{self._password}"
 

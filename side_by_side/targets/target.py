@@ -21,8 +21,9 @@ class Target(Protocol):
     def address(self, node: int) -> Address:
         """Where ``node`` (from 0) listens at this moment."""
 
-    def login(self, role: str) -> str:
-        """``user:password`` for a "worker", a "producer" or an "admin"."""
+    @property
+    def login(self) -> str:
+        """``user:password`` of its one user, who may do all."""
 
     @property
     def path(self) -> str:

@@ -20,7 +20,7 @@ _UP_TIMEOUT, _TIMEOUT = 600, 120
 def free_port() -> str:
     """A port that nobody has now, below those that the system hands out itself: nobody gets it meanwhile."""
     while True:
-        port = randrange(10_000, 32_000)  # noqa: S311  # a port is no secret
+        port = randrange(10_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return str(port)

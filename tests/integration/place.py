@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 from kombu import Connection, Producer
 
 from baozi.audit import Audit, audit
 from baozi.errors import LedgerError
 from baozi.ledger import Ledger
 from baozi.model import Baozi
+from baozi.settings import settings
 from side_by_side.actors import start_worker
 from side_by_side.crew import Crew, Member
+from tasks.connection import broker_url
 from tests.integration.rabbitmq import Node, queue_state
 from tests.waiting import wait_until
 
@@ -42,6 +45,18 @@ class Place:
         """The variables that make a process work here."""
         chosen = {"broker_url": self.url, "home": self.home, "ledger_url": self.ledger_url, **settings}
         return {f"BAOZI_{name.upper()}": str(value) for name, value in chosen.items()}
+
+    @contextmanager
+    def in_this_process(self, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Iterator[None]:
+        """Have this process itself work here, for what reads the settings and keeps them."""
+        kept = (settings, broker_url)
+        for name, value in self.environment(**changes).items():
+            monkeypatch.setenv(name, value)
+        for one in kept:
+            one.cache_clear()
+        yield
+        for one in kept:
+            one.cache_clear()
 
     def run(self, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
         """Run one command of the front door to its end."""

@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -17,7 +18,6 @@ from baozi.settings import settings
 from producers.publisher import Publisher
 from side_by_side.faults.network import SPELLS
 from side_by_side.faults.proxy import Proxy, Weather
-from tasks.connection import broker_url
 from tests.integration.place import Place
 
 #: Seconds: of a put in all; that it may be late, on a busy machine; of bad weather; of putting.
@@ -29,16 +29,11 @@ def network(private_place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     """A network between the broker and this process."""
     parts = urlsplit(private_place.url)
     address = (str(parts.hostname), int(parts.port or 0))
-    with Proxy(lambda: address) as proxy:
+    with closing(Proxy(lambda: address)) as proxy:
         login = parts.netloc.rpartition("@")[0]
         url = parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()
-        for name, value in private_place.environment(broker_url=url, broker_timeout=TIMEOUT).items():
-            monkeypatch.setenv(name, value)
-        settings.cache_clear()
-        broker_url.cache_clear()
-        yield proxy
-    settings.cache_clear()
-    broker_url.cache_clear()
+        with private_place.in_this_process(monkeypatch, broker_url=url, broker_timeout=TIMEOUT):
+            yield proxy
 
 
 def baozi(number: int) -> Baozi:
@@ -60,7 +55,7 @@ def test_each_put_is_confirmed_or_raises_by_its_deadline(
     spell: str, network: Proxy, private_place: Place
 ) -> None:
     accepted, slowest, refused = set[str](), 0.0, 0
-    weather = SPELLS[spell](Random(7))  # noqa: S311  # weather is no secret
+    weather = SPELLS[spell](Random(7))
     with Publisher("test", settings()) as publisher:
         publisher.put(baozi(0))
         change = threading.Timer(0.2, network.become, [weather])

@@ -12,7 +12,6 @@ from baozi.errors import QueueFull, Unroutable
 from baozi.model import Baozi, Order, Tray
 from baozi.settings import Settings, settings
 from producers.publisher import Publisher
-from tasks.connection import broker_url
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
@@ -23,23 +22,15 @@ NAMES = ["alex", "老王", "it's", 'a "b"', 'it\'s "both"', "back\\slash", "🥟
 @pytest.fixture
 def here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """A place whose broker is this process's."""
-    yield from _settled_here(place, monkeypatch)
+    with place.in_this_process(monkeypatch):
+        yield place
 
 
 @pytest.fixture
 def private_here(private_place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     """The same, on the private node alone."""
-    yield from _settled_here(private_place, monkeypatch)
-
-
-def _settled_here(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    for name, value in place.environment().items():
-        monkeypatch.setenv(name, value)
-    settings.cache_clear()
-    broker_url.cache_clear()
-    yield place
-    settings.cache_clear()
-    broker_url.cache_clear()
+    with private_place.in_this_process(monkeypatch):
+        yield private_place
 
 
 def chosen(**changes: Any) -> Settings:
