@@ -3,11 +3,11 @@
 import os
 import signal
 import sys
-from threading import Event
 
 import typer
 
 from baozi.errors import BaoziError, ExitCode
+from baozi.stop import Stop
 
 #: Exit status when whoever read our output has gone: what a shell says of any program that SIGPIPE ends.
 #: Neither success nor a loss, for nobody read what the command had to say.
@@ -61,9 +61,9 @@ def _unsaid(error: OSError) -> int:
     return ExitCode.USAGE
 
 
-def stop_on_signals() -> Event:
+def stop_on_signals() -> Stop:
     """Return an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once."""
-    stop = Event()
+    stop = Stop()
 
     def on_signal(_number: int, _frame: object) -> None:
         if stop.is_set():

@@ -89,6 +89,10 @@ def chaos(plan: Plan, target: Target, folder: Path, say: Callable[[str], object]
                 say(f"{step.at:7.1f} s  {step.fault}: {step.whom}; again after {step.recovered_after:.2f} s")
         except BaoziError as its_error:
             error = its_error
+        try:
+            kitchen.close_orders()
+        except BaoziError as its_error:
+            error = error or its_error
         sums = _sums(kitchen, back)
     return ChaosResults(
         made_at=began,
@@ -122,7 +126,7 @@ def _step(kitchen: Kitchen, choice: Choice, start: float) -> tuple[Step, int]:
 
 
 def _sums(kitchen: Kitchen, given_back: int) -> Sums:
-    total = kitchen.close().total
+    total = kitchen.audit().total
     return Sums(
         accepted=total.accepted,
         eaten=total.eaten,

@@ -204,7 +204,9 @@ class Kitchen:
             "tray": self.menu.tray,
             "soft_shutdown_timeout": self.menu.soft_shutdown_seconds,
         }
-        return {f"BAOZI_{name.upper()}": str(value) for name, value in chosen.items()}
+        ours = {f"BAOZI_{name.upper()}": str(value) for name, value in chosen.items()}
+        # Who is aborted writes down where it was.
+        return {**ours, "PYTHONFAULTHANDLER": "1"}
 
     def _url(self, ports: Sequence[int]) -> str:
         login = self.broker.login
@@ -329,24 +331,35 @@ class Kitchen:
 
     # The end.
 
-    def close(self) -> Audit:
-        """Have the producers close their orders, wait until all is eaten, and audit it.
+    def close_orders(self) -> None:
+        """Have the producers close their orders. The log of one that does not says what it is doing instead.
 
         Raises:
             DeadlinePassed: a producer does not end.
-            LedgerError: there is nothing to audit.
         """
         self._closing = True  # whoever has failed, the sums shall be done
-        for member in self._crew.members:
-            if member.role == "producer" and member.process.poll() is None:
-                self._sent_home.add(member.process.pid)
-                member.process.terminate()
-        producers = [it.process for it in self._crew.members if it.role == "producer"]
-        self.wait(
-            lambda: all(it.poll() is not None for it in producers),
-            "the producers to close their orders",
-            _CLOSED,
-        )
+        producers = [it for it in self._crew.members if it.role == "producer" and it.process.poll() is None]
+        for member in producers:
+            self._sent_home.add(member.process.pid)
+            member.process.terminate()
+        try:
+            self.wait(
+                lambda: all(it.process.poll() is not None for it in producers),
+                "the producers to close their orders",
+                _CLOSED,
+            )
+        except DeadlinePassed:
+            for member in producers:
+                if member.process.poll() is None:
+                    member.process.send_signal(signal.SIGABRT)
+            raise
+
+    def audit(self) -> Audit:
+        """Wait until all is eaten, and audit it.
+
+        Raises:
+            LedgerError: there is nothing to audit.
+        """
         return self.books.audit(len(self._ordered), _SETTLED)
 
 

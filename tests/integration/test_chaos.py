@@ -1,11 +1,21 @@
 """`baozi chaos` as a user runs it: each fault while work is in flight, and the sums at the end."""
 
 import json
+from pathlib import Path
+from random import Random
 
 import pytest
 
 from baozi.broker import private_node
+from side_by_side import kitchen
+from side_by_side.chaos import Plan
+from side_by_side.chaos import chaos as run_chaos
+from side_by_side.faults.proxy import Weather
+from side_by_side.faults.strike import Strike, Struck
 from side_by_side.faults.table import STRIKES
+from side_by_side.kitchen import Kitchen
+from side_by_side.menu import Menu
+from side_by_side.targets.single import single
 from tests.integration.chaos_command import chaos, only, see_that_it_is_sound
 from tests.requirements import need
 
@@ -53,6 +63,31 @@ def test_a_mix_prints_its_seed_and_a_table_and_the_sums() -> None:
     again = json.loads(chaos("--seconds", "1", "--seed", "11", *mix, "--json")[0])["steps"]
     before = [line.split()[2].rstrip(":") for line in said.splitlines()[1:]]
     assert [step["fault"] for step in again] == before[: len(again)]
+
+
+def test_a_producer_that_does_not_end_leaves_its_order_open_and_its_log_says_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need(private_node.server() is not None, "this machine has no rabbitmq-server")
+    monkeypatch.setattr(kitchen, "_CLOSED", 1)
+    monkeypatch.setattr(kitchen, "_SETTLED", 1)
+
+    def let_all_producers_wait(kitchen: Kitchen, _: Random) -> Struck:
+        kitchen.mark()
+        kitchen.recovered_after()
+        for proxy in kitchen.proxies:
+            proxy.become(Weather(up=False, down=False))
+        while not kitchen.books.nobody_is_accepted():
+            kitchen.pause(0)
+        return Struck("all")
+
+    silence = Strike("silence", "nothing", let_all_producers_wait)
+    with single("private") as target:
+        plan = Plan("private", "celery", Menu(producers=("alex",)), [silence], seed=1, seconds=60, times=1)
+        results = run_chaos(plan, target, tmp_path, lambda _: None)
+    assert results.error == "Waited 1 s in vain for the producers to close their orders."
+    assert (results.sums.accepted, results.sound) == (None, False)
+    assert "in settle" in (tmp_path / "logs" / "producer-alex.log").read_text()
 
 
 @pytest.mark.parametrize(

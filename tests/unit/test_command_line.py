@@ -173,6 +173,23 @@ def test_the_first_signal_asks_and_the_second_interrupts() -> None:
     assert (process.returncode, complaint) == (ExitCode.INTERRUPTED, "")
 
 
+def test_a_signal_stops_work_at_whatever_moment_it_comes() -> None:
+    # Ten times: an event of threading's, set in a handler, hung every second time.
+    body = ["stop = command_line.stop_on_signals()", "print('ready', flush=True)"]
+    body += ["while not stop.wait(0): pass"]
+    for _ in range(10):
+        with subprocess.Popen(
+            [*program(*body), "work"], env=environment(), stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            process.terminate()
+            try:
+                assert process.wait(timeout=10) == ExitCode.OK
+            finally:
+                process.kill()
+
+
 def closed_pipe() -> int:
     reader, writer = os.pipe()
     os.close(reader)
