@@ -17,7 +17,7 @@ from tenacity.nap import sleep_using_event
 
 from baozi.errors import BaoziError, BrokerAway, QueueFull
 from baozi.pauses import growing
-from tasks.confirms import ConfirmedChannel
+from tasks.confirms import SILENCE, ConfirmedChannel
 from tasks.window import Fate
 
 #: Seconds of the first and of the longest pause before a full queue or a broker that is away is tried again.
@@ -155,7 +155,7 @@ class ConfirmedPublisher(Generic[M]):
         try:
             self._send(channel, deadline)
             while not done():
-                self._note_and_raise(channel, channel.settle(deadline))
+                self._note_and_raise(channel, channel.settle(deadline, SILENCE))
                 self._send(channel, deadline)
         except QueueFull:
             self._channel = channel

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
@@ -13,7 +14,7 @@ from producers.confirmed import ConfirmedPublisher
 from producers.framing import Patterns
 from tasks import topology
 from tasks.confirms import ConfirmedChannel
-from tasks.connection import connect, using
+from tasks.connection import connect
 from tasks.eating import close_order, eat, eat_tray
 
 
@@ -62,6 +63,7 @@ class Publisher:
         self._settings = settings
         self._on_accepted = on_accepted
         self._patterns = Patterns()
+        self._turns = count()
         # Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
         self.window = settings.window if settings.capacity is None else 1
         """How many may be on the way at once."""
@@ -132,10 +134,10 @@ class Publisher:
             self._on_accepted(accepted)
 
     def _open(self, deadline: float) -> ConfirmedChannel:
-        connection = connect(f"producer {self._name}", timeout=max(1, int(deadline - time.monotonic())))
-        with using():
-            topology.declare(connection, self._settings)
-        return ConfirmedChannel(connection)
+        left = max(1, int(deadline - time.monotonic()))
+        # Of a cluster, the node that was of no use is not tried first again.
+        connection = connect(f"producer {self._name}", left, turn=next(self._turns))
+        return ConfirmedChannel.declared(connection, lambda: topology.declare(connection, self._settings))
 
     def __enter__(self) -> Self:
         """Return the publisher itself."""

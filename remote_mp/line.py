@@ -198,8 +198,6 @@ class Line:
         self._connection = connection
         try:
             transport: Any = connection.connection.transport
-            # Whatever the thread waits for in the midst of a frame, it waits so long at the most.
-            transport.sock.settimeout(CONNECT_TIMEOUT)
             transport._quick_recv = _Buffered(transport._quick_recv)
             channel: Any = connection.channel()
             self._user.opened(channel)

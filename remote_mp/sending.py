@@ -2,8 +2,8 @@
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from threading import Lock
 from typing import Protocol
 
@@ -16,8 +16,8 @@ from remote_mp.declaring import Place
 from remote_mp.envelope import Envelope
 from remote_mp.line import let_go
 from remote_mp.serializers import Serializer
-from tasks.confirms import ConfirmedChannel
-from tasks.connection import connect, using
+from tasks.confirms import SILENCE, ConfirmedChannel
+from tasks.connection import connect
 
 #: Seconds of the first and of the longest pause before a queue that was full is tried again: a place in it
 #: comes free whenever anybody gets, and the broker tells nobody.
@@ -59,6 +59,7 @@ class Door:
         self._process = process
         self._form = form
         self._reply_to = reply_to
+        self._turns = count()
         self._connection: Connection | None = None
         self._envelope: tuple[ConfirmedChannel, Envelope] | None = None
 
@@ -74,16 +75,9 @@ class Door:
             BaoziError: as :func:`tasks.connection.connect`.
         """
         left = max(1, int(deadline - time.monotonic()))
-        connection = connect(f"remote_mp {self.place.name}, put", left, self._url)
+        connection = connect(f"remote_mp {self.place.name}, put", left, self._url, turn=next(self._turns))
         self._connection = connection
-        try:
-            with using():
-                self.place.declare(connection.default_channel)
-            return ConfirmedChannel(connection)
-        except BaseException:
-            with suppress(OSError):
-                connection.collect()
-            raise
+        return ConfirmedChannel.declared(connection, lambda: self.place.declare(connection.default_channel))
 
     def abandon(self) -> None:
         """In a forked child: let go of what is the parent's."""
@@ -181,7 +175,7 @@ class OneByOne:
         # Only a channel that did as it should is used again.
         channel, self._channel = self._channel or self._door.open(deadline), None
         try:
-            channel.publish(lambda _: parcel.publish(channel), deadline)
+            channel.publish(lambda _: parcel.publish(channel), deadline, SILENCE)
         except QueueFull:
             self._channel = channel
             raise

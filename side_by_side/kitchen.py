@@ -67,8 +67,6 @@ class Kitchen:
         self._stack = ExitStack()
         self._names = 0
         self._closing = False
-        self.puts_may_fail = False
-        """Whether a producer may end because the broker did not confirm by the deadline; it then resumes."""
         self._sent_home: set[int] = set()
         self._ordered: set[str] = set()
         self._placed: dict[str, int] = {}
@@ -319,15 +317,11 @@ class Kitchen:
         Raises:
             ActorFailed: somebody has; says who, and the last words.
         """
-        for member in list(self._crew.members):
+        for member in self._crew.members:
             code = member.process.poll() or 0
             if code <= 0 or member.process.pid in self._sent_home:
                 continue
-            if self.puts_may_fail and member.role == "producer" and code == ExitCode.NO_BROKER:
-                self._sent_home.add(member.process.pid)
-                self.start_producer(member.name, resume=True)
-            else:
-                raise ActorFailed(f"The {member.role} {member.name} failed ({code}): {member.last_words()}")
+            raise ActorFailed(f"The {member.role} {member.name} failed ({code}): {member.last_words()}")
 
     # The end.
 

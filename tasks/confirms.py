@@ -7,7 +7,8 @@ and Publisher Confirms"; py-amqp's ``Channel.events``).
 
 import time
 from collections.abc import Callable
-from typing import Any
+from math import inf
+from typing import Any, Self
 
 from amqp.exceptions import AMQPError, ChannelError
 from kombu import Connection, Producer
@@ -18,6 +19,10 @@ from tasks.window import Fate, Window
 
 #: Bytes of frames that are gathered before they are written: many small writes cost more than one.
 _GATHER = 1 << 16
+#: Seconds without a word while a confirm is due, after which who can try again does so on another connection:
+#: a node whose host has lost its power, or that is cut off from its cluster's majority, never says so
+#: (RabbitMQ guides "Detecting Dead TCP Connections with Heartbeats" and "Quorum Queues").
+SILENCE = 8
 
 
 class ConfirmedChannel:
@@ -54,6 +59,21 @@ class ConfirmedChannel:
         self._channel.events["basic_ack"].add(self._on_ack)
         self._channel.events["basic_nack"].add(self._on_nack)
         self._channel.events["basic_return"].add(self._on_return)
+
+    @classmethod
+    def declared(cls, connection: Connection, declare: Callable[[], object]) -> Self:
+        """Take over ``connection`` once ``declare`` has declared on it what will be published to.
+
+        Raises:
+            BaoziError: it could not, or the connection was lost; the connection is cut.
+        """
+        try:
+            with using():
+                declare()
+            return cls(connection)
+        except BaseException:
+            connection.collect(socket_timeout=1)
+            raise
 
     @property
     def waiting(self) -> int:
@@ -120,11 +140,13 @@ class ConfirmedChannel:
                 self._drain(deadline)
             self._write_out()
 
-    def settle(self, deadline: float) -> list[tuple[str, Fate]]:
+    def settle(self, deadline: float, silence: float = inf) -> list[tuple[str, Fate]]:
         """Return whose fate became known; wait for the first while any message waits.
 
         Args:
             deadline: on ``time.monotonic``'s clock, in seconds.
+            silence: seconds without a word from the broker after which the connection counts as lost; while
+                an alarm is on, the broker is expected to say nothing.
 
         Raises:
             BrokerBlocked: an alarm was on until the deadline; whether those that wait were queued is unknown.
@@ -134,12 +156,17 @@ class ConfirmedChannel:
         self.flush(deadline)
         with using():
             while self._window and not self._settled:
-                self._drain(deadline)
+                self._drain(deadline, silence)
         settled, self._settled = self._settled, []
         return settled
 
-    def publish(self, publish: Callable[[Producer], object], deadline: float) -> None:
+    def publish(self, publish: Callable[[Producer], object], deadline: float, silence: float = inf) -> None:
         """Let ``publish`` publish one message through the producer it is given, and wait for its fate.
+
+        Args:
+            publish: publishes it.
+            deadline: as for :meth:`settle`.
+            silence: as for :meth:`settle`.
 
         Raises:
             QueueFull: the broker refused it; it was not queued.
@@ -148,7 +175,7 @@ class ConfirmedChannel:
         """
         self._returned = ""
         self.send("the only one", lambda channel: publish(channel.producer))
-        [(_, fate)] = self.settle(deadline)
+        [(_, fate)] = self.settle(deadline, silence)
         # Whatever its properties say, what came back can have been no other.
         if self._returned:
             raise self.unroutable()
@@ -162,12 +189,12 @@ class ConfirmedChannel:
             " then try again."
         )
 
-    def _drain(self, deadline: float) -> None:
+    def _drain(self, deadline: float, silence: float = inf) -> None:
         left = deadline - time.monotonic()
         try:
             if left <= 0:
                 raise TimeoutError
-            self._connection.drain_events(timeout=left)
+            self._connection.drain_events(timeout=left if self._blocked else min(left, silence))
         except TimeoutError:
             if self._blocked:
                 raise BrokerBlocked() from None

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from typing import Any, cast
 
 from amqp.exceptions import AccessRefused, AMQPError, NotAllowed, NotFound
 from kombu import Connection
@@ -26,7 +27,7 @@ def broker_url() -> str:
 
 
 def connect(
-    name: str, timeout: int = CONNECT_TIMEOUT, url: str | None = None, heartbeat: int = 0
+    name: str, timeout: int = CONNECT_TIMEOUT, url: str | None = None, heartbeat: int = 0, turn: int = 0
 ) -> Connection:
     """Open a connection that the broker's own pages show as ``name``, within ``timeout`` seconds.
 
@@ -38,6 +39,7 @@ def connect(
         timeout: seconds that this may take in all.
         url: where to; default: the broker of the settings.
         heartbeat: seconds within which each side sends at least one; 0 for none.
+        turn: where in a cluster's list of nodes to begin, counted round and round.
 
     Raises:
         BrokerAway: nobody answers in time.
@@ -51,7 +53,7 @@ def connect(
         "write_timeout": CONNECT_TIMEOUT,
     }
     connection = Connection(
-        url or broker_url(),
+        _beginning_with(turn, url or broker_url()),
         connect_timeout=min(timeout, CONNECT_TIMEOUT),
         heartbeat=heartbeat,
         transport_options=options,
@@ -59,7 +61,17 @@ def connect(
     # Each node of a cluster is tried once, without a pause.
     others = len(connection.alt or [None]) - 1
     with connecting(connection.as_uri()):
-        return connection.ensure_connection(max_retries=others, interval_start=0, timeout=timeout)
+        opened: Any = connection.ensure_connection(max_retries=others, interval_start=0, timeout=timeout)
+    if opened.transport.driver_type == "amqp":
+        # py-amqp has no other limit for a frame whose rest does not come: it would wait for that for ever.
+        opened.connection.transport.sock.settimeout(CONNECT_TIMEOUT)
+    return cast(Connection, opened)
+
+
+def _beginning_with(turn: int, url: str) -> str:
+    nodes = url.split(";")
+    first = turn % len(nodes)
+    return ";".join(nodes[first:] + nodes[:first])
 
 
 @contextmanager

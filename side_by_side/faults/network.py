@@ -12,6 +12,8 @@ from side_by_side.kitchen import Kitchen
 _LASTS = 5.0
 #: Bytes: within a handshake, a batch of deliveries, or a message.
 _SHORTEST, _LONGEST = 300, 20_000
+#: Bytes: of a frame's seven-byte head, or of what follows it in the shortest.
+_WITHIN_A_FRAME = 10
 
 _HOLDS = "each put is confirmed, or raises by its deadline; 0 lost; nobody needs a restart"
 
@@ -43,6 +45,7 @@ SPELLS: dict[str, Callable[[Random], Weather]] = {
     "only-from-the-broker": lambda _: Weather(up=False),
     "latency": lambda _: Weather(latency=1, jitter=0.5),
     "one-byte-at-a-time": lambda _: Weather(one_by_one=True),
+    "halt-in-a-frame": lambda chance: Weather(halt_after=chance.randint(1, _WITHIN_A_FRAME)),
     "cut-after-bytes": lambda chance: Weather(cut_after=chance.randint(_SHORTEST, _LONGEST)),
 }
 

@@ -36,6 +36,8 @@ class Weather:
     """… give or take so many."""
     one_by_one: bool = False
     """Whether each byte travels by itself."""
+    halt_after: int | None = None
+    """Bytes from the broker, on each connection, after which the rest does not come."""
     cut_after: int | None = None
     """Bytes, of both directions, after which a connection is reset."""
 
@@ -46,6 +48,9 @@ class _Link:
     def __init__(self, client: socket.socket, broker: socket.socket) -> None:
         self.ends = (client, broker)
         self.moved = 0
+        """Bytes, since the weather changed; …"""
+        self.come = 0
+        """… of them, from the broker, where it may halt."""
 
     def end(self, reset: bool) -> None:
         for end in self.ends:
@@ -71,7 +76,7 @@ class Proxy:
             target: the broker's address now.
             seed: of the jitter.
         """
-        self._target = target
+        self.target = target
         self._chance = Random(seed)
         self._weather = Weather()
         self._links: set[_Link] = set()
@@ -86,7 +91,7 @@ class Proxy:
         """Change the weather, for those connected and those to come."""
         with self._lock:
             for link in self._links:
-                link.moved = 0
+                link.moved = link.come = 0
             self._weather = weather
 
     def cut(self, reset: bool = False) -> int:
@@ -117,7 +122,7 @@ class Proxy:
         while not (self._weather.up and self._weather.down) and not self._closed:
             time.sleep(_LOOK_EVERY)  # the first packet does not arrive either
         try:
-            broker = socket.create_connection(self._target(), _CONNECT)
+            broker = socket.create_connection(self.target(), _CONNECT)
         except OSError:
             client.close()
             return
@@ -142,6 +147,8 @@ class Proxy:
                     time.sleep(weather.latency + self._chance.uniform(-weather.jitter, weather.jitter))
                 if weather.cut_after is not None:
                     data = data[: weather.cut_after - link.moved]
+                if weather.halt_after is not None and not upwards:
+                    data = self._halt(link, sink, data, weather)
                 if weather.one_by_one:
                     for place in range(len(data)):
                         sink.sendall(data[place : place + 1])
@@ -155,9 +162,21 @@ class Proxy:
 
     def _wait_for_way(self, link: _Link, upwards: bool) -> None:
         while not (self._weather.up if upwards else self._weather.down):
-            if link not in self._links:
-                raise ConnectionAbortedError
-            time.sleep(_LOOK_EVERY)
+            self._wait_a_little(link)
+
+    def _halt(self, link: _Link, sink: socket.socket, data: bytes, weather: Weather) -> bytes:
+        """Pass on as much as may still come, wait for another weather, and return the rest."""
+        may_come = max(0, (weather.halt_after or 0) - link.come)
+        link.come += len(data)
+        sink.sendall(data[:may_come])
+        while may_come < len(data) and self._weather is weather:
+            self._wait_a_little(link)
+        return data[may_come:]
+
+    def _wait_a_little(self, link: _Link) -> None:
+        if link not in self._links:
+            raise ConnectionAbortedError
+        time.sleep(_LOOK_EVERY)
 
     def _end(self, link: _Link, reset: bool = False) -> None:
         with self._lock:

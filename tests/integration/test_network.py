@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from random import Random
 from typing import Any
+from unittest.mock import Mock
 from urllib.parse import urlsplit
 
 import pytest
@@ -15,9 +16,11 @@ from kombu import Connection
 from baozi.errors import BrokerAway
 from baozi.model import Baozi
 from baozi.settings import settings
+from producers import confirmed
 from producers.publisher import Publisher
 from side_by_side.faults.network import SPELLS
 from side_by_side.faults.proxy import Proxy, Weather
+from tasks.connection import CONNECT_TIMEOUT, connect, using
 from tests.integration.place import Place
 
 #: Seconds: of a put in all; that it may be late, on a busy machine; of bad weather; of putting.
@@ -30,10 +33,15 @@ def network(private_place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[P
     parts = urlsplit(private_place.url)
     address = (str(parts.hostname), int(parts.port or 0))
     with closing(Proxy(lambda: address)) as proxy:
-        login = parts.netloc.rpartition("@")[0]
-        url = parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()
+        url = through(proxy, private_place.url)
         with private_place.in_this_process(monkeypatch, broker_url=url, broker_timeout=TIMEOUT):
             yield proxy
+
+
+def through(proxy: Proxy, url: str) -> str:
+    parts = urlsplit(url)
+    login = parts.netloc.rpartition("@")[0]
+    return parts._replace(netloc=f"{login}@127.0.0.1:{proxy.port}").geturl()
 
 
 def baozi(number: int) -> Baozi:
@@ -77,7 +85,7 @@ def test_each_put_is_confirmed_or_raises_by_its_deadline(
         clear.join()
     assert slowest < TIMEOUT + LATE
     assert accepted <= ids_in(private_place.url)
-    if weather.down and weather.up:
+    if weather.down and weather.up and weather.halt_after is None:
         assert len(accepted) > 100
     else:
         assert refused > 0, "the spell was over before a put met it"
@@ -93,6 +101,35 @@ def test_a_put_whose_connection_is_cut_is_put_again(
                 assert network.cut(reset) == 1
             publisher.put(baozi(number))
     assert {f"r/alex/{number}" for number in range(200)} <= ids_in(private_place.url)
+
+
+def test_a_frame_whose_rest_does_not_come_is_not_waited_for_for_ever(network: Proxy) -> None:
+    connection: Any = connect("test")
+    network.become(Weather(halt_after=9))  # a frame's head has seven
+    began = time.monotonic()
+    with pytest.raises(BrokerAway), using():
+        connection.channel()
+    assert time.monotonic() - began < CONNECT_TIMEOUT + LATE
+    connection.collect()
+
+
+def test_a_put_that_meets_silence_goes_to_another_node(
+    private_place: Place, network: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirmed, "SILENCE", 0.5)
+    reached = Mock(wraps=network.target)
+    monkeypatch.setattr(network, "target", reached)
+    nodes = f"{through(network, private_place.url)};{private_place.url}"
+    with (
+        private_place.in_this_process(monkeypatch, broker_url=nodes, broker_timeout=TIMEOUT),
+        Publisher("test", settings()) as publisher,
+    ):
+        publisher.put(baozi(0))
+        network.become(Weather(halt_after=0))
+        publisher.put(baozi(1))
+        publisher.put(baozi(2))
+    assert reached.call_count == 1, "the silent node was tried once more"
+    assert ids_in(private_place.url) == {f"r/alex/{number}" for number in range(3)}
 
 
 def test_a_broker_that_never_answers_is_away_by_the_deadline(network: Proxy) -> None:

@@ -75,7 +75,7 @@ class Channel:
     def flush(self, deadline: float) -> None:
         """Write nothing."""
 
-    def settle(self, _deadline: float) -> list[tuple[str, Fate]]:
+    def settle(self, _deadline: float, _silence: float) -> list[tuple[str, Fate]]:
         """Let the next event happen."""
         assert self.window, "it waits for nothing"
         kind, which, multiple = self.broker.events.pop(0) if self.broker.events else ("confirm", 0, True)
@@ -155,10 +155,10 @@ def test_no_more_are_under_way_than_the_window_holds(sizes: list[int], window: i
     widest = 0
 
     class Watched(Channel):
-        def settle(self, deadline: float) -> list[tuple[str, Fate]]:
+        def settle(self, deadline: float, silence: float) -> list[tuple[str, Fate]]:
             nonlocal widest
             widest = max(widest, self.waiting)
-            return super().settle(deadline)
+            return super().settle(deadline, silence)
 
     broker = Broker([])
     number = 0
