@@ -1,8 +1,10 @@
 """What the tests of `baozi chaos` share: the command, run as a user does, and what its results must say."""
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 from side_by_side.chaos_results import ChaosResults
 
@@ -17,8 +19,15 @@ def chaos(*arguments: str, code: int = 0) -> tuple[str, str]:
         timeout=400,
         check=False,
     )
-    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:]
+    assert done.returncode == code, done.stdout[-2000:] + done.stderr[-4000:] + _last_words(done.stderr)
     return done.stdout, done.stderr
+
+
+def _last_words(said: str) -> str:
+    """The end of each log that was kept."""
+    kept = re.search(r"are kept in (.+)\.$", said, re.MULTILINE)
+    logs = sorted(Path(kept[1]).glob("logs/*.log")) if kept else []
+    return "".join(f"\n{log.name}:\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
 
 
 def only(names: tuple[str, ...]) -> list[str]:

@@ -1,6 +1,7 @@
 """A real RabbitMQ for the tests, and what an administrator does on it."""
 
 import json
+import subprocess
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,8 @@ from urllib.parse import quote, unquote, urlsplit
 from urllib.request import Request, urlopen
 
 from kombu import Connection
+
+from tests.waiting import wait_until
 
 #: Seconds that the management API may take to answer.
 _TIMEOUT = 20
@@ -61,6 +64,21 @@ class Node:
     def blocked_connections(self) -> int:
         """How many connections are blocked by an alarm now."""
         return sum(one.get("state") in {"blocked", "blocking"} for one in self.api("GET", "connections"))
+
+    def close_connections(self, virtual_host: str) -> None:
+        """Close each connection to ``virtual_host``.
+
+        The command fails, and leaves the others open, when one is just about to close by itself.
+        """
+
+        def closed() -> bool:
+            try:
+                self.control("close_all_connections", "--vhost", virtual_host, "a test closes them")
+            except subprocess.CalledProcessError:
+                return False
+            return True
+
+        wait_until(closed, "the broker to close connections", 60)
 
     def delete_virtual_host(self, name: str) -> None:
         """Delete it, with all that is in it."""

@@ -40,7 +40,7 @@ def running(do: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
 
 def cut_all(place: Place) -> None:
     """Have the broker cut each connection to this virtual host."""
-    place.node.control("close_all_connections", "--vhost", place.virtual_host, "a test cuts them")
+    place.node.close_connections(place.virtual_host)
 
 
 def take_and_hold(q: Any, taken: Any) -> None:

@@ -169,7 +169,7 @@ def _cut(place: Place) -> int:
         wait_until(lambda: bool(named()), "the connection to be listed", 30)
         before = named()
     for name in before:
-        place.node.control("close_all_connections", "--vhost", place.virtual_host, "a test cuts it")
+        place.node.close_connections(place.virtual_host)
         return 1 if name else 0
     return 0
 

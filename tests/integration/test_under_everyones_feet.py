@@ -42,7 +42,7 @@ def test_permissions_that_are_taken_away_end_worker_and_producer_with_a_word_and
     producer = at_work(place, 300, broker_url=url)
     place.node.api("DELETE" if left is None else "PUT", f"permissions/{place.virtual_host}/{user}", left)
     # RabbitMQ asks again when a channel is opened anew.
-    place.node.control("close_all_user_connections", user, "a test")
+    place.node.close_connections(place.virtual_host)
     assert worker.process.wait(75) == 3
     assert says in last_line(worker.log)
     out, complaint = producer.communicate(timeout=30)
