@@ -8,6 +8,8 @@ from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
+from kombu import Connection
+
 from baozi.model import Baozi, Order, Tray
 from baozi.settings import Settings
 from producers.confirmed import ConfirmedPublisher
@@ -64,6 +66,7 @@ class Publisher:
         self._on_accepted = on_accepted
         self._patterns = Patterns()
         self._turns = count()
+        self._was_there = False
         # Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
         self.window = settings.window if settings.capacity is None else 1
         """How many may be on the way at once."""
@@ -137,7 +140,13 @@ class Publisher:
         left = max(1, int(deadline - time.monotonic()))
         # Of a cluster, the node that was of no use is not tried first again.
         connection = connect(f"producer {self._name}", left, turn=next(self._turns))
-        return ConfirmedChannel.declared(connection, lambda: topology.declare(connection, self._settings))
+        return ConfirmedChannel.declared(connection, lambda: self._declare(connection))
+
+    def _declare(self, connection: Connection) -> None:
+        if self._was_there:
+            topology.see_that_it_is_there(connection)
+        topology.declare(connection, self._settings)
+        self._was_there = True
 
     def __enter__(self) -> Self:
         """Return the publisher itself."""

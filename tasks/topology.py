@@ -57,6 +57,18 @@ def dead_queue() -> Queue:
     return Queue(DEAD, dead_exchange, routing_key="#", durable=True, queue_arguments=arguments)
 
 
+def see_that_it_is_there(connection: Connection) -> None:
+    """Look for the queue, for who was accepted by it: where it was deleted, what it held is lost.
+
+    To declare it again without a word would hide that. Nobody needs a permission to look.
+
+    Raises:
+        amqp.exceptions.NotFound: it is gone.
+    """
+    with connection.channel() as channel:
+        Queue(NAME)(channel).queue_declare(passive=True)
+
+
 def declare(connection: Connection, settings: Settings) -> None:
     """Declare all of it; what is there already, as it should be, stays as it is.
 

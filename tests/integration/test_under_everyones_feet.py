@@ -63,7 +63,9 @@ def test_a_queue_that_is_deleted_is_declared_again_and_what_was_in_it_is_named_a
     place.node.api("DELETE", f"queues/{place.virtual_host}/baozi")
     out, complaint = producer.communicate(timeout=30)
     worker.process.resume()
-    assert (producer.returncode, complaint.partition(" (")[0]) == (5, "No queue takes this message")
+    assert producer.returncode == 5, complaint
+    # The second, where RabbitMQ owed the confirm of a put when the queue went: it never comes.
+    assert complaint.startswith(("No queue takes this message", "The broker has no such exchange or queue"))
     wait_until(lambda: place.consumers() == 1, "the worker to declare the queue and to consume again")
     accepted = json.loads(out)["accepted"]
     place.produce("r", "egon", accepted + 1, "--resume")
