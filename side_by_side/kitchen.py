@@ -72,6 +72,7 @@ class Kitchen:
         self._placed: dict[str, int] = {}
         self._eaten_at_start: dict[str, int] = {}
         self._marked = (0.0, 0)
+        self._recovered: float | None = None
 
     def __enter__(self) -> Self:
         """Start everybody; return when the workers are ready and something was eaten.
@@ -244,6 +245,7 @@ class Kitchen:
     def mark(self) -> None:
         """Note the moment from which on the time counts until work goes on."""
         self._marked = (time.monotonic(), self.books.eaten())
+        self._recovered = None
 
     def recount(self) -> None:
         """What is eaten by now was in somebody's hand at the mark, and shows nothing."""
@@ -264,14 +266,16 @@ class Kitchen:
         )
 
     def recovered_after(self) -> float:
-        """Return the seconds from the mark to the first baozi eaten after it.
+        """Return the seconds from the mark to the first baozi eaten after it, whenever this is asked again.
 
         Raises:
             DeadlinePassed, ActorFailed: none is.
         """
         at, before = self._marked
-        self.wait(lambda: self.books.eaten() > before, "a baozi to be eaten", GOES_ON)
-        return time.monotonic() - at
+        if self._recovered is None:
+            self.wait(lambda: self.books.eaten() > before, "a baozi to be eaten", GOES_ON)
+            self._recovered = time.monotonic() - at
+        return self._recovered
 
     def wait_for_eating_of(self, consumer: str, seconds: float) -> None:
         """Return when ``consumer`` has eaten one more.
