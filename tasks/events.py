@@ -24,11 +24,13 @@ class Dispatcher(EventDispatcher):
         producer: Any,
         routing_key: str,
         retry: bool = False,
-        retry_policy: Any = None,  # noqa: ARG002  # nothing is retried
+        retry_policy: Any = None,
         **more: Any,
     ) -> None:
         self.buffer_while_offline = not retry
-        super()._publish(event, producer, routing_key, retry=False, **more)  # type: ignore[misc]  # no stub
+        super()._publish(  # type: ignore[misc]  # the stubs leave it out
+            event, producer, routing_key, retry=False, retry_policy=retry_policy, **more
+        )
 
 
 class Events(CeleryEvents):

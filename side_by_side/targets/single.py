@@ -31,7 +31,7 @@ class Single:
         """RabbitMQ's."""
         return self.broker.record.version
 
-    def address(self, node: int) -> Address:  # noqa: ARG002  # there is one
+    def address(self, _node: int, /) -> Address:
         """Where it listens now."""
         host, _, port = urlsplit(self.broker.record.url).netloc.rpartition("@")[2].rpartition(":")
         return host, int(port)
@@ -41,7 +41,7 @@ class Single:
         """The one user's."""
         return urlsplit(self.broker.record.url).netloc.rpartition("@")[0]
 
-    def kill(self, chance: Random) -> None:  # noqa: ARG002  # there is one
+    def kill(self, _chance: Random, /) -> None:
         """``kill -9``."""
         if self.broker.record.kind == "private":
             self.broker.kill()

@@ -1,6 +1,5 @@
 """What a kitchen, and the faults in it, must know of a broker."""
 
-from collections.abc import Sequence
 from random import Random
 from typing import Protocol
 
@@ -18,7 +17,7 @@ class Target(Protocol):
     def version(self) -> str | None:
         """Its RabbitMQ's, where it is known."""
 
-    def address(self, node: int) -> Address:
+    def address(self, node: int, /) -> Address:
         """Where ``node`` (from 0) listens at this moment."""
 
     @property
@@ -29,7 +28,7 @@ class Target(Protocol):
     def path(self) -> str:
         """The virtual host, as a URL's path."""
 
-    def kill(self, chance: Random) -> None:
+    def kill(self, chance: Random, /) -> None:
         """``kill -9`` it, or one of its nodes."""
 
     def revive(self) -> None:
@@ -64,6 +63,3 @@ class Cluster(Target, Protocol):
 
     def restart(self, node: int) -> None:
         """Stop one node in good order, and start it again."""
-
-    def online(self) -> Sequence[int]:
-        """The nodes whose member of the queue is online."""

@@ -2,6 +2,7 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -234,7 +235,7 @@ def test_a_reader_that_stops_early_gets_its_line_and_no_traceback() -> None:
 
 @pytest.mark.parametrize("body", ["print('one line')", MANY_LINES])
 def test_a_full_disk_under_the_output_is_one_sentence(body: str) -> None:
-    with open("/dev/full", "w") as full:  # noqa: PTH123  # a device
+    with Path("/dev/full").open("w") as full:
         done = ran(body, stdout=full.fileno())
     assert done.returncode == ExitCode.USAGE
     assert done.stderr == "The system refuses: No space left on device.\n"
