@@ -49,7 +49,7 @@ class _Link:
         self.ends = (client, broker)
         self.moved = 0
         """Bytes, since the weather changed; …"""
-        self.come = 0
+        self.from_broker = 0
         """… of them, from the broker, where it may halt."""
 
     def end(self, reset: bool) -> None:
@@ -91,7 +91,7 @@ class Proxy:
         """Change the weather, for those connected and those to come."""
         with self._lock:
             for link in self._links:
-                link.moved = link.come = 0
+                link.moved = link.from_broker = 0
             self._weather = weather
 
     def cut(self, reset: bool = False) -> int:
@@ -162,18 +162,18 @@ class Proxy:
 
     def _wait_for_way(self, link: _Link, upwards: bool) -> None:
         while not (self._weather.up if upwards else self._weather.down):
-            self._wait_a_little(link)
+            self._pause_while_connected(link)
 
     def _halt(self, link: _Link, sink: socket.socket, data: bytes, weather: Weather) -> bytes:
         """Pass on as much as may still come, wait for another weather, and return the rest."""
-        may_come = max(0, (weather.halt_after or 0) - link.come)
-        link.come += len(data)
+        may_come = max(0, (weather.halt_after or 0) - link.from_broker)
+        link.from_broker += len(data)
         sink.sendall(data[:may_come])
         while may_come < len(data) and self._weather is weather:
-            self._wait_a_little(link)
+            self._pause_while_connected(link)
         return data[may_come:]
 
-    def _wait_a_little(self, link: _Link) -> None:
+    def _pause_while_connected(self, link: _Link) -> None:
         if link not in self._links:
             raise ConnectionAbortedError
         time.sleep(_LOOK_EVERY)

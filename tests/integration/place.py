@@ -28,6 +28,10 @@ from tests.waiting import wait_until
 #: Seconds that one command may take; each has a deadline of its own that is shorter.
 _COMMAND_TIMEOUT = 60
 
+#: How a producer says that its queue was deleted. The second, where RabbitMQ owed the confirm of a put at
+#: that moment, which then never comes: the producer finds out when it connects again.
+QUEUE_IS_GONE = ("No queue takes this message", "The broker has no such exchange or queue")
+
 
 class Place:
     """Runs the project's commands and processes as a user would, here."""
