@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from kombu import Connection, Producer
 
 from baozi.audit import Audit, audit
 from baozi.errors import LedgerError
+from baozi.journal import Event, read_journal
 from baozi.ledger import Ledger
 from baozi.model import Baozi
 from baozi.settings import settings
@@ -120,6 +122,15 @@ class Place:
     def waiting(self, queue: str = "baozi") -> int:
         """How many messages are ready in ``queue``; none while there is no such queue."""
         return queue_state(self.url, queue)[0]
+
+    def noted(self, event: Event) -> Counter[int]:
+        """How often each number has ``event`` in the journals of workers started with ``journal=home``."""
+        entries = (entry for path in self.home.glob("consumer/*.journal") for entry in read_journal(path))
+        return Counter(int(it.baozi_id.rpartition("/")[2]) for it in entries if it.event is event)
+
+    def in_hand(self) -> set[int]:
+        """The numbers that such workers have started and not eaten."""
+        return set(self.noted(Event.STARTED)) - set(self.noted(Event.EATEN))
 
     def sums(self, run: str) -> Audit | None:
         """The audit as it stands, or None while there is nothing to audit."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from baozi.journal import Event
 from baozi.model import Baozi
 from tasks import dead_letters
 from tasks.letter import DeadLetter
@@ -42,10 +43,10 @@ def deliveries(place: Place) -> int:
 
 
 def test_a_killed_pool_child_gives_its_baozi_back(place: Place) -> None:
-    worker = place.worker("小明", eat_seconds=1)
+    worker = place.worker("小明", eat_seconds=1, journal=place.home)
     with place.producer() as producer:
         place.send_eat(producer, baozi(0))
-    wait_until(lambda: place.waiting() == 0, "the baozi to be with the worker")
+    wait_until(place.in_hand, "the child to have started the baozi")
     for child in pool_children(worker):
         kill(child)
     wait_until(lambda: place.eaten("r") == 1, "the baozi to be eaten after the kill")
@@ -53,11 +54,11 @@ def test_a_killed_pool_child_gives_its_baozi_back(place: Place) -> None:
 
 
 def test_a_killed_worker_gives_its_baozi_back(place: Place) -> None:
-    first = place.worker("小明", eat_seconds=30)
+    first = place.worker("小明", eat_seconds=30, journal=place.home)
     with place.producer() as producer:
         for number in range(3):
             place.send_eat(producer, baozi(number))
-    wait_until(lambda: place.waiting() < 3, "a baozi to be with the worker")
+    wait_until(place.in_hand, "the worker to have started a baozi")
     kill(first.process)
     wait_until(lambda: place.consumers() == 0, "the broker to notice")
     place.worker("小红")
@@ -65,11 +66,11 @@ def test_a_killed_worker_gives_its_baozi_back(place: Place) -> None:
 
 
 def test_a_worker_that_is_stopped_finishes_what_it_has_begun_and_gives_back_the_rest(place: Place) -> None:
-    worker = place.worker("小明", eat_seconds=2, soft_shutdown_timeout=4)
+    worker = place.worker("小明", eat_seconds=2, soft_shutdown_timeout=4, journal=place.home)
     with place.producer() as producer:
         for number in range(4):
             place.send_eat(producer, baozi(number))
-    wait_until(lambda: place.waiting() < 4, "a baozi to be with the worker")
+    wait_until(place.in_hand, "the worker to have started a baozi")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=30) == 0
     assert 1 <= place.eaten("r") < 4
@@ -186,7 +187,7 @@ def test_a_baozi_that_is_never_done_is_buried_while_others_are_eaten(
 def test_a_baozi_that_kills_its_child_each_time_ends_in_the_dead_letters(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    worker = place.worker("小明", eat_seconds=60, delivery_limit=2)
+    worker = place.worker("小明", eat_seconds=60, delivery_limit=2, journal=place.home)
     with place.producer() as producer:
         place.send_eat(producer, baozi(0))
     killed = 0
@@ -195,16 +196,16 @@ def test_a_baozi_that_kills_its_child_each_time_ends_in_the_dead_letters(
         nonlocal killed
         if place.waiting("baozi.dead"):
             return True
-        if place.waiting() == 0:  # it is with the worker
+        if place.noted(Event.STARTED)[0] > killed:
             for child in pool_children(worker):
                 kill(child)
-                killed += 1
+            killed += 1
         return False
 
     wait_until(dead_or_killed_again, "the poison to be in the dead letters")
     (letter,) = dead(place, monkeypatch)
     assert letter.reason == "delivery_limit"
-    assert killed >= 3
+    assert killed == 3
 
 
 def test_a_ledger_that_is_locked_is_waited_for_and_nothing_is_acknowledged_meanwhile(

@@ -14,7 +14,7 @@ from urllib.parse import quote
 import pytest
 
 from baozi.audit import Audit
-from baozi.journal import Event, read_journal
+from baozi.journal import Event
 from tests.integration.mutated import BAD
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
@@ -45,12 +45,6 @@ def accepted(producer: "subprocess.Popen[str]") -> int:
     return int(json.loads(out)["accepted"])
 
 
-def started(place: Place, number: int) -> int:
-    """How often a worker has begun to eat this baozi."""
-    entries = (entry for path in place.home.glob("consumer/*.journal") for entry in read_journal(path))
-    return sum(it.event is Event.STARTED and it.baozi_id == f"r/egon/{number}" for it in entries)
-
-
 def verdict(place: Place) -> str:
     """What the audit shows when all is said and done: one worker ate, so the order came last."""
 
@@ -70,7 +64,7 @@ def verdict(place: Place) -> str:
 def a_pool_child_is_killed(place: Place, *changes: str) -> str:
     worker = place.worker("小明", changes=changes, eat_seconds=1, journal=place.home)
     producer = produce(place, count=2)
-    wait_until(lambda: started(place, 0), "the first to be in hand")
+    wait_until(place.in_hand, "the first to be in hand")
     for child in pool_children(worker):
         kill(child)
     accepted(producer)
@@ -115,8 +109,12 @@ def one_is_a_poison(place: Place, *changes: str) -> str:
     place.worker("小明", changes=("poison_kills", *changes), **limited)
     assert accepted(produce(place, *changes, count=4, **limited)) == 4
     over = limit + 3
-    wait_until(lambda: place.waiting("baozi.dead") or started(place, BAD) > over, "the poison's end", 60)
-    return FOR_EVER if started(place, BAD) > over else DEAD if started(place, BAD) == limit + 1 else LOST
+
+    def started() -> int:
+        return place.noted(Event.STARTED)[BAD]
+
+    wait_until(lambda: place.waiting("baozi.dead") or started() > over, "the poison's end", 60)
+    return FOR_EVER if started() > over else DEAD if started() == limit + 1 else LOST
 
 
 def the_broker_restarts(place: Place, *changes: str) -> str:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from baozi.journal import Event, read_journal
+from baozi.journal import Event
 from baozi.settings import Settings
 from tasks import dead_letters
 from tests.integration.mutated import POISONS
@@ -40,10 +40,4 @@ def test_each_poison_ends_in_the_dead_letters_with_its_reason_and_all_others_are
     for number, reason in enumerate(POISONS.values(), start=1):
         assert reason in letters[number].reason
         assert (letters[number].attempts or 0) <= LIMIT + 1
-        assert started(place, number) <= LIMIT + 1
-
-
-def started(place: Place, number: int) -> int:
-    """How often somebody began to eat this baozi."""
-    entries = read_journal(place.home / "consumer" / "小明.journal")
-    return sum(it.event is Event.STARTED and it.baozi_id == f"r/egon/{number}" for it in entries)
+        assert place.noted(Event.STARTED)[number] <= LIMIT + 1

@@ -5,16 +5,10 @@ import signal
 
 import pytest
 
-from baozi.journal import Event, read_journal
+from baozi.journal import Event
 from baozi.model import Tray
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
-
-
-def started(place: Place) -> int:
-    """How many baozi have been begun, by the worker's journal."""
-    journals = place.home.glob("consumer/*.journal")
-    return sum(entry.event is Event.STARTED for path in journals for entry in read_journal(path))
 
 
 def test_so_many_travel_in_one_message_and_each_is_audited(place: Place) -> None:
@@ -45,7 +39,7 @@ def test_of_a_tray_that_is_eaten_in_part_the_rest_comes_again_and_each_is_counte
     done = place.run("audit", "r", "--wait", "30", "--json")
     assert done.returncode == 0, done.stdout
     # Those that were in the ledger were not eaten again: one alone was in hand when the process was killed.
-    assert started(place) <= 13
+    assert place.noted(Event.STARTED).total() <= 13
 
 
 def test_a_producer_that_is_killed_goes_on_with_other_trays_and_no_number_is_twice_or_missing(

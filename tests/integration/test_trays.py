@@ -17,7 +17,7 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from baozi.journal import Event, read_journal
+from baozi.journal import Event
 from baozi.model import Baozi
 from baozi.settings import Settings
 from side_by_side.crew import Member
@@ -47,20 +47,9 @@ def eater(place: Place, pool: str = "prefork", **settings: object) -> Member:
     return place.worker("小明", pool, **chosen)
 
 
-def noted(place: Place, event: Event) -> Counter[int]:
-    """How often each number has ``event`` in the journals."""
-    entries = (entry for path in place.home.glob("consumer/*.journal") for entry in read_journal(path))
-    return Counter(int(it.baozi_id.rpartition("/")[2]) for it in entries if it.event is event)
-
-
 def began_more_than(place: Place, these: set[int]) -> bool:
     """Whether any was started that is not one of ``these``."""
-    return not set(noted(place, Event.STARTED)) <= these
-
-
-def in_hand(place: Place) -> set[int]:
-    """What was started and has not been eaten."""
-    return set(noted(place, Event.STARTED)) - set(noted(place, Event.EATEN))
+    return not set(place.noted(Event.STARTED)) <= these
 
 
 def deliveries(place: Place) -> int:
@@ -118,13 +107,13 @@ def test_one_alone_goes_at_once(private_place: Place) -> None:
 def test_a_killed_pool_child_gives_its_tray_back_and_each_is_then_eaten_alone(place: Place) -> None:
     put(place, range(15))
     worker = eater(place, eat_seconds=0.3)
-    wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
-    victims = in_hand(place)
+    wait_until(lambda: len(place.in_hand()) > 1, "a tray to be in hand")
+    victims = place.in_hand()
     for child in pool_children(worker):
         kill(child)
     eaten(place, 15)
     assert deliveries(place) <= 15 + TRAY
-    again = {number for number, times in noted(place, Event.STARTED).items() if times > 1}
+    again = {number for number, times in place.noted(Event.STARTED).items() if times > 1}
     assert victims <= again
     assert sum(size == 1 for size in trays(place).values()) >= len(victims)
     assert place.waiting("baozi.dead") == 0
@@ -134,7 +123,7 @@ def test_a_killed_pool_child_gives_its_tray_back_and_each_is_then_eaten_alone(pl
 def test_a_killed_worker_gives_its_trays_back(private_place: Place, pool: str) -> None:
     put(private_place, range(40))
     first = eater(private_place, pool, eat_seconds=0.05)
-    wait_until(lambda: len(in_hand(private_place)) > 1, "a tray to be in hand")
+    wait_until(lambda: len(private_place.in_hand()) > 1, "a tray to be in hand")
     kill(first.process)
     wait_until(lambda: private_place.consumers() == 0, "the broker to notice")
     private_place.worker("小红", pool, tray=TRAY)
@@ -145,7 +134,7 @@ def test_a_killed_worker_gives_its_trays_back(private_place: Place, pool: str) -
 def test_a_worker_that_loses_its_connection_goes_on_with_its_trays(place: Place) -> None:
     put(place, range(100))
     worker = eater(place, eat_seconds=0.02)
-    wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
+    wait_until(lambda: len(place.in_hand()) > 1, "a tray to be in hand")
     mine = wait_until(
         lambda: [it["name"] for it in place.node.api("GET", f"vhosts/{place.virtual_host}/connections")],
         "the management pages to know the connections",
@@ -171,16 +160,16 @@ def test_one_that_kills_its_child_each_time_does_not_take_its_tray_mates_along(p
 
     def buried_or_killed_again() -> bool:
         nonlocal killed
-        if noted(place, Event.STARTED)[1] > killed:
+        if place.noted(Event.STARTED)[1] > killed:
             for child in pool_children(worker):
                 kill(child)
-            killed = noted(place, Event.STARTED)[1]
+            killed = place.noted(Event.STARTED)[1]
         return place.waiting("baozi.dead") == 1
 
     wait_until(buried_or_killed_again, "the poison to be in the dead letters", timeout=60)
     assert killed == 3
     eaten(place, 2)
-    assert set(noted(place, Event.EATEN)) == {0, 2}
+    assert set(place.noted(Event.EATEN)) == {0, 2}
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
@@ -188,14 +177,14 @@ def test_a_stopped_worker_ends_its_trays_and_acknowledges_them(private_place: Pl
     place = private_place
     put(place, range(100))
     worker = eater(place, pool, eat_seconds=0.05)
-    wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
+    wait_until(lambda: len(place.in_hand()) > 1, "a tray to be in hand")
     began = time.monotonic()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=30) == 0
     # It ends with its trays, not with its time.
     assert time.monotonic() - began < Settings().soft_shutdown_timeout / 2
     assert 1 <= place.eaten("r") < 100
-    assert not in_hand(place)
+    assert not place.in_hand()
     wait_until(lambda: place.eaten("r") + place.waiting() == 100, "the rest to be in the queue")
     eater(place)
     wait_until(lambda: place.eaten("r") == 100, "all to be eaten")
@@ -210,7 +199,7 @@ def test_rolling_restarts_do_not_use_up_the_delivery_limit_of_what_was_only_fetc
     total = 400
     put(private_place, range(total), limit)
     for _ in range(limit + 2):
-        begun = set(noted(private_place, Event.STARTED))
+        begun = set(private_place.noted(Event.STARTED))
         worker = eater(private_place, eat_seconds=0.05, delivery_limit=limit)
         wait_until(partial(began_more_than, private_place, begun), "a tray to be in hand")
         worker.process.send_signal(signal.SIGTERM)
@@ -225,7 +214,7 @@ def test_rolling_restarts_do_not_use_up_the_delivery_limit_of_what_was_only_fetc
 def test_a_stopped_worker_gives_its_trays_back_at_its_deadline(place: Place) -> None:
     put(place, range(30))
     worker = eater(place, eat_seconds=5, soft_shutdown_timeout=2)
-    wait_until(lambda: len(in_hand(place)) > 1, "a tray to be in hand")
+    wait_until(lambda: len(place.in_hand()) > 1, "a tray to be in hand")
     began = time.monotonic()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=30) == 0
