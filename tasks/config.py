@@ -5,12 +5,15 @@ from typing import Any
 from baozi.settings import settings
 from tasks import topology
 from tasks.connection import broker_url
+from tasks.decoding import frame_handler
 
 #: Seconds between a soft and a hard time limit: enough to bury or to give back what was being eaten.
 _BETWEEN_LIMITS = 10
 
+#: kombu's options for any connection, its own and Celery's.
+UNCONFIRMED = {"frame_handler": frame_handler}
 #: Publisher confirms, and waits for the broker of 5 seconds at most, for kombu's own producers.
-CONFIRMED = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
+CONFIRMED = {**UNCONFIRMED, "confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
 
 
 def celery_settings() -> dict[str, Any]:

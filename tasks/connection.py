@@ -11,6 +11,7 @@ from kombu.exceptions import OperationalError
 
 from baozi import broker
 from baozi.errors import BrokerAway, BrokerRefused, NotPermitted, NoVirtualHost, Unroutable
+from tasks.decoding import frame_handler
 
 #: Seconds for one TCP connection and its handshake. A broker on a sane network needs a few milliseconds.
 CONNECT_TIMEOUT = 5
@@ -51,6 +52,7 @@ def connect(
         "client_properties": {"connection_name": f"baozi {name}"},
         "read_timeout": CONNECT_TIMEOUT,
         "write_timeout": CONNECT_TIMEOUT,
+        "frame_handler": frame_handler,
     }
     connection = Connection(
         _beginning_with(turn, url or broker_url()),

@@ -21,6 +21,7 @@ from baozi.settings import settings
 from tasks import topology
 from tasks.burial import BURY
 from tasks.connection import connecting, using
+from tasks.decoding import fault
 from tasks.letter import raw_body
 from tasks.reading import read_in_pieces
 from tasks.startup import give_up
@@ -123,6 +124,10 @@ class Consumer(CeleryConsumer):
 
         def on_message(message: Any) -> None:
             message.bury = partial(self.bury, message)
+            unreadable = fault(message)
+            if unreadable:
+                self.bury(message, unreadable)
+                return
             if trays is None:
                 receive_alone(message)
                 return

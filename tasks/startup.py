@@ -10,7 +10,7 @@ from baozi.ledger import Ledger
 from baozi.settings import settings
 from tasks import topology
 from tasks.app import app
-from tasks.config import CONFIRMED
+from tasks.config import CONFIRMED, UNCONFIRMED
 from tasks.connection import connect, using
 
 
@@ -24,7 +24,7 @@ def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) 
         Ledger(settings().ledger).open().close()
         # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
         # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
-        conf.broker_transport_options = {}
+        conf.broker_transport_options = UNCONFIRMED
         _declare()
     except BaoziError as error:
         give_up(error)

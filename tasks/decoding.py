@@ -1,0 +1,323 @@
+"""Decodes what the broker delivers: every message becomes a message, whatever its properties hold.
+
+py-amqp raises for a time after the year 9999, for a text that is not UTF-8, for a table nested some hundred
+levels deep, and for a type that it does not know. It raises in the event loop, where the error ends the
+worker, and the broker gives the same message to the next worker. Here such a message is delivered with what
+can be read of it, and :func:`fault` tells the reason, so that the consumer can dead-letter it.
+"""
+
+import struct
+from collections import defaultdict
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from decimal import Decimal
+from struct import Struct
+from typing import Any
+
+from amqp import Message, spec
+from amqp.exceptions import UnexpectedFrame
+
+#: Levels of tables and arrays within headers. The broker's own ``x-death`` has three. A reader of the headers
+#: (JSON, pickle, ``repr``) may use several stack frames for each level.
+_DEEPEST = 32
+
+#: Frame types (AMQP 0-9-1, section 4.2.3).
+_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
+#: Methods that a message follows, with the types of their arguments as py-amqp writes them, and the width of
+#: those that are no text.
+_WITH_CONTENT = {
+    spec.Basic.Deliver: "sLbss",
+    spec.Basic.GetOk: "Lbssl",
+    spec.Basic.Return: "Bsss",
+}
+
+_WIDTHS = {"L": 8, "l": 4, "B": 2, "b": 1}
+
+_METHOD_HEAD = Struct(">HH")
+_FLAGS = Struct(">H")
+_LENGTH = Struct(">I")
+
+_HEADERS_FLAG = 0x2000
+_OCTET, _LONG_LONG = Struct(">B"), Struct(">Q")
+#: Properties before and after the headers: their flags (section 4.2.6.1), names, and types; None is a text.
+_BEFORE = ((0x8000, "content_type", None), (0x4000, "content_encoding", None))
+_AFTER = (
+    (0x1000, "delivery_mode", _OCTET),
+    (0x0800, "priority", _OCTET),
+    (0x0400, "correlation_id", None),
+    (0x0200, "reply_to", None),
+    (0x0100, "expiration", None),
+    (0x0080, "message_id", None),
+    (0x0040, "timestamp", _LONG_LONG),
+    (0x0020, "type", None),
+    (0x0010, "user_id", None),
+    (0x0008, "app_id", None),
+    (0x0004, "cluster_id", None),
+)
+
+
+class Unreadable(ValueError):
+    """The bytes are not what AMQP says that they are."""
+
+
+_UNREADABLE = (Unreadable, struct.error, IndexError)
+
+
+class Properties(dict[str, Any]):
+    """A message's properties, by py-amqp's names, and the bytes that they were decoded from."""
+
+    raw: bytes = b"\0\0"
+    """The flags and the values, as the broker sent them."""
+    fault: str | None = None
+    """Why some of it could not be read; None if all could."""
+
+
+def fault(message: Any) -> str | None:
+    """Return why the properties of ``message`` could not be read; None if they could.
+
+    Args:
+        message: kombu's or py-amqp's.
+    """
+    return getattr(message.properties, "fault", None)
+
+
+def raw_properties(message: Any) -> bytes | None:
+    """Return the properties' bytes, flags first, as they came; None if the transport is not AMQP."""
+    return getattr(message.properties, "raw", None)
+
+
+class Content(Message):
+    """py-amqp's message, with a body that stays bytes and properties that are always read."""
+
+    def __init__(self, method: tuple[int, int], arguments: bytes) -> None:
+        """Begin with the method that came first, and its arguments; the properties and the body follow."""
+        super().__init__(b"")
+        self.frame_method = method
+        self.frame_args = arguments
+
+    def __getattr__(self, name: str) -> Any:
+        """Hide the properties, which are attributes too: py-amqp decodes a body by its ``content_encoding``.
+
+        Raises:
+            AttributeError: always.
+        """
+        raise AttributeError(name)
+
+    def _load_properties(self, _class: int, frame: bytes, offset: int) -> int:
+        self.properties = properties(frame[offset:])
+        return len(frame)
+
+
+def frame_handler(connection: Any, callback: Callable[..., object]) -> Callable[[Any], bool]:
+    """Return what py-amqp calls with each frame; py-amqp's option of this name takes the function.
+
+    Args:
+        connection: py-amqp's.
+        callback: called with each whole method: its channel, signature, arguments, and message or None.
+    """
+    expected: defaultdict[int, int] = defaultdict(lambda: _METHOD)
+    arriving: dict[int, Content] = {}
+
+    def on_frame(frame: tuple[int, int, bytes]) -> bool:
+        kind, channel, payload = frame
+        connection.bytes_recv += 1
+        if kind == _HEARTBEAT:
+            return False
+        if kind != expected[channel]:
+            raise UnexpectedFrame(f"Received frame {kind} while expecting type: {expected[channel]}")
+        if kind == _METHOD:
+            method = _METHOD_HEAD.unpack_from(payload)
+            kinds = _WITH_CONTENT.get(method)
+            if kinds is None:
+                callback(channel, method, payload, None)
+                return True
+            arriving[channel] = Content(method, _readable(kinds, payload))
+            expected[channel] = _HEADER
+            return False
+        content: Any = arriving[channel]
+        if kind == _HEADER:
+            content.inbound_header(payload)
+        else:
+            content.inbound_body(payload)
+        if not content.ready:
+            expected[channel] = _BODY
+            return False
+        expected[channel] = _METHOD
+        del arriving[channel]
+        callback(channel, content.frame_method, content.frame_args, content)
+        return True
+
+    return on_frame
+
+
+def _readable(kinds: str, payload: bytes) -> bytes:
+    """Return a method's payload as py-amqp can read it: the texts of another client may hold any bytes."""
+    offset = _METHOD_HEAD.size
+    for kind in kinds:
+        if kind != "s":
+            offset += _WIDTHS[kind]
+            continue
+        start, offset = offset + 1, offset + 1 + payload[offset]
+        text = payload[start:offset]
+        if not text.isascii():
+            readable = _short(text).encode()
+            payload = b"".join((payload[: start - 1], bytes([len(readable)]), readable, payload[offset:]))
+            offset = start + len(readable)
+    return payload
+
+
+def properties(raw: bytes) -> Properties:
+    """Decode a message's properties.
+
+    Args:
+        raw: flags and values.
+
+    Returns:
+        All that can be read, as py-amqp can write it again. Names and short texts have ``?`` in the place of
+        what is not UTF-8. If the headers cannot be read, there are none, and ``fault`` tells why.
+    """
+    found = Properties()
+    found.raw = raw
+    try:
+        (flags,) = _FLAGS.unpack_from(raw)
+        offset = _simple(found, raw, flags, _FLAGS.size, _BEFORE)
+        if flags & _HEADERS_FLAG:
+            start, end = _span(raw, offset, len(raw))
+            try:
+                found["application_headers"] = _table(raw, start, end, 1)
+            except _UNREADABLE as error:
+                found["application_headers"] = {}
+                found.fault = f"its headers cannot be read: {error}"
+            offset = end
+        _simple(found, raw, flags, offset, _AFTER)
+    except _UNREADABLE as error:
+        found.fault = f"its properties cannot be read: {error}"
+    return found
+
+
+def _simple(
+    found: Properties, raw: bytes, flags: int, offset: int, which: tuple[tuple[int, str, Struct | None], ...]
+) -> int:
+    for flag, name, form in which:
+        if flags & flag:
+            if form is None:
+                found[name], offset = _short_text(raw, offset, len(raw))
+            else:
+                found[name], offset = form.unpack_from(raw, offset)[0], offset + form.size
+    return offset
+
+
+def _short_text(raw: bytes, offset: int, limit: int) -> tuple[str, int]:
+    start = offset + 1
+    end = start + raw[offset]
+    if end > limit:
+        raise Unreadable("it ends in the middle of a text")
+    return _short(raw[start:end]), end
+
+
+def _short(text: bytes) -> str:
+    """Return a short text, with ``?`` for what is not UTF-8: never longer, for 255 bytes are the limit."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode(errors="replace").replace("\ufffd", "?")
+
+
+def _span(raw: bytes, offset: int, limit: int) -> tuple[int, int]:
+    """Return where that which begins with its length, at ``offset``, starts and ends."""
+    start = offset + _LENGTH.size
+    end = start + int(_LENGTH.unpack_from(raw, offset)[0])
+    if end > limit:
+        raise Unreadable("it ends in the middle of a value")
+    return start, end
+
+
+def _table(raw: bytes, offset: int, end: int, level: int) -> dict[str, Any]:
+    table = {}
+    while offset < end:
+        name, offset = _short_text(raw, offset, end)
+        table[name], offset = _value(raw, offset, end, level)
+    return table
+
+
+def _array(raw: bytes, offset: int, end: int, level: int) -> list[Any]:
+    array = []
+    while offset < end:
+        value, offset = _value(raw, offset, end, level)
+        array.append(value)
+    return array
+
+
+def _value(raw: bytes, offset: int, limit: int, level: int) -> tuple[Any, int]:
+    kind = raw[offset]
+    offset += 1
+    value: Any
+    if kind in _SPANS:
+        start, offset = _span(raw, offset, limit)
+        if kind == _TEXT:
+            value = _text(raw[start:offset])
+        elif kind == _BYTES:
+            value = raw[start:offset]
+        elif level == _DEEPEST:
+            raise Unreadable(f"it is nested deeper than {_DEEPEST} levels")
+        else:
+            value = (_table if kind == _TABLE else _array)(raw, start, offset, level + 1)
+        return value, offset
+    if kind == _VOID:
+        return None, offset
+    if kind not in _FORMS:
+        raise Unreadable(f"it has a value of the unknown type {bytes([kind])!r}")
+    form, convert = _FORMS[kind]
+    parts = form.unpack_from(raw, offset)
+    offset += form.size
+    if offset > limit:
+        raise Unreadable("it ends in the middle of a value")
+    return (convert(*parts) if convert else parts[0]), offset
+
+
+def _text(raw: bytes) -> str | bytes:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return raw
+
+
+def _time(seconds: int) -> datetime | int:
+    """Return UTC without a time zone, as py-amqp does.
+
+    A time that Python does not know, or that py-amqp cannot write, because it is before 1970, stays a number.
+    """
+    if seconds >= 0:
+        with suppress(OverflowError, ValueError, OSError):
+            return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None)
+    return seconds
+
+
+def _decimal(scale: int, unscaled: int) -> Decimal:
+    return Decimal(unscaled).scaleb(-scale)
+
+
+_TEXT, _BYTES, _TABLE, _ARRAY, _VOID = b"SxFAV"
+_SPANS = frozenset(b"SxFA")
+#: The other types of a header's value: those of RabbitMQ's errata to AMQP 0-9-1. Of letters that clients use
+#: in different ways, the values are py-amqp's.
+_FORMS: dict[int, tuple[Struct, Callable[..., Any] | None]] = {
+    ord(letter): (Struct(form), convert)
+    for letter, form, convert in (
+        ("t", ">B", bool),
+        ("b", ">b", None),
+        ("B", ">B", None),
+        ("s", ">h", None),
+        ("U", ">h", None),
+        ("u", ">H", None),
+        ("I", ">i", None),
+        ("i", ">I", None),
+        ("l", ">q", None),
+        ("L", ">q", None),
+        ("f", ">f", None),
+        ("d", ">d", None),
+        ("D", ">Bi", _decimal),
+        ("T", ">q", _time),
+    )
+}
