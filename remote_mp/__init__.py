@@ -15,8 +15,9 @@ The methods are ``multiprocessing``'s, as documented there. What is otherwise, a
   ``timeout`` it raises TimeoutError, and says how many are left.
 * `task_done`: finishes the oldest item that this thread has got, or else this process; the broker must know
   which one. Where nothing was got and not finished, it is the ValueError.
-* what an item may be: what JSON can say (a tuple comes back as a list), or with ``serializer="pickle"`` any
-  object; a pickle runs code where it is read.
+* what an item may be: what JSON has (a tuple comes back as a list), or with ``serializer="pickle"`` any
+  object; a pickle runs code where it is read. A key that is not a string, NaN and what else JSON would change
+  raises in ``put``.
 * an item that cannot be serialised: raises in ``put``, where multiprocessing's vanishes.
 * who is killed: has what it had not finished given to another, perhaps a second time; no lock dies with it.
 * `maxsize`: holds over all machines, and exactly. Such a queue is on one node of the broker, not replicated:

@@ -5,9 +5,13 @@ import json
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 from baozi.errors import BaoziError, UsageError
+
+#: Levels of lists and dictionaries in a JSON item. Readers in other languages take 64 to 1000. Python's own
+#: needs stack for each level, and how much of it is free where an item is read is not known when it is put.
+_DEEPEST = 100
 
 
 class Unreadable(BaoziError):
@@ -44,7 +48,57 @@ class Serializer:
 
 
 def _to_json(item: Any) -> bytes:
-    return json.dumps(item).encode()
+    """Return ``item`` as JSON. What is read from it is equal to ``item``, but for tuples, which become lists.
+
+    Raises:
+        TypeError: a part of it is of a type that JSON does not have, or a dictionary's key is not a string.
+        ValueError: it has NaN, an infinity, half of a surrogate pair or an integer of over 4300 digits; or it
+            is nested too deep, as one that contains itself is.
+    """
+    _check(item, 0)
+    return json.dumps(item, allow_nan=False).encode()
+
+
+def _check(part: Any, level: int) -> None:
+    """Raise for what ``json.dumps`` writes without an error and no client reads as it was."""
+    if isinstance(part, str):
+        _check_text(part)
+    elif isinstance(part, dict | list | tuple):
+        if level == _DEEPEST:
+            raise ValueError(
+                f"a JSON item is nested {_DEEPEST} levels deep at most, and must not contain itself"
+            )
+        if isinstance(part, dict):
+            for key in part:
+                if not isinstance(key, str):
+                    raise TypeError(
+                        f"a key of a JSON item is a string, not {type(key).__name__};"
+                        ' with serializer="pickle" any key is kept'
+                    )
+                _check_text(key)
+            part = part.values()
+        for each in part:
+            _check(each, level + 1)
+
+
+def _check_text(text: str) -> None:
+    # Most are ASCII, which Python knows of each string.
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "a string of a JSON item has half of a surrogate pair, which is not Unicode:"
+                f" {text[error.start]!a}"
+            ) from None
+
+
+def _from_json(body: bytes) -> Any:
+    return json.loads(body, parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"JSON has no {name}")
 
 
 def _json_tray(items: Sequence[bytes]) -> bytes:
@@ -59,7 +113,7 @@ def _unpickled(body: bytes) -> list[Any]:
 
 
 _SERIALIZERS = {
-    "json": Serializer("application/json", _to_json, _json_tray, json.loads),
+    "json": Serializer("application/json", _to_json, _json_tray, _from_json),
     "pickle": Serializer("application/x-python-serialize", pickle.dumps, b"".join, _unpickled),
 }
 

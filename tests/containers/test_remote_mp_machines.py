@@ -50,7 +50,7 @@ class Hosts:
 
     def python(self, host: str, program: str) -> None:
         """Run ``program`` on a host of its own."""
-        url = {"BAOZI_BROKER_URL": f"amqp://baozi:{self._password}@broker:5672/", "PYTHONUNBUFFERED": "1"}
+        url = {"BAOZI_BROKER_URL": f"amqp://baozi:{self._password}@broker:5672/"}
         self._run(host, IMAGE, url, "python", "-c", program)
 
     def _run(self, host: str, image: str, environment: dict[str, str], *command: str) -> None:

@@ -48,26 +48,41 @@ def test_the_commands_by_hand_do_what_the_readme_says(tmp_path: Path) -> None:
     assert not alive
 
 
+def run_into_a_pipe(program: str, place: Place, home: Path) -> subprocess.CompletedProcess[str]:
+    """Run it as a reader's shell does before ``| cat``: Python then buffers what is printed."""
+    (home / "program.py").write_text(program)
+    environment = {**os.environ, **place.environment()}
+    environment.pop("PYTHONUNBUFFERED", None)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=home,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done
+
+
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
 def test_the_program_with_another_import_does_what_the_readme_says(
     name: str, private_place: Place, tmp_path: Path
 ) -> None:
     (program,) = blocks("python", name)
     assert len(program.splitlines()) <= 17
-    (tmp_path / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, "program.py"],
-        cwd=tmp_path,
-        env={**os.environ, **private_place.environment(), "PYTHONUNBUFFERED": "1"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_into_a_pipe(program, private_place, tmp_path)
     eaten = [f"吃了 第{number}个包子" for number in range(10)]
     assert done.stdout.splitlines() == [*eaten, "主进程"]
     assert queue_state(private_place.url, "remote_mp.q.baozi")[0] == 0
+
+
+def test_the_program_of_the_page_on_remote_mp_runs(private_place: Place, tmp_path: Path) -> None:
+    (program,) = blocks("python", "docs/remote_mp.md")
+    use = "\nq.put('包子')\nprint(q.get())\nq.task_done()\n"
+    done = run_into_a_pipe(program + use, private_place, tmp_path)
+    assert done.stdout == "包子\n"
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
