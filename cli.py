@@ -4,6 +4,7 @@ import typer
 
 from baozi import command_line
 from baozi.broker.command import app as broker
+from baozi.ledger_command import app as ledger
 from local_mp.command import app as local
 from producers.command import produce
 from side_by_side.chaos_command import chaos
@@ -27,6 +28,7 @@ app.command()(audit)
 app.add_typer(local, name="local")
 app.add_typer(dead, name="dead")
 app.add_typer(broker, name="broker")
+app.add_typer(ledger, name="ledger")
 
 
 @app.callback()

@@ -7,7 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, literal, select, union_all
 
 from baozi.errors import NothingToAudit
-from baozi.ledger import Ledger, eaten, orders
+from baozi.ledger import Ledger
+from baozi.ledger_schema import eaten, orders
 
 #: How many gaps of missing numbers an audit names for each producer.
 _GAPS_NAMED = 5

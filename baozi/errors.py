@@ -136,3 +136,15 @@ class LedgerAway(LedgerError):
 
 class NothingToAudit(LedgerError):
     """The ledger has nothing of this run; see the run's name."""
+
+
+class SchemaTooOld(LedgerError):
+    """The ledger's schema is older than this release needs. Run `baozi ledger upgrade`."""
+
+
+class SchemaTooNew(LedgerError):
+    """The ledger's schema is too new for this release. Install the release that upgraded it."""
+
+
+class NotALedger(LedgerError):
+    """The database has other tables under the ledger's names. Set BAOZI_LEDGER_URL to another database."""

@@ -12,55 +12,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import (
-    BigInteger,
-    Column,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    create_engine,
-    event,
-    func,
-    inspect,
-    select,
-    update,
-)
+from sqlalchemy import Connection, Engine, create_engine, event, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from baozi import ledger_schema
 from baozi.errors import LedgerAway, NothingToAudit
+from baozi.ledger_schema import eaten, identity, orders
 from baozi.model import Baozi, Order
-
-metadata = MetaData()
-
-eaten = Table(
-    "eaten",
-    metadata,
-    Column("baozi_id", String, primary_key=True),
-    Column("run", String, nullable=False, index=True),
-    Column("producer", String, nullable=False),
-    Column("number", BigInteger, nullable=False),
-    Column("consumer", String, nullable=False),
-    Column("machine", String, nullable=False),
-    Column("made_at", Float, nullable=False),
-    Column("eaten_at", Float, nullable=False),
-    Column("deliveries", Integer, nullable=False),
-)
-
-orders = Table(
-    "orders",
-    metadata,
-    Column("run", String, primary_key=True),
-    Column("producer", String, primary_key=True),
-    Column("accepted", BigInteger, nullable=False),
-    Column("attempted", BigInteger, nullable=False),
-    Column("closed_at", Float, nullable=False),
-)
 
 #: Seconds that one statement may wait for another's lock, or for a server to answer, before it is an error.
 #: The caller that can wait longer tries again.
@@ -68,9 +28,6 @@ _PATIENCE = 5
 
 #: Seconds between two tries to change the mode of a new file, which takes milliseconds.
 _LOOK_EVERY = 0.02
-
-#: Any number that no other program on the same database takes for its advisory lock.
-_SCHEMA_LOCK = 0xBA021
 
 
 class Ledger:
@@ -87,20 +44,56 @@ class Ledger:
             self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
 
     def open(self) -> Self:
-        """Make the tables where they are missing, and see that the ledger can be written.
+        """Make the ledger if there is none, and see that this release can use and write it.
 
         Raises:
             LedgerAway: it cannot be reached or written; says why.
+            SchemaTooOld: it must be upgraded first.
+            SchemaTooNew: it is for newer releases only.
+            NotALedger: the database has tables of these names that are not a ledger's.
+        """
+        self._make_folder()
+        with self._writing() as connection:
+            ledger_schema.make(connection)
+            # An UPDATE of nothing still takes the write lock: read-only files and users are found here.
+            connection.execute(update(orders).where(orders.c.run == "").values(accepted=0))
+        return self
+
+    def upgrade(self) -> int | None:
+        """Bring the schema to the version that this release needs; make the ledger if there is none.
+
+        Returns:
+            The version it had before, or None where there was no ledger.
+
+        Raises:
+            LedgerError: as :meth:`open` says, but that it is too old.
         """
         self._make_folder()
         with self._writing() as connection:
             if connection.dialect.name == "postgresql":
-                # Workers that start together would else make the same table twice, and one would fail.
-                connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
-            metadata.create_all(connection)
-            # An UPDATE of nothing still takes the write lock: read-only files and users are found here.
-            connection.execute(update(orders).where(orders.c.run == "").values(accepted=0))
-        return self
+                # A migration of many rows takes its time; what it waits for is bounded all the same.
+                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+            return ledger_schema.upgrade(connection)
+
+    def version(self) -> int:
+        """Return the version of the ledger's schema, whether this release can use it or not.
+
+        Raises:
+            NothingToAudit: there is no ledger yet.
+            LedgerAway: the ledger cannot be read.
+            NotALedger: the database has tables of these names that are not a ledger's.
+        """
+        with self._connected() as connection:
+            return ledger_schema.existing_version(connection)
+
+    def identity(self) -> str:
+        """Return the ledger's id, a UUID, which no other ledger has. A copy of a ledger has the same.
+
+        Raises:
+            LedgerError: as :meth:`reading` says.
+        """
+        with self.reading() as connection:
+            return str(connection.execute(select(identity.c.id)).scalar_one())
 
     def _make_folder(self) -> None:
         file = self._engine.url.database
@@ -202,14 +195,21 @@ class Ledger:
 
         Raises:
             NothingToAudit: nobody has opened this ledger yet, so it has no tables.
+            SchemaTooOld: it must be upgraded first.
+            SchemaTooNew: it is for newer releases only.
+            NotALedger: the database has tables of these names that are not a ledger's.
             LedgerAway: the ledger cannot be read.
         """
+        with self._connected() as connection:
+            ledger_schema.check(connection)
+            yield connection
+
+    @contextmanager
+    def _connected(self) -> Iterator[Connection]:
         file = self._engine.url.database
         if self._engine.dialect.name == "sqlite" and file and not Path(file).exists():
             raise NothingToAudit(f"There is no ledger at {file} yet; a worker makes it when it starts.")
         with _ledger_errors(), self._reader.connect() as connection:
-            if not inspect(connection).has_table(orders.name):
-                raise NothingToAudit("The ledger has no tables yet; a worker makes them when it starts.")
             yield connection
 
     @contextmanager

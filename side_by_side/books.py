@@ -7,7 +7,8 @@ from sqlalchemy import func, select
 
 from baozi.audit import Audit, settled_audit
 from baozi.errors import BaoziError
-from baozi.ledger import Ledger, eaten
+from baozi.ledger import Ledger
+from baozi.ledger_schema import eaten
 from side_by_side import sums
 
 #: Seconds without a line in a producer's journal after which nobody is accepted.

@@ -11,7 +11,8 @@ import psutil
 from sqlalchemy import select
 
 from baozi.journal import Entry, Event
-from baozi.ledger import Ledger, eaten
+from baozi.ledger import Ledger
+from baozi.ledger_schema import eaten
 from baozi.workload import Workload
 from local_mp.stage import ActorFailed, DeadlinePassed, Role
 from side_by_side import sums

@@ -10,7 +10,8 @@ from pathlib import Path
 from sqlalchemy import select
 
 from baozi.audit import Audit, Sums
-from baozi.ledger import Ledger, eaten
+from baozi.ledger import Ledger
+from baozi.ledger_schema import eaten
 from baozi.model import Baozi, Order
 
 #: The run of all tests but those that need two.

@@ -19,10 +19,10 @@ from amqp import Channel
 from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Exchange, Queue
-from sqlalchemy import Column, Connection, Engine, Table, insert
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, insert, inspect
 from sqlalchemy.event import listen
 
-from baozi import ledger
+from baozi import ledger_schema
 from baozi.journal import Event, Journal
 from baozi.ledger import Ledger
 from baozi.settings import Settings
@@ -62,15 +62,21 @@ def mandatory_off() -> None:
 
 
 def ledgers_key_off() -> None:
-    whole = ledger.eaten
-    ledger.metadata.remove(whole)
-    columns = (Column(column.name, column.type) for column in whole.columns)
-    ledger.eaten = Table(whole.name, ledger.metadata, *columns)
+    whole = ledger_schema.eaten
+    keyless = Table(whole.name, MetaData(), *(Column(column.name, column.type) for column in whole.columns))
+    make = ledger_schema.make
+
+    def make_without_key(connection: Connection) -> None:
+        make(connection)
+        if inspect(connection).get_pk_constraint(whole.name)["constrained_columns"]:
+            whole.drop(connection)
+            keyless.create(connection)
 
     def always_insert(_ledger: Ledger, connection: Connection, row: dict[str, Any]) -> bool:
-        connection.execute(insert(ledger.eaten).values(**row))
+        connection.execute(insert(keyless).values(**row))
         return True
 
+    ledger_schema.make = make_without_key
     put_in_place(Ledger, "_upsert", always_insert)
 
 

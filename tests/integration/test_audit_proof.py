@@ -15,7 +15,8 @@ from sqlalchemy import delete, insert
 
 from baozi.audit import Sums, audit
 from baozi.errors import NothingToAudit
-from baozi.ledger import Ledger, eaten, orders
+from baozi.ledger import Ledger
+from baozi.ledger_schema import eaten, orders
 from baozi.model import Baozi, Order
 from tests.integration.ledgers import RUN
 

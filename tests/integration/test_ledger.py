@@ -3,7 +3,8 @@ import signal
 import pytest
 from sqlalchemy import select
 
-from baozi.ledger import Ledger, orders
+from baozi.ledger import Ledger
+from baozi.ledger_schema import orders
 from baozi.model import Order
 from tests.integration.ledgers import baozi, child, children, rows, said
 

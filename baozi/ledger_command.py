@@ -1,0 +1,55 @@
+"""``baozi ledger version | upgrade``: the ledger's schema, on the command line."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from baozi.ledger import Ledger
+from baozi.ledger_schema import VERSION
+from baozi.settings import settings
+
+app = typer.Typer(no_args_is_help=True, help="The ledger: which version its schema has, and to upgrade it.")
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+@app.command("version")
+def version_command(as_json: Json = False) -> None:
+    """Print the version of the ledger's schema and the version that this release needs."""
+    with _ledger() as ledger:
+        version = ledger.version()
+    if as_json:
+        print(json.dumps({"version": version, "needed": VERSION}))
+    else:
+        print(f"Ledger schema is version {version}, this release needs {VERSION}.")
+
+
+@app.command("upgrade")
+def upgrade_command(as_json: Json = False) -> None:
+    """Upgrade the ledger to the schema version that this release needs; create it if there is none.
+
+    Workers of the release before go on working. Stop nothing; upgrade first, then replace the workers.
+    """
+    with _ledger() as ledger:
+        before = ledger.upgrade()
+        after = ledger.version()
+    if as_json:
+        print(json.dumps({"before": before, "version": after}))
+    elif before == after:
+        print(f"Ledger schema is version {after} already.")
+    elif before is None:
+        print(f"Created the ledger with schema version {after}.")
+    else:
+        print(f"Upgraded the ledger from schema version {before} to {after}.")
+
+
+@contextmanager
+def _ledger() -> Iterator[Ledger]:
+    ledger = Ledger(settings().ledger)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
