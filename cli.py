@@ -1,44 +1,22 @@
-"""The front door: ``baozi demo | produce | local | compare | chaos | gather | report | audit | dead | …``."""
+"""The command line: ``baozi`` and ``python -m cli``."""
 
-import typer
+from typing import Any
 
 from baozi import command_line
-from baozi.broker.command import app as broker
-from baozi.ledger_command import app as ledger
-from local_mp.command import app as local
-from producers.command import produce
-from side_by_side.chaos_command import chaos
-from side_by_side.command import demo
-from side_by_side.compare_command import compare
-from side_by_side.gather_command import gather
-from side_by_side.report_command import report
-from tasks.command import audit
-from tasks.dead_command import app as dead
-
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-)
-app.command()(demo)
-app.command()(produce)
-app.command()(compare)
-app.command()(chaos)
-app.command()(gather)
-app.command()(report)
-app.command()(audit)
-app.add_typer(local, name="local")
-app.add_typer(dead, name="dead")
-app.add_typer(broker, name="broker")
-app.add_typer(ledger, name="ledger")
-
-
-@app.callback()
-def baozi() -> None:
-    """Producers put baozi on a RabbitMQ queue, Celery workers eat them, and an audit proves it."""
 
 
 def main() -> None:
     """Run the command line, and exit."""
-    command_line.run(app)
+    command_line.main("side_by_side.commands:app")
+
+
+def __getattr__(name: str) -> Any:
+    """Load ``app``, the Typer app, when it is asked for: a command handles signals before that."""
+    if name == "app":
+        from side_by_side.commands import app  # noqa: PLC0415
+
+        return app
+    raise AttributeError(name)
 
 
 if __name__ == "__main__":

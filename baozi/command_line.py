@@ -1,25 +1,63 @@
-"""How every command of the project ends: well, or with one sentence on stderr and a named exit code."""
+"""How every command of the project ends: well, or with one sentence on stderr and a named exit code.
 
+Only what every command needs is imported before the signals are handled; the rest is loaded by :func:`main`.
+"""
+
+import io
 import os
 import signal
 import sys
-
-import typer
+import traceback
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from baozi.errors import BaoziError, ExitCode
+from baozi.shown import shown, shown_lines
 from baozi.stop import Stop
+
+if TYPE_CHECKING:
+    import typer
 
 #: Exit status when whoever read our output has gone: what a shell says of any program that SIGPIPE ends.
 #: Neither success nor a loss, for nobody read what the command had to say.
 _NO_READER = 128 + signal.SIGPIPE
 
+#: What prints the traceback of a bug, with any command.
+_DEBUG = "--debug"
 
-def run(app: typer.Typer) -> None:
+
+def main(where: str) -> NoReturn:
+    """Load the Typer app at ``where`` (``package.module:name``), run it as :func:`run` does, and exit.
+
+    While it is loaded, which takes about a second, nothing is begun that must be ended: a signal ends the
+    process at once, without a traceback.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end_at_once)
+    module, _, name = where.partition(":")
+    try:
+        app = getattr(import_module(module), name)
+    except BaseException as error:
+        sys.exit(_failed(error))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run(app)
+
+
+def _end_at_once(_number: int, _frame: object) -> NoReturn:
+    os._exit(ExitCode.INTERRUPTED)
+
+
+def run(app: "typer.Typer") -> NoReturn:
     """Run ``app`` with the arguments of this process, and exit.
 
     SIGTERM interrupts as Ctrl-C does, so that what a command has started is stopped either way.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal's encoding does not have is written out, as stderr does it.
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = _exit_code(app)
     try:
         if sys.stdout is not None:
@@ -31,33 +69,85 @@ def run(app: typer.Typer) -> None:
     sys.exit(code)
 
 
-def _exit_code(app: typer.Typer) -> int:
+def _exit_code(app: "typer.Typer") -> int:
+    import typer  # noqa: PLC0415  # takes longer than all that this module needs
+
     try:
-        return int(app(standalone_mode=False) or ExitCode.OK)
-    except BaoziError as error:
-        print(error, file=sys.stderr)
-        return error.exit_code
+        return int(_with_debug(typer.main.get_command(app))(standalone_mode=False) or ExitCode.OK)
     except typer.TyperException as error:
-        message = error.format_message()
+        message = shown_lines(error.format_message())
         # Of several lines: the help, for a group of commands without one.
         print(message if "\n" in message else f"{message.rstrip('.')}. See --help.", file=sys.stderr)
         return ExitCode.USAGE
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         return ExitCode.INTERRUPTED
-    except OSError as error:
-        return _unsaid(error)
     except SystemExit as end:
         # Typer makes of a broken pipe an exit with 1, which would be a loss.
         if isinstance(end.__context__, BrokenPipeError):
             return _unsaid(end.__context__)
-        raise
+        return end.code if isinstance(end.code, int) and end.code != ExitCode.LOSS else _failed(end)
+    except BaseException as error:
+        return _failed(error)
+
+
+def _failed(error: BaseException) -> int:
+    """Say what ended a command, and return its exit code."""
+    if isinstance(error, KeyboardInterrupt):
+        return ExitCode.INTERRUPTED
+    if _debugging():
+        traceback.print_exception(error)
+    if isinstance(error, BaoziError):
+        print(error, file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError):
+        return _unsaid(error)
+    # Not the error's own text, which may hold a password.
+    *_, last = traceback.extract_tb(error.__traceback__) or [None]
+    place = f" in {last.name}, line {last.lineno} of {Path(last.filename).name}" if last else ""
+    again = "" if _debugging() else f", run again with {_DEBUG} for the traceback"
+    print(f"Unexpected {type(error).__name__}{place}: this is a bug{again}.", file=sys.stderr)
+    return ExitCode.BUG
+
+
+def _debugging() -> bool:
+    arguments = sys.argv[1:]
+    if _DEBUG in (arguments[: arguments.index("--")] if "--" in arguments else arguments):
+        return True
+    with suppress(Exception):  # whatever is wrong with the settings, another error says
+        from baozi.settings import settings  # noqa: PLC0415  # loads Pydantic
+
+        return settings().debug
+    return False
+
+
+def _with_debug(command: Any) -> Any:
+    """Let ``command``, and each command under it, be given ``--debug``."""
+    import typer  # noqa: PLC0415
+
+    def example(
+        debug: bool = typer.Option(False, _DEBUG, help="Print the traceback when a command fails."),
+    ) -> None:
+        """Have the option that is wanted."""
+
+    maker = typer.Typer(add_completion=False)
+    maker.command()(example)
+    (option,) = typer.main.get_command(maker).params
+    option.expose_value = False
+    for one in _tree(command):
+        one.params.append(option)
+    return command
+
+
+def _tree(command: Any) -> list[Any]:
+    below = getattr(command, "commands", {}).values()
+    return [command, *(one for child in below for one in _tree(child))]
 
 
 def _unsaid(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         return _NO_READER
-    file = f": {error.filename}" if error.filename else ""
-    print(f"The system refuses: {error.strerror or error}{file}.", file=sys.stderr)
+    file = f": {shown(error.filename)}" if error.filename else ""
+    print(f"The system refuses: {shown(error.strerror or error)}{file}.", file=sys.stderr)
     return ExitCode.USAGE
 
 

@@ -8,6 +8,8 @@ from typing import IO, Any, ClassVar
 
 from click import ClickException
 
+from baozi.shown import shown_lines
+
 
 class ExitCode(IntEnum):
     """What a command's exit status means."""
@@ -18,6 +20,8 @@ class ExitCode(IntEnum):
     NO_BROKER = 3
     NO_LEDGER = 4
     REFUSED = 5
+    BUG = 70
+    """An error that no part of the project expects: ``EX_SOFTWARE`` of ``sysexits.h``."""
     INTERRUPTED = 130
 
 
@@ -32,8 +36,11 @@ class BaoziError(ClickException):
     """Ids of the messages that a publisher gave up with this error: put, and not confirmed."""
 
     def __init__(self, message: str | None = None) -> None:
-        """Say ``message``, or the class's docstring when there is none."""
-        super().__init__(message or " ".join((getdoc(type(self)) or "").split()))
+        """Say ``message``, or the class's docstring when there is none.
+
+        What a terminal may not print in it, names of unknown origin for example, is written out.
+        """
+        super().__init__(shown_lines(message or " ".join((getdoc(type(self)) or "").split())))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the sentence, as click asks for when a command ends with it."""

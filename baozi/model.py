@@ -4,24 +4,40 @@ import unicodedata
 from typing import Annotated, Self
 from uuid import UUID, uuid5
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from baozi.errors import NotABaozi, UsageError
+from baozi.shown import is_control, shown
 
 #: Namespace of the task ids. Fixed for ever: the same baozi put twice, by any release, is the same task.
 _NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
+
+#: Context of a validation: the item was made by an earlier release.
+_OLD = {"old": True}
 
 #: Letters in a name. Four bytes each in UTF-8 at the most, so that a name with a suffix is still a file's
 #: name (255 bytes) and an AMQP short string (255 bytes).
 _LONGEST_NAME = 60
 
 
-def _plain(name: str) -> str:
+def _plain(name: str, info: ValidationInfo) -> str:
     if "/" in name:
         raise ValueError("must not contain '/', which parts a baozi's id")
     if name.startswith("."):
         raise ValueError("must not start with '.', since it names a file")
-    if any(unicodedata.category(letter) in {"Cc", "Cs", "Zl", "Zp"} for letter in name):
+    controls = set(filter(is_control, name))
+    if info.context == _OLD:
+        # Before, a name could have these: what carries it is found, counted, and shown with them written out.
+        controls = {letter for letter in controls if unicodedata.category(letter) != "Cf"}
+    if controls:
         raise ValueError("must not contain control characters")
     return name
 
@@ -43,14 +59,18 @@ class _Item(BaseModel):
     producer: Name
 
     @classmethod
-    def parse(cls, data: object) -> Self:
+    def parse(cls, data: object, old: bool = False) -> Self:
         """Read a message's one argument.
+
+        Args:
+            data: the argument.
+            old: whether its names may be those of an earlier release, as :func:`checked_name` says.
 
         Raises:
             NotABaozi: a field is missing, too many, or not what it must be; says which, and of what.
         """
         try:
-            return cls.model_validate(data)
+            return cls.model_validate(data, context=_OLD if old else None)
         except ValidationError as error:
             raise NotABaozi(_first_fault(cls.__name__.lower(), error)) from None
 
@@ -74,7 +94,7 @@ class Baozi(_Item):
     @property
     def made_line(self) -> str:
         """The course's line for one that was made."""
-        return f"{self.producer}生产了第{self.number}个包子"
+        return f"{shown(self.producer)}生产了第{self.number}个包子"
 
     def eaten_line(self, consumer: str) -> str:
         """The course's line for one that ``consumer`` ate."""
@@ -129,14 +149,21 @@ class Order(_Item):
         return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/order/{self.accepted}/{self.attempted}"))
 
 
-def checked_name(name: str, of: str) -> str:
+def checked_name(name: str, of: str, old: bool = False) -> str:
     """Return ``name`` if it may name a ``of`` ("run", "producer").
+
+    Args:
+        name: the name.
+        of: what it names, for the error.
+        old: whether it may be there already. An earlier release took names with format characters:
+            bidirectional controls and characters of no width.
 
     Raises:
         UsageError: it is empty, too long, or has a letter that a name may not have.
     """
     try:
-        Baozi(run=name, producer=name, number=0, made_at=0.0)
+        fields = {"run": name, "producer": name, "number": 0, "made_at": 0.0}
+        Baozi.model_validate(fields, context=_OLD if old else None)
     except ValidationError as error:
         raise UsageError(f"The {of}'s name {_reason(error)}.") from None
     return name
@@ -152,7 +179,7 @@ def _shown(field: str) -> str:
     """A field's name as a sentence can bear it: a stranger's may hold anything, and be of any length."""
     if len(field) > _LONGEST_NAME:
         field = field[:_LONGEST_NAME] + "…"
-    return field if field.isprintable() else repr(field)
+    return field if shown(field) == field else repr(field)
 
 
 #: What is wrong, in our words, by Pydantic's name for it.

@@ -97,6 +97,9 @@ class Settings(BaseSettings):
     """Seconds that a stopped worker may go on eating what it has begun. Keep it below the time after which
     the service manager kills (systemd 90, ``docker stop`` 10)."""
 
+    debug: bool = False
+    """Whether a command that fails prints the traceback, as ``--debug`` has it do."""
+
     @property
     def ledger(self) -> str:
         """The ledger's SQLAlchemy URL, password and all: not for a log."""

@@ -1,5 +1,6 @@
 """``python -m benchmarks``."""
 
-from benchmarks.command import main
+from baozi import command_line
 
-main()
+if __name__ == "__main__":
+    command_line.main("benchmarks.command:app")

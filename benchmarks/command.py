@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
-from baozi import command_line
 from baozi.errors import UsageError
+from baozi.shown import shown_json
 from benchmarks.measures import Job, jobs, memory_jobs
 from benchmarks.measuring import TooSlow
 from benchmarks.page import page, picture_name
@@ -62,7 +63,7 @@ def bench(
         )
     _keep(results, out)
     if as_json:
-        print(results.model_dump_json())
+        print(shown_json(results.model_dump_json()))
     else:
         console = Console()
         for table in tables(results):
@@ -78,7 +79,13 @@ def _chosen(made: list[Job], names: list[str] | None) -> list[Job]:
 def _make(broker: OwnBroker, everybody: list[tuple[int, Job]]) -> list[Turn]:
     console = Console(stderr=True)
     made = []
-    with Progress(console=console, disable=not console.is_terminal) as bar:
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=len(everybody))
         for number, job in everybody:
             bar.update(task, description=f"{job.measure}: {job.name}")
@@ -86,7 +93,7 @@ def _make(broker: OwnBroker, everybody: list[tuple[int, Job]]) -> list[Turn]:
             try:
                 made.append(job.turn(broker, number))
             except TooSlow as error:
-                console.print(f"{job.measure}, turn {number + 1}: {error}", markup=False)
+                console.print(Text(f"{job.measure}, turn {number + 1}: {error}"))
             bar.advance(task)
     return made
 
@@ -108,8 +115,5 @@ def _keep(results: Results, out: Path) -> None:
         raise UsageError(f"The folder {out} cannot be written: {error.strerror}.") from None
 
 
-def main() -> None:
-    """Run the command by itself, and exit."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(bench)
-    command_line.run(app)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(bench)

@@ -1,8 +1,8 @@
 """The tables of a run, for the terminal."""
 
 from rich.box import SIMPLE_HEAD
-from rich.table import Table
 
+from baozi.tables import Table
 from benchmarks.results import UNITS, Measure, Results, Turn
 from benchmarks.targets import TARGETS
 from side_by_side import quantities

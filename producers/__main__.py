@@ -1,6 +1,6 @@
 """``python -m producers``: what ``baozi produce`` does."""
 
-from producers.command import main
+from baozi import command_line
 
 if __name__ == "__main__":
-    main()
+    command_line.main("producers.command:app")

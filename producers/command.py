@@ -1,6 +1,5 @@
 """``baozi produce`` and ``python -m producers``."""
 
-import json
 import secrets
 import sys
 import time
@@ -13,11 +12,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from baozi import command_line
+from baozi.command_line import stop_on_signals
 from baozi.errors import BaoziError, ExitCode
 from baozi.lines import say
 from baozi.model import LONGEST_TRAY, Baozi, checked_name
 from baozi.settings import settings
+from baozi.shown import shown, to_json
 from producers.producer import Progress, own_journal
 from producers.producer import produce as make_and_put
 
@@ -55,8 +55,8 @@ def produce(
     chosen = settings()
     options = {"broker_timeout": timeout, "window": window}
     chosen = chosen.model_copy(update={name: value for name, value in options.items() if value is not None})
-    run, name = checked_name(run or new_run(), "run"), checked_name(name, "producer")
-    stop = command_line.stop_on_signals()
+    run, name = checked_name(run or new_run(), "run", resume), checked_name(name, "producer", resume)
+    stop = stop_on_signals()
     with own_journal(chosen.runs, run, name, resume) as (journal, progress):
         try:
             showing = _showing(progress, count, lines, as_json)
@@ -77,9 +77,11 @@ def _showing(progress: Progress, count: int, lines: bool, as_json: bool) -> Iter
     elif as_json:
         yield lambda _: None
     elif sys.stderr.isatty():
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        # A name is data: it has no markup, and no emoji.
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Bar(*columns, console=Console(stderr=True)) as bar:
-            task = bar.add_task(progress.producer, total=count or None, completed=progress.accepted)
+            task = bar.add_task(shown(progress.producer), total=count or None, completed=progress.accepted)
             yield lambda _: bar.update(task, completed=progress.accepted)
     else:
         yield _a_line_now_and_then(progress, count)
@@ -93,7 +95,9 @@ def _a_line_now_and_then(progress: Progress, count: int) -> Callable[[Baozi], No
         if time.monotonic() - last >= _SAY_EVERY:
             last = time.monotonic()
             of = f" of {count}" if count else ""
-            print(f"{progress.producer}: {progress.accepted}{of} accepted", file=sys.stderr, flush=True)
+            print(
+                f"{shown(progress.producer)}: {progress.accepted}{of} accepted", file=sys.stderr, flush=True
+            )
 
     return show
 
@@ -107,15 +111,13 @@ def _say_result(progress: Progress, as_json: bool, closed: bool) -> None:
         "closed": closed,
     }
     if as_json:
-        say(json.dumps(result, ensure_ascii=False))
+        say(to_json(result))
         return
     state = "order closed" if closed else "order left open: go on with --resume"
     unknown = f", {result['unknown']} unknown" if result["unknown"] else ""
-    say(f"{progress.producer}: {progress.accepted} accepted{unknown} in run {progress.run}, {state}")
+    producer, run = shown(progress.producer), shown(progress.run)
+    say(f"{producer}: {progress.accepted} accepted{unknown} in run {run}, {state}")
 
 
-def main() -> None:
-    """Run the command by itself, and exit."""
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    app.command()(produce)
-    command_line.run(app)
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+app.command()(produce)

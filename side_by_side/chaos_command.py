@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from baozi.errors import ExitCode, UsageError
+from baozi.shown import shown, shown_json
 from side_by_side.chaos import Plan
 from side_by_side.chaos import chaos as run_chaos
 from side_by_side.chaos_results import ChaosResults
@@ -64,7 +65,9 @@ def chaos(
     plan = Plan(on, transport, menu, _strikes(fault, on), chance, seconds if times is None else inf, times)
     print(f"seed {chance}", file=sys.stderr, flush=True)
     with _target(on) as target, _folder() as folder:
-        results = run_chaos(plan, target, folder, lambda line: print(line, file=sys.stderr, flush=True))
+        results = run_chaos(
+            plan, target, folder, lambda line: print(shown(line), file=sys.stderr, flush=True)
+        )
         if not results.sound:
             # Its logs say why.
             kept = Path(tempfile.mkdtemp(prefix="baozi-chaos-"))
@@ -72,7 +75,7 @@ def chaos(
             print(f"Ledger, journals and logs are kept in {kept}.", file=sys.stderr)
     if out is not None:
         out.write_text(results.model_dump_json(indent=1) + "\n")
-    print(results.model_dump_json() if as_json else "\n".join(_summary(results)))
+    print(shown_json(results.model_dump_json()) if as_json else "\n".join(map(shown, _summary(results))))
     if not results.sound:
         raise typer.Exit(ExitCode.LOSS)
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from baozi.errors import ExitCode, UsageError
+from baozi.shown import shown, shown_json
 from baozi.workload import Workload, checked_workload
 from side_by_side.comparison import compare as run_all
 from side_by_side.faults.moments import Fault
@@ -75,7 +76,7 @@ def compare(
     plan = Plan(_transports(names), workload, rate, times, chance, faults, deadline)
     results = _run(plan, out)
     if as_json:
-        print(results.model_dump_json())
+        print(shown_json(results.model_dump_json()))
     else:
         _print(results)
     if remarks(results):
@@ -153,7 +154,12 @@ def _progress(total: int) -> Iterator[Callable[[Job], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("getting ready", total=total)
         begun = 0
@@ -172,6 +178,6 @@ def _print(results: Results) -> None:
     if any(run.measure is not Measure.FAULT for run in results.runs):
         console.print(speed_table(results))
         for line in legend(results):
-            print(line)
+            print(shown(line))
     for remark in remarks(results):
-        print(remark)
+        print(shown(remark))

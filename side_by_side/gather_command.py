@@ -6,9 +6,10 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from baozi.errors import ExitCode
+from baozi.shown import shown, shown_json
+from baozi.tables import Table
 from baozi.workload import checked_workload
 from side_by_side.keeping import Keeper
 from side_by_side.machines import gather as sum_up
@@ -31,7 +32,7 @@ def gather(
         keeper.keep(results)
         keeper.report(results)
     if as_json:
-        print(results.model_dump_json())
+        print(shown_json(results.model_dump_json()))
     else:
         _print(results)
     if any(not run.as_expected for run in results.runs):
@@ -47,4 +48,4 @@ def _print(results: Results) -> None:
         table.add_row(transport, "all", str(sum(share.eaten for share in its)), verdicts[transport])
     Console().print(table)
     for remark in remarks(results):
-        print(remark)
+        print(shown(remark))

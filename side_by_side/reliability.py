@@ -5,10 +5,13 @@ left there, so that no number is written by hand.
 """
 
 import json
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from baozi import command_line
 from baozi.errors import UsageError
 from side_by_side import quantities
 from side_by_side.chaos_results import ChaosResults, read_chaos
@@ -179,5 +182,14 @@ def page_of(folder: Path) -> str:
     return page(comparisons, chaoses)
 
 
+def write_page(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the results, NAME.json each.")],
+) -> None:
+    """Write the page of the results in a folder there."""
+    (folder / PAGE).write_text(page_of(folder))
+
+
 if __name__ == "__main__":
-    (Path(sys.argv[1]) / PAGE).write_text(page_of(Path(sys.argv[1])))
+    command = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    command.command()(write_page)
+    command_line.run(command)

@@ -1,11 +1,11 @@
 """``baozi report``."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from baozi.shown import shown, to_json
 from side_by_side.report_on_demand import need_libraries, write_report
 from side_by_side.results import read_results
 
@@ -21,6 +21,6 @@ def report(
     write_report(results, path)
     if as_json:
         said = {"report": str(path), "runs": len(results.runs), "finished": results.finished}
-        print(json.dumps(said, ensure_ascii=False))
+        print(to_json(said))
     else:
-        print(path)
+        print(shown(path))

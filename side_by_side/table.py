@@ -1,8 +1,8 @@
 """The table of a comparison, from its results alone, within 100 columns."""
 
 from rich import box
-from rich.table import Table
 
+from baozi.tables import Table
 from side_by_side.faults.moments import Fault
 from side_by_side.quantities import memory, number, seconds
 from side_by_side.results import Measure, Results, Run

@@ -15,13 +15,23 @@ from tasks import topology
 from tasks.app import app
 from tasks.confirms import ConfirmedChannel
 from tasks.connection import connect
-from tasks.letter import CONSUMER, DELIVERIES, DIED_AT, REASON, as_it_came, deliveries, send_on
+from tasks.letter import (
+    CONSUMER,
+    DELIVERIES,
+    DIED_AT,
+    REASON,
+    TRACEBACK,
+    Original,
+    as_it_came,
+    buried,
+    send_on,
+)
 
 #: The task's name.
 BURY = "tasks.bury"
 
-#: Characters of a reason: a header must fit, with the others, in one AMQP frame (128 KiB).
-_LONGEST_REASON = 1000
+#: Characters of a reason, and of the end of a traceback.
+_LONGEST_REASON, _LONGEST_TRACEBACK = 1000, 4000
 
 
 @app.task(bind=True, name=BURY, ignore_result=True)
@@ -31,21 +41,25 @@ def bury(self: Task[Any, Any], letter: dict[str, Any]) -> None:
     Raises:
         Reject: the broker did not take it; the message stays in the queue, and comes again.
     """
-    headers = {
-        **as_it_came(letter["headers"]),
+    facts = {
         REASON: letter["reason"][:_LONGEST_REASON],
         CONSUMER: f"{self.request.hostname or socket.gethostname()}",
         DIED_AT: time.time(),
-        DELIVERIES: deliveries(letter["headers"]),
+        DELIVERIES: letter["deliveries"],
     }
-
-    def send(producer: Producer) -> None:
-        body, key = base64.b64decode(letter["body"]), letter["routing_key"] or topology.NAME
-        send_on(producer, body, headers, letter["properties"], topology.DEAD, key)
+    if letter["traceback"]:
+        facts[TRACEBACK] = letter["traceback"][-_LONGEST_TRACEBACK:]
+    body, properties = (base64.b64decode(letter[part]) for part in ("body", "properties"))
+    original = Original(body, as_it_came(properties))
 
     timeout = settings().broker_timeout
     try:
         channel = ConfirmedChannel(connect("burial"))
+        whole = buried(original, facts, channel.frame_max if channel.takes_frames else None)
+
+        def send(producer: Producer) -> None:
+            send_on(producer, whole, topology.DEAD, letter["routing_key"] or topology.NAME)
+
         try:
             channel.publish(send, deadline=time.monotonic() + timeout)
         finally:

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from baozi.audit import Audit, Sums, settled_audit
 from baozi.errors import BrokerError, ExitCode
 from baozi.ledger import Ledger
 from baozi.model import checked_name
 from baozi.settings import settings
+from baozi.shown import shown, shown_json
+from baozi.tables import Table
 from tasks import dead_letters
 
 
@@ -27,7 +28,7 @@ def audit(
     """Say what of a run was accepted, eaten, lost or delivered twice; exit 1 unless nothing is lost."""
     ledger = Ledger(settings().ledger)
     try:
-        sums = settled_audit(ledger, checked_name(run, "run"), lambda: _dead(run), wait, orders)
+        sums = settled_audit(ledger, checked_name(run, "run", old=True), lambda: _dead(run), wait, orders)
     finally:
         ledger.close()
     print_audit(sums, as_json)
@@ -46,7 +47,7 @@ def _dead(run: str) -> Mapping[str, int] | None:
 def print_audit(sums: Audit, as_json: bool = False) -> None:
     """Print the sums on stdout: as JSON, or as a table and what it means in a sentence."""
     if as_json:
-        print(sums.model_dump_json())
+        print(shown_json(sums.model_dump_json()))
         return
     columns = ("accepted", "eaten", "lost", "duplicated", "recovered", "unexpected", "dead")
     table = Table("producer", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
@@ -59,10 +60,10 @@ def print_audit(sums: Audit, as_json: bool = False) -> None:
     Console().print(table)
     for row in sums.producers:
         for sentence in _remarks(row):
-            print(sentence)
+            print(shown(sentence))
     total = sums.total
     print(
-        f"run {sums.run}: {_cell(total.accepted)} accepted, {total.eaten} eaten, {total.lost} lost,"
+        f"run {shown(sums.run)}: {_cell(total.accepted)} accepted, {total.eaten} eaten, {total.lost} lost,"
         f" {total.duplicated} duplicated"
     )
 

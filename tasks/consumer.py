@@ -22,7 +22,7 @@ from tasks import topology
 from tasks.burial import BURY
 from tasks.connection import connecting, using
 from tasks.decoding import fault
-from tasks.letter import raw_body
+from tasks.letter import deliveries, raw_body, raw_properties
 from tasks.reading import read_in_pieces
 from tasks.startup import give_up
 from tasks.trays import Trays
@@ -187,15 +187,16 @@ class Consumer(CeleryConsumer):
                 self._trays.settle_and_give_back()
         super().shutdown()
 
-    def bury(self, message: Any, reason: str) -> None:
+    def bury(self, message: Any, reason: str, traceback: str | None = None) -> None:
         """Have ``message`` copied to the dead letters with ``reason``, then acknowledged."""
         logger.error("Burying a message: %s", reason)
         letter = {
             "body": base64.b64encode(raw_body(message)).decode(),
-            "headers": message.headers or {},
-            "properties": {**message.properties, "application_headers": None},
+            "properties": base64.b64encode(raw_properties(message)).decode(),
+            "deliveries": deliveries(message.headers or {}),
             "routing_key": (message.delivery_info or {}).get("routing_key"),
             "reason": reason,
+            "traceback": traceback,
         }
         burial: Any = Message(
             body=dumps([[letter], {}, {}]),
@@ -231,7 +232,7 @@ class Consumer(CeleryConsumer):
         self.bury(message, f"not a Celery task: {exc}")
 
 
-def _keep(burial: Any, reason: str) -> None:
+def _keep(burial: Any, reason: str, _traceback: str | None = None) -> None:
     """A burial that fails for good gives its message back: it is tried again, up to the delivery limit."""
     logger.error("Could not bury a message: %s", reason)
     burial.requeue()

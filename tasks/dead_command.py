@@ -1,7 +1,6 @@
 """``baozi dead list | show | replay | drop``: the dead letters on the command line."""
 
 import base64
-import json
 import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,8 +9,9 @@ import typer
 
 from baozi.errors import UsageError
 from baozi.lines import say
+from baozi.shown import shown, to_json
 from tasks.dead_letters import Replay, find, looking
-from tasks.letter import DeadLetter
+from tasks.letter import TRACEBACK, DeadLetter
 
 app = typer.Typer(no_args_is_help=True, help="The dead letters: look through them, replay or drop them.")
 
@@ -40,7 +40,7 @@ def list_command(
         for letter in look.letters(limit):
             if not as_json and not count:
                 say(_ROW.format("id", "attempts", "first (UTC)", "last (UTC)", "consumer", "reason"))
-            say(json.dumps(_facts(letter), ensure_ascii=False) if as_json else _row(letter))
+            say(to_json(_facts(letter)) if as_json else _row(letter))
             count += 1
     if not count and not as_json:
         say("There are no dead letters.")
@@ -49,16 +49,17 @@ def list_command(
 @app.command("show")
 def show_command(wanted: Ids, timeout: Timeout = None, as_json: Json = False) -> None:
     """Show all of a dead letter: why it died, its headers, its body as it came."""
+    _see_that_each_says_something(wanted)
     with looking(timeout) as look:
         found = find(look, wanted)
     for letter in found:
         facts = {**_facts(letter), **_contents(letter)}
         if as_json:
-            say(json.dumps(facts, ensure_ascii=False, default=str))
+            say(to_json(facts))
             continue
         for name, fact in facts.items():
-            if fact is not None:
-                say(f"{name:12} {_shown(fact)}")
+            for line in _lines(name, fact):
+                say(f"{name:12} {line}")
 
 
 @app.command("replay")
@@ -71,6 +72,7 @@ def replay_command(
     """Put dead letters on the queue again; each leaves the dead letters when the broker has it there."""
     if bool(wanted) == everything:
         raise UsageError("Name the dead letters to replay, or say --all.")
+    _see_that_each_says_something(wanted or [])
     count = 0
     try:
         with looking(timeout) as look, Replay(timeout) as replay:
@@ -93,6 +95,7 @@ def drop_command(
     as_json: Json = False,
 ) -> None:
     """Throw dead letters away, for ever."""
+    _see_that_each_says_something(wanted)
     if not yes:
         wanted = _asked(wanted, timeout)
     with looking(timeout) as look:
@@ -100,6 +103,16 @@ def drop_command(
         for letter in found:
             look.take_away(letter)
     _say_count("dropped", len(found), as_json)
+
+
+def _see_that_each_says_something(wanted: list[str]) -> None:
+    """Refuse an id that is empty, as a shell's variable that is not set: every letter's id begins with it.
+
+    Raises:
+        UsageError: one is empty, or blank.
+    """
+    if not all(map(str.strip, wanted)):
+        raise UsageError("An id is empty; give a letter's id, or its first letters.")
 
 
 def _asked(wanted: list[str], timeout: float | None) -> list[str]:
@@ -115,7 +128,7 @@ def _asked(wanted: list[str], timeout: float | None) -> list[str]:
 
 
 def _say_count(what: str, count: int, as_json: bool) -> None:
-    say(json.dumps({what: count}) if as_json else f"{count} {what}.")
+    say(to_json({what: count}) if as_json else f"{count} {what}.")
 
 
 def _facts(letter: DeadLetter) -> dict[str, Any]:
@@ -136,17 +149,24 @@ def _contents(letter: DeadLetter) -> dict[str, Any]:
         body = {"body": letter.body.decode()}
     except UnicodeDecodeError:
         body = {"body_base64": base64.b64encode(letter.body).decode()}
-    properties = {name: it for name, it in letter.properties.items() if name != "application_headers"}
-    return {"headers": letter.headers, "properties": properties, **body}
+    headers = {name: it for name, it in letter.headers.items() if name != TRACEBACK}
+    return {"traceback": letter.traceback, "headers": headers, "properties": letter.properties, **body}
+
+
+def _lines(name: str, fact: object) -> list[str]:
+    """A fact in lines: one, or those of a traceback."""
+    if fact is None:
+        return []
+    return [shown(line) for line in (str(fact).splitlines() if name == "traceback" else [fact])]
 
 
 def _row(letter: DeadLetter) -> str:
-    reason = _shown(letter.reason)
+    reason = shown(letter.reason)
     if len(reason) > _REASON:
         reason = reason[:_REASON] + "…"
     attempts = "?" if letter.attempts is None else letter.attempts
     first, last = _date(letter.first_at), _date(letter.last_at)
-    return _ROW.format(letter.id, attempts, first, last, _shown(letter.consumer or "–"), reason)
+    return _ROW.format(letter.id, attempts, first, last, shown(letter.consumer or "–"), reason)
 
 
 def _date(at: float | None) -> str:
@@ -154,10 +174,3 @@ def _date(at: float | None) -> str:
         return "–" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
     except (ValueError, OverflowError, OSError):  # a stranger's baozi may be made at any time
         return f"{at:g}"
-
-
-def _shown(fact: object) -> str:
-    """A stranger's text, as a terminal can bear it: what would move the cursor, say, is written out."""
-    return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in str(fact)
-    )

@@ -8,7 +8,7 @@ from random import uniform
 from types import TracebackType
 from typing import Any, Self
 
-from kombu import Connection, Consumer, Producer
+from kombu import Connection, Producer
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay
 
 from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, QueueFull, UsageError
@@ -17,7 +17,7 @@ from baozi.settings import settings
 from tasks import topology
 from tasks.confirms import ConfirmedChannel
 from tasks.connection import connect, using
-from tasks.letter import DeadLetter, as_it_came, send_on
+from tasks.letter import DeadLetter, Original, send_on, sent_on
 
 #: Letters that are fetched at once, and so those that are in memory.
 _PAGE = 500
@@ -88,18 +88,19 @@ class Look:
         if not size:
             return []
         deadline = time.monotonic() + self._timeout
-        # A consumer of its own for each page: no more than the page is on its way.
-        with Consumer(
-            self._channel, [self._queue], on_message=page.append, auto_declare=False, prefetch_count=size
-        ):
-            while len(page) < size:
-                try:
-                    self._connection.drain_events(timeout=_LOOK_EVERY)
-                except TimeoutError:
-                    if self._state()[0] == 0:
-                        break
-                    if time.monotonic() >= deadline:
-                        raise BrokerAway("The broker did not hand over the dead letters in time.") from None
+        # A consumer of its own for each page: no more than the page is on its way. py-amqp's and not kombu's,
+        # which would inflate what calls itself compressed.
+        self._channel.basic_qos(0, size, False)
+        tag = self._channel.basic_consume(topology.DEAD, callback=page.append)
+        while len(page) < size:
+            try:
+                self._connection.drain_events(timeout=_LOOK_EVERY)
+            except TimeoutError:
+                if self._state()[0] == 0:
+                    break
+                if time.monotonic() >= deadline:
+                    raise BrokerAway("The broker did not hand over the dead letters in time.") from None
+        self._channel.basic_cancel(tag)
         self._pages += 1
         self._held |= {message.delivery_tag: self._pages for message in page}
         return [DeadLetter.of(message) for message in page]
@@ -211,9 +212,9 @@ class Replay:
         """
 
         def send(producer: Producer) -> None:
-            headers = as_it_came(letter.headers)
+            message = Original(letter.body, sent_on(letter.original.properties))
             # By the queue's own key: the one that it came with may have been a delayed message's.
-            send_on(producer, letter.body, headers, letter.properties, topology.NAME, topology.NAME)
+            send_on(producer, message, topology.NAME, topology.NAME)
 
         tries = Retrying(
             retry=retry_if_exception_type(QueueFull),

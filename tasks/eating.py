@@ -1,6 +1,7 @@
 """The work itself: ``tasks.eat`` eats one baozi, ``tasks.close_order`` closes a producer's order."""
 
 import socket
+import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import cache, partial
@@ -23,6 +24,7 @@ from baozi.lines import say
 from baozi.model import Baozi, Order, Tray
 from baozi.pauses import growing
 from baozi.settings import settings
+from tasks import failure
 from tasks.app import app
 
 logger = get_task_logger(__name__)
@@ -50,6 +52,14 @@ class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in it
         options.setdefault("time_limit", None)
         options.setdefault("soft_time_limit", None)
         return super().apply_async(*args, **options)
+
+    def on_failure(self, exc: Exception, _id: str, _args: Any, _kwargs: Any, einfo: Any) -> None:
+        """Leave word of the exception for :class:`tasks.request.Request`.
+
+        ``exc`` may be another one by now: Celery puts a plain ``OSError`` in the place of an ``HTTPError``,
+        which it cannot pickle. The one that was raised is still being handled.
+        """
+        failure.tell(einfo, sys.exception() or exc)
 
 
 @app.task(bind=True, base=BaoziTask, name=EAT)

@@ -1,44 +1,102 @@
-"""One dead letter, a message of ``baozi.dead``: what it tells, and how it is sent on as it came."""
+"""One dead letter, a message of ``baozi.dead``: what it tells, and how its message is sent again unchanged.
 
+A message is kept as the bytes that came over the wire, its properties included: neither kombu nor py-amqp
+decodes it here, so nothing of it can change, and nothing in it can break a command.
+"""
+
+import bz2
 import json
-from collections.abc import Mapping
+import lzma
+import zlib
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from math import isfinite
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from kombu import Exchange, Producer
+import amqp
+from kombu import Producer
 
 from baozi.errors import NotABaozi
 from baozi.model import Baozi, Tray
 from baozi.settings import settings
+from tasks import decoding
+from tasks.properties import HEADERS, Malformed, field, fields, join, split, table
 
 #: Headers that a burial adds (:mod:`tasks.burial`).
 REASON, CONSUMER, DIED_AT, DELIVERIES = "baozi-reason", "baozi-consumer", "baozi-died-at", "baozi-deliveries"
+#: The end of the traceback of the exception that it died of.
+TRACEBACK = "baozi-traceback"
+#: How many bytes at the start of the body are the message's own properties: they would not fit in one frame
+#: with those of the burial.
+PROPERTIES = "baozi-properties"
+_BURIALS = frozenset(name.encode() for name in (REASON, CONSUMER, DIED_AT, DELIVERIES, TRACEBACK, PROPERTIES))
 #: Headers that the broker adds to what it delivers again or moves to the dead letters. Sent on with them, a
 #: message would look as if it had failed already.
-_BROKERS = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+_BROKERS = frozenset(
+    f"x-{name}".encode()
+    for name in (
+        "death",
+        "delivery-count",
+        "acquired-count",
+        *(f"{which}-death-{what}" for which in ("first", "last") for what in ("reason", "queue", "exchange")),
+    )
+)
 #: Properties that only the first sender may set, or that would let the broker throw a message away: a user's
 #: name, which the broker compares with the connection's, and the time to live.
-_NOT_SENT_ON = {"application_headers", "user_id", "expiration", "cluster_id", "delivery_mode"}
+_NOT_SENT_ON = frozenset({"user_id", "expiration", "cluster_id"})
+
+#: Bytes of a frame that are not its payload, and of a content header before its properties (AMQP 0-9-1,
+#: sections 4.2.3 and 4.2.6.1).
+_FRAME, _CONTENT_HEADER = 8, 12
+
+#: Bytes of a body, inflated, that is searched for baozi: a tray of 10,000 has about 200,000.
+_LONGEST_BAOZI = 1_000_000
+#: Bytes that xz may need to inflate it: its highest preset needs 65 MiB.
+_LZMA_MEMORY = 80 << 20
+#: Encodings of a body that is searched for baozi. Others are not tried: some of Python's take time that grows
+#: with the square of the length.
+_ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "iso-8859-1", "us-ascii")
 
 
-@dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """One message of ``baozi.dead``, as it came."""
+class Original(NamedTuple):
+    """A message as it was published."""
 
     body: bytes
-    headers: dict[str, Any] = field(default_factory=dict)
-    properties: dict[str, Any] = field(default_factory=dict)
-    """AMQP's, by py-amqp's names: ``content_type``, ``message_id``, …"""
+    properties: bytes
+    """Flags and values, as they stand in a content header."""
+
+
+@dataclass(frozen=True)
+class DeadLetter:
+    """One message of ``baozi.dead``."""
+
+    original: Original
+    """The message that died, without what its burial and the broker added to it."""
+    headers: Mapping[str, Any]
+    """Its headers and those that were added, decoded as far as they can be."""
+    properties: Mapping[str, Any]
+    """AMQP's others, by py-amqp's names: ``content_type``, ``message_id``, …"""
     delivery_tag: int = 0
 
     @classmethod
     def of(cls, message: Any) -> "DeadLetter":
-        """Take a kombu message."""
-        return cls(raw_body(message), message.headers or {}, message.properties, message.delivery_tag)
+        """Take a py-amqp message that :mod:`tasks.decoding` has decoded."""
+        raw = decoding.raw_properties(message) or join({})
+        added = _decoded(raw)[HEADERS]
+        original = _unpacked(bytes(message.body), raw, added)
+        properties = _decoded(original.properties)
+        headers = {**properties.pop(HEADERS), **added}
+        return cls(original, headers, properties, message.delivery_tag)
+
+    @property
+    def body(self) -> bytes:
+        """The message's body, as it came."""
+        return self.original.body
 
     @property
     def id(self) -> str:
@@ -56,6 +114,12 @@ class DeadLetter:
     def reason(self) -> str:
         """Why it is here: the burial's reason, or else the broker's (``delivery_limit``, say)."""
         return str(self.headers.get(REASON) or self.headers.get("x-first-death-reason") or "unknown")
+
+    @property
+    def traceback(self) -> str | None:
+        """The end of the traceback of the exception that it died of; None if it died of none."""
+        end = self.headers.get(TRACEBACK)
+        return None if end is None else str(end)
 
     @property
     def consumer(self) -> str | None:
@@ -90,19 +154,62 @@ class DeadLetter:
                 died_at = self.headers["x-death"][0]["time"]
         return _seconds(died_at)
 
-    @property
+    @cached_property
     def baozi(self) -> list[Baozi]:
         """The baozi in it: one, those of a producer's tray, or none."""
         with suppress(ValueError, TypeError, LookupError, RecursionError, NotABaozi):
-            item = json.loads(self.body)[0][0]
-            return Tray.parse(item).baozi if "numbers" in item else [Baozi.parse(item)]
+            item = json.loads(self._text())[0][0]
+            return Tray.parse(item, old=True).baozi if "numbers" in item else [Baozi.parse(item, old=True)]
         return []
+
+    def _text(self) -> str | bytes:
+        """Return the body, inflated and decoded, if a baozi may be in it.
+
+        Raises:
+            ValueError: none is: the body is too long, or damaged.
+        """
+        body = self.body
+        inflate = _INFLATE.get(str(self.headers.get("compression")))
+        if inflate is not None:
+            with suppress(OSError, zlib.error, lzma.LZMAError):
+                body = inflate(body)
+        if len(body) > _LONGEST_BAOZI:
+            raise ValueError("too long for baozi")
+        encoding = str(self.properties.get("content_encoding")).lower()
+        return body.decode(encoding) if encoding in _ENCODINGS else body
+
+
+#: Celery's own compressions by their names in the ``compression`` header, each up to a bound: a kilobyte may
+#: hold a gigabyte.
+_INFLATE: dict[str, Callable[[bytes], bytes]] = {
+    **dict.fromkeys(
+        ("application/x-gzip", "gzip", "zlib"),
+        lambda body: zlib.decompressobj().decompress(body, _LONGEST_BAOZI + 1),
+    ),
+    **dict.fromkeys(
+        ("application/x-bz2", "bzip2", "bzip"),
+        lambda body: bz2.BZ2Decompressor().decompress(body, _LONGEST_BAOZI + 1),
+    ),
+    **dict.fromkeys(
+        ("application/x-lzma", "lzma", "xz"),
+        lambda body: lzma.LZMADecompressor(memlimit=_LZMA_MEMORY).decompress(body, _LONGEST_BAOZI + 1),
+    ),
+}
 
 
 def raw_body(message: Any) -> bytes:
-    """Return a kombu message's body as it came over the wire; kombu decodes what calls itself UTF-8."""
-    body = message.body
+    """Return the body of a kombu message as it came over the wire."""
+    body = getattr(message, "raw_body", message.body)
     return body.encode() if isinstance(body, str) else bytes(body)
+
+
+def raw_properties(message: Any) -> bytes:
+    """Return the properties of a kombu message as they came over the wire; of another transport, encoded."""
+    raw = decoding.raw_properties(message)
+    if raw is None:
+        encoder: Any = amqp.Message(**{**message.properties, HEADERS: message.headers})
+        raw = encoder._serialize_properties()
+    return bytes(raw)
 
 
 def deliveries(headers: Mapping[str, Any]) -> int:
@@ -114,28 +221,92 @@ def deliveries(headers: Mapping[str, Any]) -> int:
     return 1 + max((count for count in counts if isinstance(count, int)), default=0)
 
 
-def as_it_came(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``headers`` without those that a burial and the broker added."""
-    ours = {REASON, CONSUMER, DIED_AT, DELIVERIES}
-    return {name: it for name, it in headers.items() if name not in ours and not name.startswith(_BROKERS)}
+def as_it_came(properties: bytes) -> bytes:
+    """Return ``properties`` (flags and values) without the headers that a burial and the broker added."""
+    try:
+        parts = split(properties)
+        headers = fields(parts.get(HEADERS))
+    except Malformed:  # the broker refuses such a message
+        return properties
+    own = [it for it in headers if it.name not in _BURIALS | _BROKERS]
+    if len(own) == len(headers):
+        return properties
+    parts[HEADERS] = table(own)
+    if not own:
+        del parts[HEADERS]
+    return join(parts)
 
 
-def send_on(
-    producer: Producer,
-    body: bytes,
-    headers: Mapping[str, Any],
-    properties: Mapping[str, Any],
-    exchange: str,
-    routing_key: str,
-) -> None:
-    """Publish a message that somebody else made: persistent, mandatory, and else with the same properties."""
-    kept = {name: it for name, it in properties.items() if name not in _NOT_SENT_ON}
-    kept["delivery_mode"] = Exchange.PERSISTENT_DELIVERY_MODE
-    # Not by way of the producer's own publish, which would add a content type to a message that has none.
+def _unpacked(body: bytes, properties: bytes, headers: Mapping[str, Any]) -> Original:
+    """Return the message that a letter was: what :func:`buried` made a letter of."""
+    length = headers.get(PROPERTIES)
+    # A letter that the broker made is no burial's: its sender wrote that header.
+    if isinstance(length, int) and 0 < length <= len(body) and "x-first-death-reason" not in headers:
+        with suppress(Malformed):
+            split(body[:length])
+            return Original(body[length:], body[:length])
+    return Original(body, as_it_came(properties))
+
+
+def buried(original: Original, facts: Mapping[str, Any], frame_max: int | None) -> Original:
+    """Return ``original`` as it is put among the dead letters: with ``facts`` among its headers.
+
+    Args:
+        original: with properties as :func:`as_it_came` returns them.
+        facts: the headers of the burial.
+        frame_max: bytes of the largest frame that the broker takes; None for no limit. RabbitMQ does not
+            split the properties over several. If they do not fit, the original ones stand before the body.
+    """
+    added = [field(name, value) for name, value in facts.items()]
+    parts = split(sent_on(original.properties))
+    parts[HEADERS] = table([*fields(parts.get(HEADERS)), *added])
+    whole = join(parts)
+    if frame_max is None or len(whole) + _CONTENT_HEADER + _FRAME <= frame_max:
+        return Original(original.body, whole)
+    added.append(field(PROPERTIES, len(original.properties)))
+    return Original(original.properties + original.body, join({HEADERS: table(added)}))
+
+
+def sent_on(properties: bytes) -> bytes:
+    """Return ``properties`` without those that only the first sender may set."""
+    return join({name: value for name, value in split(properties).items() if name not in _NOT_SENT_ON})
+
+
+class _Raw(amqp.Message):
+    """A message for py-amqp to publish whose properties are bytes already."""
+
+    def __init__(self, message: Original) -> None:
+        super().__init__(message.body)
+        self._raw = message.properties
+
+    def _serialize_properties(self) -> bytes:
+        return self._raw
+
+
+def send_on(producer: Producer, message: Original, exchange: str, routing_key: str) -> None:
+    """Publish ``message``, which somebody else made, mandatory and with nothing on it changed."""
     channel: Any = producer.channel
-    named = {name: kept.pop(name, None) for name in ("content_type", "content_encoding", "priority")}
-    message = channel.prepare_message(body, headers=dict(headers), properties=kept, **named)
-    channel.basic_publish(message, exchange=exchange, routing_key=routing_key, mandatory=True)
+    prepared: Any = _Raw(message)
+    if not isinstance(channel, amqp.Channel):  # in memory
+        properties = _decoded(message.properties)
+        named = {
+            name: properties.pop(name, None) for name in ("content_type", "content_encoding", "priority")
+        }
+        headers = properties.pop(HEADERS)
+        prepared = channel.prepare_message(message.body, headers=headers, properties=properties, **named)
+    channel.basic_publish(prepared, exchange=exchange, routing_key=routing_key, mandatory=True)
+
+
+def _decoded(properties: bytes) -> dict[str, Any]:
+    """Decode what can be decoded: of headers that cannot be read together, each by itself, or its bytes."""
+    decoded = decoding.properties(properties)
+    found = {HEADERS: {}, **decoded}
+    if decoded.fault:
+        with suppress(Malformed):
+            for header in fields(split(properties).get(HEADERS)):
+                alone = decoding.properties(join({HEADERS: table([header])}))
+                found[HEADERS] |= alone[HEADERS] or {header.name.decode(errors="replace"): header.whole}
+    return found
 
 
 def _is_uuid(text: str) -> bool:
@@ -147,4 +318,4 @@ def _is_uuid(text: str) -> bool:
 def _seconds(time: object) -> float | None:
     if isinstance(time, datetime):  # py-amqp's; AMQP's times are UTC
         return time.replace(tzinfo=UTC).timestamp()
-    return float(time) if isinstance(time, int | float) else None
+    return float(time) if isinstance(time, int | float) and isfinite(time) else None

@@ -9,6 +9,7 @@ import typer
 from baozi.broker.address import Broker
 from baozi.broker.choice import find, start, stop
 from baozi.broker.readiness import knock
+from baozi.shown import shown, to_json
 
 app = typer.Typer(no_args_is_help=True, help="A broker for one machine: start it, find it, stop it.")
 
@@ -59,8 +60,8 @@ def _show(broker: Broker, as_json: bool) -> None:
         "why": broker.why,
     }
     if as_json:
-        print(json.dumps(facts, ensure_ascii=False))
+        print(to_json(facts))
         return
     for name, fact in facts.items():
         if fact is not None:
-            print(f"{name.removesuffix('_url'):>10}  {fact}")
+            print(f"{name.removesuffix('_url'):>10}  {shown(fact)}")

@@ -1,0 +1,19 @@
+"""Tables on a terminal. What stands in a cell is data: Rich finds no markup and no emoji in it."""
+
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from baozi.shown import shown_lines
+
+
+class Table(RichTable):
+    """Rich's table, with cells of plain text."""
+
+    def add_row(self, *cells: str, end_section: bool = False) -> None:  # type: ignore[override]  # less is taken
+        """Add a row.
+
+        Args:
+            cells: a text for each column; what a terminal may not print is written out.
+            end_section: whether a line is drawn below.
+        """
+        super().add_row(*(Text(shown_lines(cell)) for cell in cells), end_section=end_section)

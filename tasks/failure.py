@@ -1,0 +1,37 @@
+"""Why a task failed: the exception's own type, its text and the end of its traceback."""
+
+import traceback
+from typing import Any
+
+#: Characters of the end of a traceback: it travels in a header.
+_LONGEST = 4000
+
+
+def tell(einfo: Any, error: BaseException) -> None:
+    """Have ``einfo``, which a pool process sends to the worker's main process, tell of ``error`` itself.
+
+    Args:
+        einfo: billiard's.
+        error: the exception that was raised.
+    """
+    einfo.reason = described(error)
+    einfo.end = "".join(traceback.format_exception(error))[-_LONGEST:]
+
+
+def told(einfo: Any, error: BaseException) -> tuple[str, str | None]:
+    """Return reason and traceback, as :func:`tell` left them in ``einfo``; or else those of ``error``.
+
+    Args:
+        einfo: billiard's.
+        error: what arrived in the worker's main process, where the failure may have come about: a time limit.
+    """
+    return getattr(einfo, "reason", described(error)), getattr(einfo, "end", einfo.traceback)
+
+
+def described(error: BaseException) -> str:
+    """Return the type and the text of ``error``."""
+    try:
+        text = str(error)
+    except Exception as another:  # its __str__ is a task's own code
+        text = f"(its text raised {type(another).__name__})"
+    return f"{type(error).__name__}: {text}"
