@@ -1,3 +1,4 @@
+import json
 from datetime import datetime
 from decimal import Decimal
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baozi.shown import to_json
 from tasks import decoding
 from tasks.letter import DIED_AT, REASON, DeadLetter, Original, as_it_came, buried, sent_on
 from tasks.properties import HEADERS, Malformed, field, fields, join, split, table
@@ -100,3 +102,11 @@ def test_only_what_a_burial_and_the_broker_added_is_taken_off() -> None:
     ]
     raw = properties(*own, *added, content_type=short("a"))
     assert as_it_came(raw) == properties(*own, content_type=short("a"))
+
+
+@pytest.mark.parametrize("time", [float("nan"), float("inf"), -float("inf")])
+def test_a_time_that_is_no_number_is_none(time: float) -> None:
+    letter = DeadLetter.of(delivered(b"", properties(field(DIED_AT, time), field("more", [time]))))
+    assert letter.last_at is None
+    said = to_json({"headers": letter.headers})
+    assert json.loads(said, parse_constant=pytest.fail)
