@@ -9,6 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
+from baozi.broker_url import nodes
 from baozi.errors import UsageError
 
 #: A wait in seconds that is neither nothing nor for ever.
@@ -34,6 +35,12 @@ def _known_ledger(url: SecretStr) -> SecretStr:
     return url
 
 
+def _known_broker(url: SecretStr) -> SecretStr:
+    if url.get_secret_value():
+        nodes(url.get_secret_value())
+    return url
+
+
 class Settings(BaseSettings):
     """Every setting, its default and its hazard. ``BAOZI_EAT_SECONDS=2`` sets ``eat_seconds``."""
 
@@ -42,9 +49,22 @@ class Settings(BaseSettings):
     home: Path = Path(".baozi")
     """Folder of all that the project keeps: the private broker, the ledger, the producers' journals."""
 
-    broker_url: SecretStr | None = None
-    """``amqp://user:password@host:port/vhost``; several, parted by ``;``, for a cluster. ``memory://`` is
-    kombu's queue inside one process, which promises nothing. Default: what ``baozi broker start`` made."""
+    broker_url: Annotated[SecretStr, AfterValidator(_known_broker)] | None = None
+    """``amqp://user:password@host:port/vhost``, or ``amqps://`` for TLS; for a cluster, several URLs
+    separated by ``;``. In a user, a password and a virtual host, ``# / ? [ ] @ : ; %`` and space are written
+    as ``%23`` and so on. TLS checks the server's certificate and host name; OpenSSL's own variable
+    ``SSL_CERT_FILE`` names the authority's file. ``memory://`` is kombu's queue inside one process, which
+    promises nothing. Default: what ``baozi broker start`` made."""
+
+    celery_broker_url: Annotated[SecretStr | None, Field(validation_alias="CELERY_BROKER_URL")] = None
+    """Celery's own variables (``celery -b`` sets this one) would override ``broker_url`` for a worker and for
+    ``eat.delay()``, and for nothing else. So they are refused unless they name the same broker."""
+    celery_broker_read_url: Annotated[SecretStr | None, Field(validation_alias="CELERY_BROKER_READ_URL")] = (
+        None
+    )
+    celery_broker_write_url: Annotated[
+        SecretStr | None, Field(validation_alias="CELERY_BROKER_WRITE_URL")
+    ] = None
 
     authkey: SecretStr | None = None
     """The secret that ``local_mp``'s Manager and its clients share. Who has it can run code on the server,

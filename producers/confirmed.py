@@ -1,11 +1,13 @@
 """Publishing ahead of the confirms: many messages are under way at once, and the fate of each is known."""
 
+import os
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from threading import Event
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from tenacity import (
     Retrying,
@@ -36,6 +38,8 @@ class Message(Protocol):
 
 
 M = TypeVar("M", bound=Message)
+#: All of this process: a forked child begins with connections of its own.
+_publishers: "weakref.WeakSet[ConfirmedPublisher[Any]]" = weakref.WeakSet()
 
 
 class ConfirmedPublisher(Generic[M]):
@@ -44,6 +48,9 @@ class ConfirmedPublisher(Generic[M]):
     What the broker refuses is put again, and so is what was under way on a connection that was lost: it may
     then be there twice, under the same id. A call that raises gives up all that was put and is not confirmed,
     and lists it in the error's ``unsettled``: the caller may put it again, to be sure.
+
+    In a forked child it begins anew: what was put and not confirmed at the fork stays the parent's to settle,
+    and the child's first put opens a connection of its own.
     """
 
     def __init__(
@@ -73,6 +80,7 @@ class ConfirmedPublisher(Generic[M]):
         self._channel: ConfirmedChannel | None = None
         self._unsettled: dict[str, M] = {}
         self._to_send: deque[M] = deque()
+        _publishers.add(self)
 
     def put_ahead(self, messages: Sequence[M], timeout: float | None = None) -> None:
         """Send ``messages``, waiting only for room in the window.
@@ -133,7 +141,7 @@ class ConfirmedPublisher(Generic[M]):
     def _until(self, done: Callable[[], bool], timeout: float | None) -> None:
         if done():
             return
-        limit = timeout or self._timeout
+        limit = self._timeout if timeout is None else timeout
         deadline = time.monotonic() + limit
         tries = Retrying(
             retry=retry_if_exception_type((QueueFull, BrokerAway)),
@@ -198,6 +206,14 @@ class ConfirmedPublisher(Generic[M]):
             self._on_confirmed(confirmed)
         return fates
 
+    def begin_in_child(self) -> None:
+        """Leave to the parent, after a fork, what is the parent's."""
+        self._unsettled.clear()
+        self._to_send.clear()
+        if self._channel is not None:
+            self._channel.let_go()
+            self._channel = None
+
     def _give_up(self) -> list[str]:
         unsettled = list(self._unsettled)
         self._unsettled.clear()
@@ -219,3 +235,11 @@ class ConfirmedPublisher(Generic[M]):
             self.close()
         else:
             self.abort()
+
+
+def _begin_in_child() -> None:
+    for inherited in list(_publishers):
+        inherited.begin_in_child()
+
+
+os.register_at_fork(after_in_child=_begin_in_child)

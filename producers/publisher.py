@@ -137,7 +137,7 @@ class Publisher:
             self._on_accepted(accepted)
 
     def _open(self, deadline: float) -> ConfirmedChannel:
-        left = max(1, int(deadline - time.monotonic()))
+        left = deadline - time.monotonic()
         # Of a cluster, the node that was of no use is not tried first again.
         connection = connect(f"producer {self._name}", left, turn=next(self._turns))
         return ConfirmedChannel.declared(connection, lambda: self._declare(connection))

@@ -19,7 +19,7 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from baozi.errors import BaoziError, BrokerAway
-from tasks.connection import CONNECT_TIMEOUT, connect, using
+from tasks.connection import CONNECT_TIMEOUT, connect, let_go, using
 
 #: Seconds without a heartbeat after which the broker gives to others what a machine that vanished had in hand
 #: (it waits for two); RabbitMQ's own default (guide "Detecting Dead TCP Connections with Heartbeats").
@@ -279,13 +279,6 @@ class _Buffered:
             self._data, self._at = self._receive(_READ), 0
         start, self._at = self._at, min(self._at + size, len(self._data))
         return self._data[start : self._at]
-
-
-def let_go(connection: Any) -> None:
-    """Close a forked child's copy of a socket: the connection itself is the parent's, and goes on."""
-    amqp = connection._connection
-    if amqp is not None and amqp._transport is not None and amqp._transport.sock is not None:
-        os.close(amqp._transport.sock.detach())
 
 
 def _hang_up(connection: Any) -> None:

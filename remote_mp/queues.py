@@ -11,7 +11,7 @@ from multiprocessing import context, util
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
-from baozi.broker.address import safe_url
+from baozi.broker_url import MEMORY, nodes, safe_url
 from baozi.errors import QueueFull, UsageError
 from baozi.model import checked_name
 from baozi.settings import settings
@@ -22,6 +22,7 @@ from remote_mp.receiving import Receiver
 from remote_mp.sending import Door, OneByOne, Sender
 from remote_mp.serializers import serializer
 from remote_mp.settling import Got
+from tasks.connection import broker_url
 
 Item = TypeVar("Item")
 
@@ -40,6 +41,8 @@ class _Ends:
     def __init__(self, queue: "Queue[Any]") -> None:
         process = secrets.token_hex(8)
         timeout = settings().broker_timeout
+        # The settings' broker may be one that only the tasks can use.
+        _checked_url(queue._url or broker_url())
         reply_to = done_queue(process) if queue._joinable else None
         door = Door(queue._place, queue._url, process, queue._serializer, reply_to)
         ahead = queue._window > 1 and not queue._place.maxsize
@@ -338,8 +341,14 @@ def _checked(value: object, what: str, least: int | None, most: int) -> int:
 
 
 def _checked_url(url: str) -> str:
-    if not url.startswith(("amqp://", "amqps://")):
-        raise UsageError(f"{safe_url(url)!r} is no broker's URL: it begins with amqp:// or amqps://.")
+    if not isinstance(url, str):
+        raise UsageError("A queue's url is a string.")
+    try:
+        scheme = nodes(url)[0].scheme
+    except ValueError as error:
+        raise UsageError(f"A queue's url is not a broker's: {error}.") from None
+    if scheme == MEMORY:
+        raise UsageError("A queue needs RabbitMQ, and memory:// is inside one process.")
     return url
 
 

@@ -14,10 +14,9 @@ from baozi.errors import BrokerAway, QueueFull
 from baozi.pauses import growing
 from remote_mp.declaring import Place
 from remote_mp.envelope import Envelope
-from remote_mp.line import let_go
 from remote_mp.serializers import Serializer
 from tasks.confirms import SILENCE, ConfirmedChannel
-from tasks.connection import connect
+from tasks.connection import connect, let_go
 
 #: Seconds of the first and of the longest pause before a queue that was full is tried again: a place in it
 #: comes free whenever anybody gets, and the broker tells nobody.
@@ -74,7 +73,7 @@ class Door:
             TopologyMismatch: the queue is there with another bound.
             BaoziError: as :func:`tasks.connection.connect`.
         """
-        left = max(1, int(deadline - time.monotonic()))
+        left = deadline - time.monotonic()
         connection = connect(f"remote_mp {self.place.name}, put", left, self._url, turn=next(self._turns))
         self._connection = connection
         return ConfirmedChannel.declared(connection, lambda: self.place.declare(connection.default_channel))

@@ -21,6 +21,14 @@ _STOP_TIMEOUT = 15
 _KILL_TIMEOUT = 5
 
 
+#: Celery's own variables, empty: the broker is the one that BAOZI_BROKER_URL names for the process.
+_NO_OTHER_BROKER = {
+    "CELERY_BROKER_URL": "",
+    "CELERY_BROKER_READ_URL": "",
+    "CELERY_BROKER_WRITE_URL": "",
+}
+
+
 class MemberFailed(BaoziError):
     """One of the processes ended too early; its log says why."""
 
@@ -72,7 +80,7 @@ class Crew:
         with _uninterrupted(), log.open("wb") as stderr:
             process = psutil.Popen(
                 [sys.executable, "-m", *arguments],
-                env={**os.environ, **environment},
+                env={**os.environ, **_NO_OTHER_BROKER, **environment},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=self._stdout,

@@ -11,11 +11,8 @@ from random import Random
 from types import TracebackType
 from typing import Self, TypeVar
 
-from amqp.exceptions import AMQPError
-from kombu.exceptions import OperationalError
-
 from baozi.audit import Audit
-from baozi.errors import BaoziError, ExitCode
+from baozi.errors import BaoziError, BrokerError, ExitCode
 from local_mp.stage import ActorFailed, DeadlinePassed
 from side_by_side.actors import start_worker
 from side_by_side.books import Books
@@ -236,7 +233,7 @@ class Kitchen:
         for port in ports:
             try:
                 return queue_state(self._url([port]), queue)
-            except (OSError, AMQPError, OperationalError):
+            except BrokerError:
                 continue
         return 0, 0
 

@@ -3,28 +3,26 @@
 import json
 import shutil
 import tempfile
-from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
 
 import psutil
-from kombu import Connection
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from baozi.broker import container, engine, private_node
+from baozi.broker import container, engine, management, private_node
 from baozi.broker.processes import marked, spawn
 from baozi.broker.readiness import knock
 from baozi.broker.state import Folder, Record
-from baozi.errors import BrokerAway, NoBroker
+from baozi.errors import BrokerAway, NoBroker, Unroutable
 from tasks import topology
+from tasks.connection import connect, using
 
-#: Seconds that the management API may take to answer, and a killed broker to be there again.
-_API_TIMEOUT, _REVIVAL = 20, 60
+#: Seconds that a killed broker may take to be there again.
+_REVIVAL = 60
 
 
 @dataclass(frozen=True)
@@ -87,18 +85,9 @@ class OwnBroker:
     def _node(self) -> list[psutil.Process]:
         return [process for process in self.processes() if process.name() != "epmd"]
 
-    def _api(self, method: str, path: str, body: dict[str, str] | None = None) -> Any:
-        parts = urlsplit(self.record.url)
-        login = b64encode(f"{parts.username}:{unquote(parts.password or '')}".encode()).decode()
-        request = Request(
-            f"{self.record.management_url}/api/{path}",
-            headers={"Authorization": f"Basic {login}"},
-            data=json.dumps(body).encode() if body else None,
-            method=method,
-        )
+    def _api(self, method: str, path: str, body: dict[str, str] | None = None) -> None:
         try:
-            with urlopen(request, timeout=_API_TIMEOUT) as answer:
-                return answer.read()
+            management.ask(self.record.management_url, self.record.url, method, path, body)
         except OSError as error:
             raise BrokerAway(f"The comparison's broker does not answer: {error}.") from error
 
@@ -155,13 +144,14 @@ def queue_state(url: str, queue: str = topology.NAME) -> tuple[int, int]:
     """How many messages are ready in ``queue``, and how many consumers it has; zeros if it is not there.
 
     Raises:
-        OSError, amqp.AMQPError, kombu.exceptions.OperationalError: the broker does not answer.
+        BrokerError: the broker does not answer.
     """
-    with Connection(url, connect_timeout=5) as connection:
+    with connect("queue's state", url=url) as connection:
         channel: Any = connection.default_channel
         try:
-            declared = channel.queue_declare(queue, passive=True)
-        except connection.channel_errors:
+            with using():
+                declared = channel.queue_declare(queue, passive=True)
+        except Unroutable:
             return 0, 0
         return int(declared.message_count), int(declared.consumer_count)
 

@@ -7,6 +7,7 @@ from typing import Any
 from celery import Celery
 
 from tasks.config import celery_settings
+from tasks.forking import without_parents_connections
 from tasks.soft_shutdown import SoftShutdown
 
 #: Kept once they could be read; an error is not.
@@ -41,3 +42,4 @@ app = Celery(
 )
 app.config_from_object(_WhenNeeded())
 app.steps["worker"].add(SoftShutdown)
+without_parents_connections(app)

@@ -14,7 +14,7 @@ from amqp.exceptions import AMQPError, ChannelError
 from kombu import Connection, Producer
 
 from baozi.errors import BrokerAway, BrokerBlocked, QueueFull, Unroutable
-from tasks.connection import using
+from tasks.connection import answering_within, let_go, using
 from tasks.window import Fate, Window
 
 #: Bytes of frames that are gathered before they are written: many small writes cost more than one.
@@ -23,6 +23,12 @@ _GATHER = 1 << 16
 #: a node whose host has lost its power, or that is cut off from its cluster's majority, never says so
 #: (RabbitMQ guides "Detecting Dead TCP Connections with Heartbeats" and "Quorum Queues").
 SILENCE = 8
+#: Seconds without an answer after which an idle connection is tested before the next message goes out on it.
+#: A load balancer or a firewall forgets an idle connection, the usual ones after a minute or more, and tells
+#: neither side.
+IDLE = 10
+#: Seconds within which the broker must answer that test.
+_ANSWER = 2
 
 
 class ConfirmedChannel:
@@ -41,6 +47,7 @@ class ConfirmedChannel:
         self._returned = ""
         self._frames: list[bytes] = []
         self._gathered = 0
+        self._heard_at = time.monotonic()
         with using():
             channel: Any = connection.channel()
             self._channel = channel
@@ -103,13 +110,25 @@ class ConfirmedChannel:
 
         Raises:
             ValueError: one of this id waits already.
-            BrokerAway: the connection was lost.
+            BrokerAway: the connection was lost. When it was lost while it was idle, nothing was sent.
         """
+        if self.takes_frames and not self._window and time.monotonic() - self._heard_at > IDLE:
+            self._see_that_it_answers()
         self._window.sent(message_id)
         with using():
             publish(self)
         if not self.takes_frames:
             self._settled += self._window.confirmed(0, multiple=True)
+
+    def _see_that_it_answers(self) -> None:
+        """Ask the broker for something that changes nothing and needs no permission.
+
+        Raises:
+            BrokerAway: it does not answer in time, or the connection was lost.
+        """
+        with using(), answering_within(self._connection, _ANSWER):
+            self._channel.basic_qos(0, 0, False)
+        self._heard_at = time.monotonic()
 
     def write(self, frames: bytes) -> None:
         """Write one whole message's ``frames``: at the latest with the next :meth:`flush` or :meth:`settle`.
@@ -195,6 +214,7 @@ class ConfirmedChannel:
             if left <= 0:
                 raise TimeoutError
             self._connection.drain_events(timeout=left if self._blocked else min(left, silence))
+            self._heard_at = time.monotonic()
         except TimeoutError:
             if self._blocked:
                 raise BrokerBlocked() from None
@@ -219,6 +239,10 @@ class ConfirmedChannel:
         self._connection.collect(socket_timeout=1)
         settled, self._settled = self._settled + self._window.lost(), []
         return settled
+
+    def let_go(self) -> None:
+        """In a forked child: leave the connection to the parent."""
+        let_go(self._connection)
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
         self._settled += self._window.confirmed(delivery_tag, multiple)

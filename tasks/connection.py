@@ -1,20 +1,31 @@
 """Connections to the broker: named after who opens them, bounded in time, their errors in one sentence."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from math import ceil
 from typing import Any, cast
 
 from amqp.exceptions import AccessRefused, AMQPError, NotAllowed, NotFound
 from kombu import Connection
 from kombu.exceptions import OperationalError
+from pydantic import SecretStr
 
 from baozi import broker
-from baozi.errors import BrokerAway, BrokerRefused, NotPermitted, NoVirtualHost, Unroutable
+from baozi.broker_url import nodes
+from baozi.errors import BrokerAway, BrokerRefused, NotPermitted, NoVirtualHost, Unroutable, UsageError
+from baozi.settings import settings
 from tasks.decoding import frame_handler
+from tasks.tls import check_hosts
+
+check_hosts()
 
 #: Seconds for one TCP connection and its handshake. A broker on a sane network needs a few milliseconds.
 CONNECT_TIMEOUT = 5
+#: Seconds that a connection is given even when the caller's time is over: a healthy broker may need that, and
+#: 0 means "do not block" to a socket.
+_SHORTEST_TIMEOUT = 1
 
 
 @cache
@@ -23,12 +34,44 @@ def broker_url() -> str:
 
     Raises:
         NoBroker: none is known.
+        UsageError: one of Celery's own variables names another broker.
     """
-    return broker.find().url
+    url = broker.find().url
+    chosen = settings()
+    for name in ("celery_broker_url", "celery_broker_read_url", "celery_broker_write_url"):
+        other: SecretStr | None = getattr(chosen, name)
+        if other and other.get_secret_value():
+            check_same_broker(name.upper(), other.get_secret_value(), url)
+    return url
+
+
+def check_same_broker(name: str, other: str, ours: str) -> None:
+    """Check that ``other``, a URL that Celery would use instead of ``ours``, names the same broker.
+
+    Celery prefers its variables to any setting, silently: a worker would eat from one broker, while
+    producers, the dead letters' commands and the audit use another.
+
+    Args:
+        name: what has the value ``other``.
+        other: a broker's URL, maybe not a valid one.
+        ours: the URL of the broker that everything else uses.
+
+    Raises:
+        UsageError: it is another.
+    """
+    try:
+        same = nodes(other) == nodes(ours)
+    except ValueError:
+        same = False
+    if not same:
+        raise UsageError(
+            f"{name} names another broker than BAOZI_BROKER_URL or `baozi broker start`. Unset it (celery's"
+            " option -b sets CELERY_BROKER_URL) and name the broker in BAOZI_BROKER_URL."
+        )
 
 
 def connect(
-    name: str, timeout: int = CONNECT_TIMEOUT, url: str | None = None, heartbeat: int = 0, turn: int = 0
+    name: str, timeout: float = CONNECT_TIMEOUT, url: str | None = None, heartbeat: int = 0, turn: int = 0
 ) -> Connection:
     """Open a connection that the broker's own pages show as ``name``, within ``timeout`` seconds.
 
@@ -37,7 +80,7 @@ def connect(
 
     Args:
         name: who opens it.
-        timeout: seconds that this may take in all.
+        timeout: seconds that this may take in all; one second if less.
         url: where to; default: the broker of the settings.
         heartbeat: seconds within which each side sends at least one; 0 for none.
         turn: where in a cluster's list of nodes to begin, counted round and round.
@@ -47,7 +90,9 @@ def connect(
         BrokerRefused: the user or the password is wrong.
         NoVirtualHost: the virtual host is not there, or not this user's.
         NoBroker: no broker is known.
+        UsageError: one of Celery's own variables names another broker.
     """
+    timeout = max(_SHORTEST_TIMEOUT, timeout)
     options = {
         "client_properties": {"connection_name": f"baozi {name}"},
         "read_timeout": CONNECT_TIMEOUT,
@@ -63,11 +108,50 @@ def connect(
     # Each node of a cluster is tried once, without a pause.
     others = len(connection.alt or [None]) - 1
     with connecting(connection.as_uri()):
-        opened: Any = connection.ensure_connection(max_retries=others, interval_start=0, timeout=timeout)
+        opened: Any = connection.ensure_connection(
+            max_retries=others, interval_start=0, timeout=ceil(timeout)
+        )
     if opened.transport.driver_type == "amqp":
         # py-amqp has no other limit for a frame whose rest does not come: it would wait for that for ever.
         opened.connection.transport.sock.settimeout(CONNECT_TIMEOUT)
     return cast(Connection, opened)
+
+
+@contextmanager
+def answering_within(connection: Any, seconds: float) -> Iterator[None]:
+    """Limit each wait for the broker on an open ``connection`` while the block runs.
+
+    Celery opens its connections without a limit: it would wait for ever for a broker that accepts one and
+    then says nothing more.
+
+    Args:
+        connection: kombu's, open; on one without a socket (``memory://``) this does nothing.
+        seconds: how long one read or write may wait. A wait that is longer raises TimeoutError, an OSError.
+    """
+    if connection.transport.driver_type != "amqp":
+        yield
+        return
+    amqp = connection.connection
+    before = amqp.transport.sock.gettimeout()
+    amqp.transport.sock.settimeout(seconds)
+    yield
+    # Where the connection was lost or closed meanwhile, it has no socket any more.
+    if (sock := getattr(amqp.transport, "sock", None)) is not None:
+        sock.settimeout(before)
+
+
+def let_go(connection: Any) -> None:
+    """In a forked child: close its copy of the connection's socket, and say nothing to the broker.
+
+    The connection itself is the parent's, which goes on with it.
+
+    Args:
+        connection: kombu's, open or not.
+    """
+    amqp = connection._connection
+    sock = getattr(getattr(amqp, "_transport", None), "sock", None)
+    if sock is not None and (descriptor := sock.detach()) >= 0:
+        os.close(descriptor)
 
 
 def _beginning_with(turn: int, url: str) -> str:

@@ -20,7 +20,7 @@ from baozi.errors import BrokerError, NotPermitted, NoVirtualHost, TopologyMisma
 from baozi.settings import settings
 from tasks import topology
 from tasks.burial import BURY
-from tasks.connection import connecting, using
+from tasks.connection import answering_within, connecting, using
 from tasks.decoding import fault
 from tasks.letter import deliveries, raw_body, raw_properties
 from tasks.reading import read_in_pieces
@@ -72,7 +72,8 @@ class Consumer(CeleryConsumer):
         """Connect, and declare the topology on each connection: the broker may be a new one."""
         connection = super().connect()
         try:
-            topology.declare(connection, settings())
+            with answering_within(connection, settings().broker_timeout):
+                topology.declare(connection, settings())
         except TopologyMismatch as error:
             give_up(error)
         return connection

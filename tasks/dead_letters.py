@@ -141,8 +141,8 @@ def looking(timeout: float | None = None) -> Iterator[Look]:
     Raises:
         BrokerError: the broker cannot be used, as :func:`tasks.connection.connect` says.
     """
-    limit = timeout or settings().broker_timeout
-    with connect("dead letters", timeout=max(1, int(limit))) as connection:
+    limit = settings().broker_timeout if timeout is None else timeout
+    with connect("dead letters", timeout=limit) as connection:
         look = Look(connection, limit)
         try:
             yield look
@@ -198,8 +198,8 @@ class Replay:
         Raises:
             BrokerError: as :func:`tasks.connection.connect` says.
         """
-        self._timeout = timeout or settings().broker_timeout
-        connection = connect("replay", timeout=max(1, int(self._timeout)))
+        self._timeout = settings().broker_timeout if timeout is None else timeout
+        connection = connect("replay", timeout=self._timeout)
         self._channel = ConfirmedChannel(connection)
 
     def put(self, letter: DeadLetter) -> None:

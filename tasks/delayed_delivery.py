@@ -8,6 +8,9 @@ from kombu.transport.native_delayed_delivery import (
     declare_native_delayed_delivery_exchanges_and_queues,
 )
 
+from baozi.settings import settings
+from tasks.connection import answering_within
+
 
 class DelayedDelivery(CeleryDelayedDelivery):
     """Sets up the queues in which a baozi with a countdown waits.
@@ -21,7 +24,10 @@ class DelayedDelivery(CeleryDelayedDelivery):
         """Set up, on the node that the consumer has found."""
         queue_type = c.app.conf.broker_native_delayed_delivery_queue_type
         # kombu leaves its channels open: a connection of its own, they go with it.
-        with c.connection.clone() as connection:
+        with (
+            c.connection.clone() as connection,
+            answering_within(connection, settings().broker_timeout),
+        ):
             declare_native_delayed_delivery_exchanges_and_queues(connection, queue_type)
             for queue in c.app.amqp.queues.values():
                 bind_queue_to_native_delayed_delivery_exchange(connection, queue)

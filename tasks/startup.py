@@ -11,7 +11,7 @@ from baozi.settings import settings
 from tasks import topology
 from tasks.app import app
 from tasks.config import CONFIRMED, UNCONFIRMED
-from tasks.connection import connect, using
+from tasks.connection import broker_url, check_same_broker, connect, using
 
 
 @celeryd_init.connect
@@ -24,7 +24,11 @@ def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) 
         Ledger(settings().ledger).open().close()
         # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
         # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
-        conf.broker_transport_options = UNCONFIRMED
+        # Its waits for an answer are bounded: a broker that accepts and says nothing more is left.
+        conf.broker_transport_options = UNCONFIRMED | {"read_timeout": settings().broker_timeout}
+        # What Celery would use: its own variables and options come before our setting.
+        for name in ("broker_read_url", "broker_write_url"):
+            check_same_broker(f"Celery's {name}", getattr(conf, name), broker_url())
         _declare()
     except BaoziError as error:
         give_up(error)

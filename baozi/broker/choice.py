@@ -6,6 +6,7 @@ from collections.abc import Callable
 from baozi.broker import container, engine, install, private_node
 from baozi.broker.address import Broker
 from baozi.broker.state import Folder, Record
+from baozi.broker_url import MEMORY, nodes
 from baozi.errors import BrokerNotInstalled, NoBroker
 from baozi.settings import settings
 
@@ -133,7 +134,7 @@ def _named() -> Broker | None:
     if not secret:
         return None
     url = secret.get_secret_value()
-    if url.startswith("memory:"):
+    if nodes(url)[0].scheme == MEMORY:
         why = f"kombu's in-memory transport, for BAOZI_BROKER_URL asks for it: {_MEMORY_PROMISES}"
         return Broker(kind="memory", url=url, why=why)
     return Broker(kind="url", url=url, why="BAOZI_BROKER_URL names it")

@@ -8,9 +8,8 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit
 
-from baozi.broker.address import each_url, safe_url
+from baozi.broker_url import MEMORY, nodes, safe_url
 from baozi.errors import BrokerAway, UsageError
 
 #: What an AMQP 0-9-1 client says first; the broker answers with Connection.Start and its properties.
@@ -64,24 +63,22 @@ def knock(url: str, timeout: float) -> str | None:
     """See that a broker answers at ``url``, or at one of several, within ``timeout`` seconds each.
 
     Returns:
-        Its version where it says so, else ``None``: behind TLS, or where ``url`` is not AMQP.
+        Its version where it says so, else ``None``: behind TLS, or where ``url`` is ``memory://``.
 
     Raises:
         BrokerAway: none answers.
         UsageError: ``url`` is not one.
     """
-    for one in each_url(url):
-        try:
-            parts = urlsplit(one)
-            host, port = parts.hostname or "localhost", parts.port
-        except ValueError:
-            raise UsageError(f"{safe_url(one)} is not a URL.") from None
-        if "amqp" not in parts.scheme:
+    try:
+        named = nodes(url)
+    except ValueError as error:
+        raise UsageError(f"The broker's URL is not one: {error}.") from None
+    for node in named:
+        if node.scheme == MEMORY:
             return None
-        secure = parts.scheme == "amqps"
         try:
-            with socket.create_connection((host, port or (5671 if secure else 5672)), timeout) as stream:
-                if secure:
+            with socket.create_connection((node.host, node.port), timeout) as stream:
+                if node.scheme == "amqps":
                     return None
                 stream.sendall(_HELLO)
                 if answer := stream.recv(4096):

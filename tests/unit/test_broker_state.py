@@ -122,7 +122,7 @@ def test_a_marked_process_is_ended_with_all_its_descendants(tmp_path: Path) -> N
 def test_a_broker_that_is_away_is_told_without_the_password() -> None:
     with pytest.raises(BrokerAway, match=r"amqp://u:\*\*\*@127\.0\.0\.1:1//"):
         knock("amqp://u:secret@127.0.0.1:1//", 1)
-    with pytest.raises(UsageError, match=r"u:\*\*\*@h:port"):
+    with pytest.raises(UsageError, match="port is not a number"):
         knock("amqp://u:secret@h:port//", 1)
     assert knock("memory://", 1) is None
 

@@ -1,0 +1,60 @@
+"""RabbitMQ's management API, asked directly: never through a proxy, never at another address."""
+
+import json
+from base64 import b64encode
+from http.client import HTTPMessage
+from typing import IO, Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+
+#: Seconds that an answer may take.
+_TIMEOUT = 20
+
+
+class _Stay(HTTPRedirectHandler):
+    """Follows no redirect: urllib would send the password on to wherever the answer points."""
+
+    def redirect_request(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        """Return None: the redirect is then an HTTPError."""
+
+
+# An empty ProxyHandler replaces the one that reads http_proxy and the like: a proxy would get the password.
+_opener = build_opener(ProxyHandler({}), _Stay)
+
+
+def ask(
+    management_url: str,
+    broker_url: str,
+    method: str,
+    path: str,
+    body: object = None,
+    timeout: float = _TIMEOUT,
+) -> Any:
+    """Call the management API.
+
+    Args:
+        management_url: ``http://host:port``.
+        broker_url: the AMQP URL whose user and password log in.
+        method: of HTTP.
+        path: what follows ``/api/``.
+        body: sent as JSON; None for none.
+        timeout: seconds that each wait may take.
+
+    Returns:
+        The answer, read as JSON; None if it is empty.
+
+    Raises:
+        OSError: nobody answers, or the answer is an error or a redirect (urllib.error.HTTPError).
+    """
+    login = urlsplit(broker_url)
+    user, password = unquote(login.username or "guest"), unquote(login.password or "guest")
+    headers = {"Authorization": f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"}
+    if body is not None:
+        headers["Content-Type"] = "application/json"
+    data = None if body is None else json.dumps(body).encode()
+    request = Request(f"{management_url}/api/{path}", data, headers, method=method)
+    with _opener.open(request, timeout=timeout) as answer:
+        said = answer.read()
+    return json.loads(said) if said else None

@@ -1,0 +1,34 @@
+"""A forked process, as gunicorn's with ``preload_app``, begins without its parent's connections.
+
+Two processes that share a socket read each other's answers and use one delivery tag twice. kombu empties its
+pools after a fork of ``multiprocessing`` only, and it shuts down the socket, which the parent still uses.
+"""
+
+import os
+from itertools import chain
+from typing import Any
+
+from kombu import pools
+
+from tasks.connection import let_go
+
+
+def without_parents_connections(app: Any) -> None:
+    """Have each child of this process begin with empty pools of connections and producers.
+
+    Args:
+        app: Celery's, whose ``apply_async`` and ``control`` use the pools.
+    """
+    os.register_at_fork(after_in_child=lambda: _begin_in_child(app))
+
+
+def _begin_in_child(app: Any) -> None:
+    # Another thread of the parent may have held a pool's lock: the child makes new pools, and takes no lock.
+    for pool in pools.connections.values():
+        for connection in chain(list(pool._dirty), list(pool._resource.queue)):
+            if hasattr(connection, "_connection"):  # else it is one that nobody needed yet
+                let_go(connection)
+    pools.connections.clear()
+    pools.producers.clear()
+    app._after_fork()
+    app.control._after_fork()
