@@ -4,6 +4,7 @@ import json
 from base64 import b64encode
 from http.client import HTTPMessage
 from typing import IO, Any
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
@@ -55,6 +56,10 @@ def ask(
         headers["Content-Type"] = "application/json"
     data = None if body is None else json.dumps(body).encode()
     request = Request(f"{management_url}/api/{path}", data, headers, method=method)
-    with _opener.open(request, timeout=timeout) as answer:
-        said = answer.read()
+    try:
+        with _opener.open(request, timeout=timeout) as answer:
+            said = answer.read()
+    except HTTPError as error:
+        error.close()
+        raise
     return json.loads(said) if said else None

@@ -1,21 +1,16 @@
 """A real RabbitMQ for the tests, and what an administrator does on it."""
 
-import json
 import subprocess
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
-from urllib.request import Request, urlopen
+from urllib.parse import quote, urlsplit
 
 from kombu import Connection
 
+from baozi.broker import management
 from tests.waiting import wait_until
-
-#: Seconds that the management API may take to answer.
-_TIMEOUT = 20
 
 
 @dataclass(frozen=True)
@@ -29,17 +24,7 @@ class Node:
 
     def api(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Call the management API as the administrator."""
-        parts = urlsplit(self.url)
-        login = f"{parts.username}:{unquote(parts.password or '')}"
-        headers = {
-            "Authorization": "Basic " + b64encode(login.encode()).decode(),
-            "Content-Type": "application/json",
-        }
-        data = None if body is None else json.dumps(body).encode()
-        request = Request(f"{self.management_url}/api/{path}", data, headers, method=method)
-        with urlopen(request, timeout=_TIMEOUT) as answer:
-            said = answer.read()
-        return json.loads(said) if said else None
+        return management.ask(self.management_url, self.url, method, path, body)
 
     def user_url(self, user: str, password: str, virtual_host: str) -> str:
         """The AMQP URL for ``user`` on ``virtual_host``."""

@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from random import Random
@@ -18,10 +19,13 @@ from baozi.model import Baozi
 from baozi.settings import settings
 from producers import confirmed
 from producers.publisher import Publisher
+from side_by_side.actors import start_worker
 from side_by_side.faults.network import SPELLS
-from side_by_side.faults.proxy import Proxy, Weather
+from side_by_side.faults.proxy import Address, Proxy, Weather
+from tasks import confirms
 from tasks.connection import CONNECT_TIMEOUT, connect, using
 from tests.integration.place import Place
+from tests.waiting import wait_until
 
 #: Seconds: of a put in all; that it may be late, on a busy machine; of bad weather; of putting.
 TIMEOUT, LATE, SPELL, PUTTING = 3, 2, 4, 12
@@ -48,14 +52,18 @@ def baozi(number: int) -> Baozi:
     return Baozi(run="r", producer="alex", number=number, made_at=time.time())
 
 
-def ids_in(url: str) -> set[str]:
-    """The baozi that are in the queue, past the network."""
-    ids = set()
+def copies_in(url: str) -> Counter[str]:
+    """The baozi that are in the queue, past the network, and how many copies of each."""
+    ids = Counter[str]()
     with Connection(url) as connection:
         channel: Any = connection.default_channel
         while (message := channel.basic_get("baozi", no_ack=True)) is not None:
-            ids.add(Baozi.parse(json.loads(message.body)[0][0]).id)
+            ids[Baozi.parse(json.loads(message.body)[0][0]).id] += 1
     return ids
+
+
+def ids_in(url: str) -> set[str]:
+    return set(copies_in(url))
 
 
 @pytest.mark.parametrize("spell", SPELLS)
@@ -130,6 +138,70 @@ def test_a_put_that_meets_silence_goes_to_another_node(
         publisher.put(baozi(2))
     assert reached.call_count == 1, "the silent node was tried once more"
     assert ids_in(private_place.url) == {f"r/alex/{number}" for number in range(3)}
+
+
+def test_a_connection_that_was_lost_while_idle_gets_no_message(
+    private_place: Place, network: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(confirms, "IDLE", 0, raising=False)
+    nodes = f"{through(network, private_place.url)};{private_place.url}"
+    with (
+        private_place.in_this_process(monkeypatch, broker_url=nodes, broker_timeout=20),
+        Publisher("test", settings()) as publisher,
+    ):
+        publisher.put(baozi(0))
+        # What is put arrives, and its confirm does not: sent without a test, it would be sent twice.
+        network.become(Weather(down=False))
+        publisher.put(baozi(1))
+        publisher.put(baozi(2))
+    assert copies_in(private_place.url) == Counter({f"r/alex/{number}": 1 for number in range(3)})
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -1, 0.001])
+def test_a_put_with_no_time_does_not_wait_for_the_default_timeout(
+    timeout: float, network: Proxy, private_place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (
+        private_place.in_this_process(
+            monkeypatch, broker_url=through(network, private_place.url), broker_timeout=600
+        ),
+        Publisher("test", settings()) as publisher,
+    ):
+        publisher.put(baozi(0))
+        network.become(Weather(down=False))
+        # The default would end this test by its own time limit.
+        with pytest.raises(BrokerAway):
+            publisher.put(baozi(1), timeout=timeout)
+        network.become(Weather())
+        publisher.put(baozi(2), timeout=20)
+        publisher.put(baozi(3), timeout=float("inf"))
+
+
+def test_a_worker_does_not_wait_for_ever_for_a_broker_that_accepts_and_says_nothing_more(
+    private_place: Place, network: Proxy
+) -> None:
+    private_place.produce("r", "alex", 5)
+    url = through(network, private_place.url)
+    network.become(Weather(halt_after=1 << 30))  # counts, and halts nothing
+    with connect("test", url=url):
+        [link] = network._links
+        handshake = link.from_broker
+    network.become(Weather())
+    reached, target = [0], network.target
+
+    def counting() -> Address:
+        reached[0] += 1
+        if reached[0] == 2:  # the first is that of the worker's checks, the second is the consumer's
+            network.become(Weather(halt_after=handshake))
+        return target()
+
+    network.target = counting
+    environment = private_place.environment(broker_url=url, broker_timeout=TIMEOUT)
+    worker = start_worker(private_place.crew, "小明", environment)
+    wait_until(lambda: reached[0] > 2, "the worker to connect once more", 60)
+    network.become(Weather())
+    wait_until(lambda: private_place.eaten("r") == 5, "the worker to eat", 60)
+    assert worker.process.poll() is None
 
 
 def test_a_broker_that_never_answers_is_away_by_the_deadline(network: Proxy) -> None:

@@ -79,7 +79,7 @@ BAD_QUERIES = [
 
 
 def refusal(url: str) -> str:
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=r"\w") as caught:
         nodes(url)
     assert caught.value.__cause__ is None
     sentence = str(caught.value)
@@ -217,42 +217,46 @@ def test_what_kombu_would_replace_by_a_value_of_its_own_is_refused(url: str) -> 
 def test_a_node_does_not_show_its_password() -> None:
     [node] = nodes("amqp://u:sekretone@h")
     assert "sekretone" not in repr(node)
-    assert node.password == "sekretone"
+    assert (node.user, node.password) == ("u", HALVES[0])
 
 
 @pytest.mark.parametrize(
-    "url", ["amqp://u:a%3Bb@h;amqp://u:c@i", "amqp://u:a;b@h", "amqp://u:a@b; amqp://v:c@d"]
+    ("url", "safe"),
+    [
+        ("amqp://u:a%3Bb@h;amqp://v:c@i", "amqp://u:***@h;amqp://v:***@i"),
+        ("amqp://u:a;b@h", "amqp://u:***@h"),
+        ("amqp://u:a@b; amqp://v:c@d", "amqp://u:***@b; amqp://v:***@d"),
+        ("amqps://u:a@[::1]:5671//", "amqps://u:***@[::1]:5671//"),
+    ],
 )
-def test_a_safe_url_shows_no_password_of_a_cluster(url: str) -> None:
-    assert not {"a%3Bb", "a;b", ":a@", ":c@"} & {part for part in (url, safe_url(url)) if part is not url}
-    assert ":c@" not in safe_url(url)
-    assert "a;b" not in safe_url(url)
+def test_a_safe_url_shows_no_password_of_a_cluster(url: str, safe: str) -> None:
+    assert safe_url(url) == safe
 
 
+URLS = [
+    "amqp://u:sekretone#sekrettwo@h",
+    "redis://u:sekretone@h",
+    "amqp://u:sekretone@h?heartbeat=5",
+    "amqp://u:sekretone@a; amqp://u:sekretone@b",
+]
+FRONT_DOOR = ("cli", "produce", "--count", "1")
 COMMANDS = [
-    ("produce", "--count", "1"),
-    ("dead", "list"),
-    ("broker", "status"),
-    ("broker", "env"),
-    ("audit", "r"),
+    ("cli", "dead", "list"),
+    ("cli", "broker", "status"),
+    ("cli", "audit", "r"),
+    ("celery", "-A", "tasks", "worker", "-c", "1"),
+    ("celery", "-A", "tasks", "report"),
 ]
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize(
-    "url",
-    [
-        "amqp://u:sekretone#sekrettwo@h",
-        "redis://u:sekretone@h",
-        "amqp://u:sekretone@h?heartbeat=5",
-        "amqp://u:sekretone@a; amqp://u:sekretone@b",
-    ],
+    ("command", "url"), [*((FRONT_DOOR, url) for url in URLS), *((command, URLS[0]) for command in COMMANDS)]
 )
 def test_each_command_says_it_in_one_sentence_and_exits_with_2(
     command: tuple[str, ...], url: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "cli", *command],
+        [sys.executable, "-m", *command],
         env={**os.environ, "BAOZI_BROKER_URL": url, "BAOZI_HOME": str(tmp_path)},
         cwd=ROOT,
         capture_output=True,
