@@ -112,9 +112,10 @@ class ConfirmedChannel:
             ValueError: one of this id waits already.
             BrokerAway: the connection was lost. When it was lost while it was idle, nothing was sent.
         """
-        if self.takes_frames and not self._window and time.monotonic() - self._heard_at > IDLE:
-            self._see_that_it_answers()
+        idle = self.takes_frames and not self._window and time.monotonic() - self._heard_at > IDLE
         self._window.sent(message_id)
+        if idle:
+            self._see_that_it_answers()
         with using():
             publish(self)
         if not self.takes_frames:
