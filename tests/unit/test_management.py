@@ -54,9 +54,11 @@ def serving(status: int = 204, location: str | None = None) -> Iterator[Server]:
     with Server(status, location) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def own_broker(management_url: str) -> OwnBroker:
