@@ -134,10 +134,12 @@ def answering_within(connection: Any, seconds: float) -> Iterator[None]:
     amqp = connection.connection
     before = amqp.transport.sock.gettimeout()
     amqp.transport.sock.settimeout(seconds)
-    yield
-    # Where the connection was lost or closed meanwhile, it has no socket any more.
-    if (sock := getattr(amqp.transport, "sock", None)) is not None:
-        sock.settimeout(before)
+    try:
+        yield
+    finally:
+        # A connection that was lost or closed meanwhile has no socket any more.
+        if (sock := getattr(amqp._transport, "sock", None)) is not None:
+            sock.settimeout(before)
 
 
 def let_go(connection: Any) -> None:
