@@ -31,4 +31,6 @@ def _begin_in_child(app: Any) -> None:
     pools.connections.clear()
     pools.producers.clear()
     app._after_fork()
-    app.control._after_fork()
+    # Not `app.control`, which would read the settings: this process may have no broker, and need none.
+    if (control := vars(app).get("control")) is not None:
+        control._after_fork()

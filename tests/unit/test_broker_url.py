@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 
 from baozi.broker_url import Node, nodes, safe_url
+from baozi.errors import UsageError
+from baozi.settings import settings
+from remote_mp import Queue
+from tasks.connection import broker_url
 
 ROOT = Path(__file__).parents[2]
 
@@ -268,3 +272,30 @@ def test_each_command_says_it_in_one_sentence_and_exits_with_2(
     [sentence] = done.stderr.strip().splitlines()
     assert sentence.startswith("BAOZI_BROKER_URL: ")
     assert not any(half in done.stdout + done.stderr for half in HALVES)
+
+
+@pytest.mark.parametrize(
+    "url", ["amqp://u:p@h", "amqps://u:p@h/v", "pyamqp://u:p@h", "pyamqps://a;pyamqps://b"]
+)
+def test_a_queue_of_remote_mp_takes_the_same_urls(url: str) -> None:
+    assert ":p@" not in repr(Queue(name="q", url=url))
+
+
+@pytest.mark.parametrize("url", ["memory://", *URLS])
+def test_a_queue_of_remote_mp_refuses_the_same_urls_without_their_password(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Queue(name="q", url=url)
+    assert not any(half in str(caught.value) for half in HALVES)
+
+
+def test_a_queue_of_remote_mp_refuses_a_broker_inside_one_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BAOZI_BROKER_URL", "memory://")
+    monkeypatch.setenv("BAOZI_HOME", str(tmp_path))
+    settings.cache_clear()
+    broker_url.cache_clear()
+    with pytest.raises(UsageError, match="needs RabbitMQ"):
+        Queue(name="q").put(1)
+    settings.cache_clear()
+    broker_url.cache_clear()

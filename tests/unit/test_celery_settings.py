@@ -6,6 +6,14 @@ from pathlib import Path
 
 import pytest
 
+FORK = """
+import os, sys
+import tasks
+pid = os.fork()
+if pid == 0:
+    os._exit(0)
+os.waitpid(pid, 0)
+"""
 PROGRAM = """
 from baozi.errors import NoBroker
 from tasks.eating import eat
@@ -34,3 +42,16 @@ def test_without_a_broker_each_need_is_an_error_and_none_ends_on_celerys_own_que
         check=True,
     )
     assert done.stdout.split("\n")[:-1] == said
+
+
+def test_a_process_that_has_no_broker_can_fork(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORK],
+        env={"BAOZI_HOME": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout + done.stderr == ""
