@@ -296,6 +296,6 @@ def test_a_queue_of_remote_mp_refuses_a_broker_inside_one_process(
     settings.cache_clear()
     broker_url.cache_clear()
     with pytest.raises(UsageError, match="needs RabbitMQ"):
-        Queue(name="q").put(1)
+        Queue[int](name="q").put(1)
     settings.cache_clear()
     broker_url.cache_clear()
