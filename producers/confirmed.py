@@ -24,6 +24,8 @@ from tasks.window import Fate
 
 #: Seconds of the first and of the longest pause before a full queue or a broker that is away is tried again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
+#: Seconds that a call may take, whatever it asks for: a socket's timeout cannot be infinite.
+_LONGEST_TIMEOUT = 86_400
 
 
 class Message(Protocol):
@@ -141,7 +143,7 @@ class ConfirmedPublisher(Generic[M]):
     def _until(self, done: Callable[[], bool], timeout: float | None) -> None:
         if done():
             return
-        limit = self._timeout if timeout is None else timeout
+        limit = self._timeout if timeout is None else min(timeout, _LONGEST_TIMEOUT)
         deadline = time.monotonic() + limit
         tries = Retrying(
             retry=retry_if_exception_type((QueueFull, BrokerAway)),

@@ -11,6 +11,7 @@ process to ``amqps://``, also for those that Celery opens and clones.
 from ssl import CERT_REQUIRED
 from typing import Any
 
+from kombu import transport
 from kombu.transport import TRANSPORT_ALIASES
 from kombu.transport.pyamqp import Connection, SSLTransport
 
@@ -54,3 +55,5 @@ def check_hosts() -> None:
     """Have every connection of this process to ``amqps://`` check the host's name."""
     for scheme in ("amqps", "pyamqps"):
         TRANSPORT_ALIASES[scheme] = _NAME
+        # Somebody may have connected before.
+        vars(transport)["_transport_cache"].pop(scheme, None)

@@ -55,3 +55,23 @@ def test_a_process_that_has_no_broker_can_fork(tmp_path: Path) -> None:
         check=True,
     )
     assert done.stdout + done.stderr == ""
+
+
+def test_tls_checks_the_host_though_somebody_used_kombus_transport_before(tmp_path: Path) -> None:
+    program = """
+from kombu.transport import get_transport_cls
+get_transport_cls("amqps")
+import tasks.connection
+for scheme in ("amqps", "pyamqps"):
+    print(get_transport_cls(scheme).__module__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={"BAOZI_HOME": str(tmp_path)},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.split() == ["tasks.tls", "tasks.tls"]
