@@ -1,20 +1,27 @@
-"""The audit: SQL over the ledger's two tables that says what was accepted, eaten, lost or delivered twice."""
+"""The audit: what was accepted, eaten, lost or delivered twice, by the ledger and the producers' journals.
+
+docs/audit.md has its model: what it is told, by whom, and what it can conclude.
+"""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
 
-from pydantic import BaseModel, ConfigDict
-from sqlalchemy import ColumnElement, Connection, Row, Select, case, func, literal, select, union_all
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger
-from baozi.ledger_schema import eaten, orders
+from baozi.orders import Account, Range, Records, accounts
+from baozi.progress import Progress
 
 #: How many gaps of missing numbers an audit names for each producer.
 _GAPS_NAMED = 5
 
-#: Seconds between two looks at the ledger while an audit waits.
-_LOOK_EVERY = 0.2
+#: Seconds between two looks at the ledger while an audit waits, and between two at the dead letters, of which
+#: each reads them all.
+_LOOK_EVERY, _LOOK_AT_DEAD_EVERY = 0.2, 1
 
 
 class Sums(BaseModel):
@@ -22,6 +29,8 @@ class Sums(BaseModel):
 
     ``duplicated`` counts deliveries of what had been eaten before: none of them was eaten again. ``dead`` is
     how many wait in the dead letters, None when the broker was not asked; they are among the ``lost``.
+    ``refused`` counts those that were not eaten since another order of the name had their number; they are
+    among the ``lost`` and, until somebody takes them away, among the ``dead``.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -34,8 +43,9 @@ class Sums(BaseModel):
     recovered: int
     unexpected: int
     dead: int | None
-    missing: list[tuple[int, int]] = []
+    missing: list[Range] = []
     """The first gaps, each as its first and its last number."""
+    refused: int = 0
 
 
 class Audit(BaseModel):
@@ -46,37 +56,136 @@ class Audit(BaseModel):
     run: str
     producers: list[Sums]
     total: Sums
+    shared_names: list[str] = []
+    """Producers whose name several orders use: on two machines, or without the first one's journal."""
+    untold: list[str] = []
+    """Producers whose journal says that an order was closed, of which the ledger does not know."""
+    absent: list[str] = []
+    """Producers that must be there, and of which nothing is known."""
+    orders_due: int = 0
+    """How many producers' orders there must be."""
+    dead_reason: str | None = None
+    """Why the broker could not be asked for the dead letters."""
 
     @property
     def open_orders(self) -> list[str]:
         """Producers whose order is not closed, so that nobody can say what they got accepted."""
         return [sums.producer for sums in self.producers if sums.accepted is None]
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def problems(self) -> list[str]:
+        """Why this is no proof, in sentences; empty if it is one."""
+        total, found = self.total, []
+        if self.open_orders:
+            found.append(f"Not closed: the order of {', '.join(self.open_orders)}.")
+        if self.untold:
+            found.append(
+                f"Closed according to the journal, but not according to the ledger: the order of"
+                f" {', '.join(self.untold)}. Its last message is still on its way or was lost, or the"
+                " ledger was restored from a backup."
+            )
+        if total.lost:
+            found.append(f"Lost: {total.lost} accepted and not eaten.")
+        if total.unexpected:
+            found.append(f"Unexpected: {total.unexpected} eaten that no order has attempted.")
+        if self.shared_names:
+            found.append(f"Used by several orders: the name {', '.join(self.shared_names)}.")
+        if self.absent:
+            found.append(f"Nothing is known of {', '.join(self.absent)}.")
+        if len(self.producers) < self.orders_due:
+            found.append(f"There are orders of {len(self.producers)} producers, not of {self.orders_due}.")
+        return found
+
+    @computed_field  # type: ignore[prop-decorator]
     @property
     def proven(self) -> bool:
-        """Whether every order is closed and nothing accepted is missing."""
-        return not self.open_orders and self.total.lost == 0
+        """Whether each order is closed and there, all accepted was eaten, and nothing else was."""
+        return not self.problems
 
 
-def audit(ledger: Ledger, run: str, dead: Mapping[str, int] | None = None) -> Audit:
-    """Do the sums of ``run``; ``dead`` counts its dead letters by producer, where the broker was asked.
+@dataclass(frozen=True)
+class DeadLetters:
+    """What the broker says of a run's dead baozi."""
+
+    by_producer: Mapping[str, int] | None
+    """How many different ones, or None if it could not be asked."""
+    orders: Collection[tuple[str, str]] = ()
+    """Producer and order of each order that has some."""
+    reason: str | None = None
+    """Why it could not be asked."""
+
+
+#: What an audit takes for the dead letters: also their bare counts, or None where nobody was asked.
+Dead = DeadLetters | Mapping[str, int] | None
+
+
+def audit(
+    ledger: Ledger,
+    run: str,
+    dead: Dead = None,
+    journals: Sequence[Progress] = (),
+    orders_due: int = 0,
+    names_due: Sequence[str] = (),
+) -> Audit:
+    """Do the sums of ``run``.
+
+    Args:
+        ledger: where to read.
+        run: which run.
+        dead: its dead letters by producer, where the broker was asked.
+        journals: what the producers' journals tell.
+        orders_due: how many producers' orders there must be.
+        names_due: producers that must be there.
 
     Raises:
         NothingToAudit: neither an order nor a baozi of this run is known, or there is no ledger yet.
-        LedgerAway: the ledger cannot be read.
+        LedgerError: the ledger cannot be read.
     """
-    with ledger.reading() as connection:
-        rows = connection.execute(_sums_by_producer(run)).all()
-        producers = [_producer_sums(connection, run, row, dead) for row in rows]
-    for producer in sorted((dead or {}).keys() - {row.producer for row in rows}):
-        producers.append(_only_dead(producer, (dead or {})[producer]))
+    letters = dead if isinstance(dead, DeadLetters) else DeadLetters(dead)
+    counts = letters.by_producer
+    with ExitStack() as stack:
+        try:
+            connection = stack.enter_context(ledger.reading())
+        except NothingToAudit:
+            if not journals:
+                raise
+            connection = None
+        records = Records(connection, run)
+        refused = records.refused()
+        found = accounts(records, journals, letters.orders)
+        producers = [
+            _sums(name, own, counts, refused.get(name, 0), records) for name, own in sorted(found.items())
+        ]
+    for producer in sorted((counts or {}).keys() - found.keys()):
+        producers.append(_only_dead(producer, (counts or {})[producer]))
     if not producers:
         raise NothingToAudit(f"The ledger has nothing of run {run}; see the run's name, or wait with --wait.")
-    return Audit(run=run, producers=producers, total=_total(producers))
+    known = {one.producer for one in producers}
+    return Audit(
+        run=run,
+        producers=producers,
+        total=_total(producers),
+        shared_names=[
+            name
+            for name, own in sorted(found.items())
+            if name in refused or sum(not account.empty for account in own) > 1
+        ],
+        untold=[name for name, own in sorted(found.items()) if any(account.untold for account in own)],
+        absent=[name for name in dict.fromkeys(names_due) if name not in known],
+        orders_due=orders_due,
+        dead_reason=letters.reason,
+    )
 
 
 def settled_audit(
-    ledger: Ledger, run: str, dead: Callable[[], Mapping[str, int] | None], wait: float, orders_due: int = 1
+    ledger: Ledger,
+    run: str,
+    dead: Callable[[], Dead],
+    wait: float,
+    orders_due: int = 1,
+    journals: Callable[[], Sequence[Progress]] = lambda: (),
+    names_due: Sequence[str] = (),
 ) -> Audit:
     """Do the sums when the run has ended: orders closed, and each accepted baozi eaten or dead.
 
@@ -86,95 +195,70 @@ def settled_audit(
         dead: asks the broker for the dead letters by producer.
         wait: seconds to wait for the end; past them, the sums as they stand are returned.
         orders_due: how many producers' orders there must be.
+        journals: reads the producers' journals, as they stand.
+        names_due: producers that must be there.
 
     Raises:
         NothingToAudit: nothing of the run was seen within ``wait``.
-        LedgerAway: the ledger cannot be read.
+        LedgerError: the ledger cannot be read.
+        JournalAway: a journal cannot be read.
     """
     deadline = time.monotonic() + wait
+    ask_at = 0.0
+
+    def sums(letters: Dead) -> Audit:
+        return audit(ledger, run, letters, journals(), orders_due, names_due)
+
     while True:
         left = deadline - time.monotonic()
         try:
-            sums = audit(ledger, run)
-            if left <= 0 or (len(sums.producers) >= orders_due and sums.proven):
-                return audit(ledger, run, dead())
-            if not sums.open_orders and len(sums.producers) >= orders_due:
-                with_dead = audit(ledger, run, dead())
-                # By producer: another's dead letter, of an unknown fate say, is none that this one lacks.
-                settled = all(one.lost in (0, one.dead) for one in with_dead.producers)
-                if settled and not with_dead.open_orders:
+            # The dead letters are asked for once the rest has ended: to look through them takes time.
+            now = None if left <= 0 else sums(None)
+            if now is None or (_ended(now) and time.monotonic() >= ask_at):
+                with_dead = sums(dead())
+                if left <= 0 or (_ended(with_dead) and _settled(with_dead)):
                     return with_dead
+                ask_at = time.monotonic() + _LOOK_AT_DEAD_EVERY
         except NothingToAudit:
             if left <= 0:
                 raise
         time.sleep(min(_LOOK_EVERY, max(left, 0)))
 
 
-_SumsRow = Row[str, int | None, int, int, int, int, int]
+def _ended(sums: Audit) -> bool:
+    """Whether all orders are there and closed."""
+    there = len(sums.producers) >= sums.orders_due and not sums.absent
+    return there and not sums.open_orders and not sums.untold
 
 
-def _sums_by_producer(run: str) -> Select[str, int | None, int, int, int, int, int]:
-    names = union_all(
-        select(orders.c.producer).where(orders.c.run == run),
-        select(eaten.c.producer).where(eaten.c.run == run),
-    ).subquery()
-    producers = select(names.c.producer).distinct().subquery()
-
-    def count(condition: ColumnElement[bool]) -> ColumnElement[int]:
-        return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
-
-    number = eaten.c.number
-    return (
-        select(
-            producers.c.producer,
-            orders.c.accepted,
-            func.count(number).label("eaten"),
-            count(number < orders.c.accepted).label("ordered"),
-            count((number >= orders.c.accepted) & (number < orders.c.attempted)).label("recovered"),
-            count(number >= orders.c.attempted).label("unexpected"),
-            func.coalesce(func.sum(eaten.c.deliveries - 1), 0).label("duplicated"),
-        )
-        .select_from(producers)
-        .outerjoin(orders, (orders.c.run == run) & (orders.c.producer == producers.c.producer))
-        .outerjoin(eaten, (eaten.c.run == run) & (eaten.c.producer == producers.c.producer))
-        .group_by(producers.c.producer, orders.c.accepted)
-        .order_by(producers.c.producer)
-    )
+def _settled(sums: Audit) -> bool:
+    # By producer: another's dead letter, for example of unknown outcome, is none that this one lacks.
+    return all(one.lost <= (one.dead or 0) for one in sums.producers)
 
 
-def _producer_sums(connection: Connection, run: str, row: _SumsRow, dead: Mapping[str, int] | None) -> Sums:
-    lost = 0 if row.accepted is None else row.accepted - row.ordered
+def _sums(
+    producer: str, own: Sequence[Account], dead: Mapping[str, int] | None, refused: int, records: Records
+) -> Sums:
+    is_open = any(account.open for account in own)
+    lost = sum(account.lost for account in own)
     return Sums(
-        producer=row.producer,
-        accepted=row.accepted,
-        eaten=row.eaten,
+        producer=producer,
+        accepted=None if is_open else sum(account.accepted for account in own),
+        eaten=sum(account.eaten for account in own),
         lost=lost,
-        duplicated=row.duplicated,
-        recovered=row.recovered,
-        unexpected=row.unexpected,
-        dead=None if dead is None else dead.get(row.producer, 0),
-        missing=_gaps(connection, run, row.producer, row.accepted) if lost else [],
+        duplicated=sum(account.duplicated for account in own),
+        recovered=sum(account.recovered for account in own),
+        unexpected=sum(account.unexpected for account in own),
+        dead=None if dead is None else dead.get(producer, 0),
+        missing=list(islice(_missing(own, records), _GAPS_NAMED)),
+        refused=refused,
     )
 
 
-def _gaps(connection: Connection, run: str, producer: str, accepted: int) -> list[tuple[int, int]]:
-    """The first runs of missing numbers: look at each number's neighbour, between two fences."""
-    mine = (eaten.c.run == run) & (eaten.c.producer == producer) & (eaten.c.number < accepted)
-    numbers = union_all(
-        select(eaten.c.number.label("number")).where(mine), select(literal(-1)), select(literal(accepted))
-    ).subquery()
-    pairs = select(
-        numbers.c.number, func.lead(numbers.c.number).over(order_by=numbers.c.number).label("next")
-    )
-    pair = pairs.subquery()
-    gaps = (
-        select(pair.c.number + 1, pair.c.next - 1)
-        # Not number + 1: past the last fence, where there is no next, that may be more than a column holds.
-        .where(pair.c.next - 1 > pair.c.number)
-        .order_by(pair.c.number)
-        .limit(_GAPS_NAMED)
-    )
-    return [(first, last) for first, last in connection.execute(gaps)]
+def _missing(own: Sequence[Account], records: Records) -> Iterator[Range]:
+    for account in own:
+        if account.lost:
+            yield from records.missing(account)
 
 
 def _only_dead(producer: str, count: int) -> Sums:
@@ -195,4 +279,5 @@ def _total(producers: list[Sums]) -> Sums:
         recovered=sum(sums.recovered for sums in producers),
         unexpected=sum(sums.unexpected for sums in producers),
         dead=None if None in dead else sum(count or 0 for count in dead),
+        refused=sum(sums.refused for sums in producers),
     )

@@ -151,15 +151,41 @@ def _unsaid(error: OSError) -> int:
     return ExitCode.USAGE
 
 
-def stop_on_signals() -> Stop:
-    """Return an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once."""
+class StopTimeout(KeyboardInterrupt):
+    """The time after a stop is over. Like a second Ctrl-C, it ends what the main thread is doing."""
+
+
+def stop_on_signals(timeout: float | None = None, waits_for: str = "") -> Stop:
+    """Return an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once.
+
+    Args:
+        timeout: seconds after the first in which the main thread must have ended what it does, or
+            :class:`StopTimeout` is raised in it; :func:`end_of_stop` takes that back. None: for ever.
+        waits_for: what it must end in that time, for the sentence on stderr.
+    """
     stop = Stop()
 
     def on_signal(_number: int, _frame: object) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        if timeout is None:
+            return
+        signal.setitimer(signal.ITIMER_REAL, timeout)
+        # Not print: the handler may have interrupted a print.
+        with suppress(OSError):
+            sentence = f"Stopping: {waits_for}, for {timeout:g} s at most. A second signal ends at once.\n"
+            os.write(2, sentence.encode(errors="replace"))
 
+    def on_alarm(_number: int, _frame: object) -> None:
+        raise StopTimeout
+
+    signal.signal(signal.SIGALRM, on_alarm)
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
     return stop
+
+
+def end_of_stop() -> None:
+    """Take back the timeout of a stop: the main thread has ended what it did."""
+    signal.setitimer(signal.ITIMER_REAL, 0)

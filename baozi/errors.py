@@ -55,6 +55,10 @@ class NotABaozi(BaoziError):
     """The message is not a baozi; it needs run, producer, number and made_at, and nothing else."""
 
 
+class NameInUse(BaoziError):
+    """Another order of the same run and producer has this number; give each producer a name of its own."""
+
+
 class RunExists(UsageError):
     """This producer has already worked in this run; go on with --resume, or name another --run."""
 

@@ -22,6 +22,16 @@ class Event(StrEnum):
     EATEN = "eaten"
 
 
+class OrderEvent(StrEnum):
+    """What can befall a producer's order."""
+
+    OPENED = "opened"
+    CLOSED = "closed"
+
+
+_ORDER_EVENTS = frozenset(OrderEvent)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One line of a journal; ``at`` is in UTC epoch seconds."""
@@ -33,6 +43,17 @@ class Entry:
     def __str__(self) -> str:
         """Return the line, without its end."""
         return f"{self.at:.6f} {self.event} {self.baozi_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class OrderEntry:
+    """A line about an order; ``at`` as above."""
+
+    at: float
+    event: OrderEvent
+    order: str
+    """The order's id."""
+    session: int
 
 
 class Journal:
@@ -54,8 +75,8 @@ class Journal:
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, _TORN)
 
-    def write(self, event: Event, *baozi_ids: str) -> None:
-        """Append one line for each id, all in one write.
+    def write(self, event: Event | OrderEvent, *baozi_ids: str) -> None:
+        """Append a line for each id, all in one write; that of an order is ``run/producer/order/session``.
 
         Raises:
             OSError: the disk is full, say; a line may be torn, and a reader will leave it out.
@@ -88,7 +109,7 @@ class Journal:
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
-    """Yield the whole lines of a journal; a torn one is left out.
+    """Yield what befell each baozi, by the whole lines of a journal; a torn one is left out.
 
     Raises:
         OSError: the file cannot be read.
@@ -96,15 +117,33 @@ def read_journal(path: Path) -> Iterator[Entry]:
     with path.open("rb") as lines:
         for line in lines:
             entry = _parse(line)
-            if entry is not None:
+            if isinstance(entry, Entry):
                 yield entry
 
 
-def _parse(line: bytes) -> Entry | None:
+def read_on(path: Path, start: int) -> Iterator[tuple[Entry | OrderEntry, int]]:
+    """Yield what a journal's whole lines from byte ``start`` on tell, of orders too, and where each ends.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as lines:
+        lines.seek(start)
+        for line in lines:
+            start += len(line)
+            entry = _parse(line)
+            if entry is not None:
+                yield entry, start
+
+
+def _parse(line: bytes) -> Entry | OrderEntry | None:
     if not line.endswith(b"\n") or line.endswith(_TORN):
         return None
     try:
-        at, event, baozi_id = line.decode().rstrip("\n").split(" ", 2)
-        return Entry(float(at), Event(event), baozi_id)
+        at, event, name = line.decode().rstrip("\n").split(" ", 2)
+        if event in _ORDER_EVENTS:
+            _, order, session = name.rsplit("/", 2)
+            return OrderEntry(float(at), OrderEvent(event), order, int(session))
+        return Entry(float(at), Event(event), name)
     except ValueError:
         return None

@@ -4,6 +4,7 @@ A worker commits here before it acknowledges. So a baozi that is delivered again
 was lost with its worker, is found in the ledger and counted, not eaten again.
 """
 
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -12,15 +13,26 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    create_engine,
+    event,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from baozi import ledger_schema
-from baozi.errors import LedgerAway, NothingToAudit
-from baozi.ledger_schema import eaten, identity, orders
-from baozi.model import Baozi, Order
+from baozi.errors import LedgerAway, NameInUse, NothingToAudit
+from baozi.ledger_schema import eaten, identity, order_sessions, orders, refused
+from baozi.model import NO_ORDER, Baozi, Opening, Order
 
 #: Seconds that one statement may wait for another's lock, or for a server to answer, before it is an error.
 #: The caller that can wait longer tries again.
@@ -107,34 +119,61 @@ class Ledger:
         """Close every connection."""
         self._engine.dispose()
 
-    def record_eaten(self, baozi: Baozi, consumer: str, machine: str, eaten_at: float) -> bool:
+    def record_eaten(
+        self, baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: str = NO_ORDER
+    ) -> bool:
         """Commit that ``consumer`` on ``machine`` ate ``baozi`` at ``eaten_at`` (epoch seconds).
+
+        Args:
+            baozi: what was eaten.
+            consumer: which worker ate it.
+            machine: where.
+            eaten_at: when.
+            order_id: the order that its message names.
 
         Returns:
             True if it is new; False if it had been eaten before: then only its deliveries rise.
 
         Raises:
+            NameInUse: another order of this run and producer has its number. That is committed too.
             LedgerAway: nothing was committed, or that is not known; do it again.
         """
+        row = _row(baozi, consumer, machine, eaten_at, order_id)
         with self._writing() as connection:
-            return self._upsert(connection, _row(baozi, consumer, machine, eaten_at))
+            deliveries = self._upsert(connection, row)
+            if deliveries is None:
+                self._note_refused(connection, [row])
+        if deliveries is None:
+            raise _name_in_use([row])
+        return deliveries == 1
 
     def record_eaten_many(
-        self, tray: Sequence[Baozi], consumer: str, machine: str, eaten_at: float
+        self,
+        tray: Sequence[Baozi],
+        consumer: str,
+        machine: str,
+        eaten_at: float,
+        order_ids: Sequence[str] | None = None,
     ) -> list[Baozi]:
         """Commit, in one transaction, that all of ``tray`` was eaten; the other arguments as above.
+
+        ``order_ids`` has the order of each, in the same sequence; by default none names an order.
 
         Returns:
             Those that are new, in order. Of the others, and of one that is in the tray twice, only the
             deliveries rise.
 
         Raises:
+            NameInUse: another order has the number of some. None of ``tray`` is recorded as eaten.
             LedgerAway: as above, for all of them.
         """
+        orders_of = order_ids or [NO_ORDER] * len(tray)
+        rows = [
+            _row(baozi, consumer, machine, eaten_at, order_id)
+            for baozi, order_id in zip(tray, orders_of, strict=True)
+        ]
         # In one order, or two workers that share two baozi would wait for each other in PostgreSQL.
-        rows = sorted(
-            (_row(baozi, consumer, machine, eaten_at) for baozi in tray), key=itemgetter("baozi_id")
-        )
+        rows.sort(key=itemgetter("baozi_id"))
         with self._writing() as connection:
             # Hardly ever is one there already: then one batch will do, which says how many it inserted.
             with connection.begin_nested() as attempt:
@@ -146,22 +185,45 @@ class Ledger:
                 if added.rowcount == len(rows):
                     return list(tray)
                 attempt.rollback()
-            new = {row["baozi_id"] for row in rows if self._upsert(connection, row)}
+            new, others = self._upsert_all(connection, rows)
+            if others:
+                self._note_refused(connection, others)
+        if others:
+            raise _name_in_use(others)
         return [baozi for baozi in dict.fromkeys(tray) if baozi.id in new]
 
-    def _upsert(self, connection: Connection, row: dict[str, Any]) -> bool:
-        upsert = (
-            self._insert(eaten)
-            .values(**row)
-            .on_conflict_do_update(
-                index_elements=[eaten.c.baozi_id], set_={"deliveries": eaten.c.deliveries + 1}
-            )
-            .returning(eaten.c.deliveries)
-        )
-        return bool(connection.execute(upsert).scalar_one() == 1)
+    def _upsert_all(
+        self, connection: Connection, rows: Sequence[dict[str, Any]]
+    ) -> tuple[set[str], list[dict[str, Any]]]:
+        """Insert or count each, or none of them if numbers of ``rows`` are another order's.
 
-    def record_redelivery(self, baozi: Baozi) -> bool:
-        """Count one more delivery of ``baozi`` if it is in the ledger.
+        Returns:
+            The ids of the new ones, and the rows whose numbers are another order's.
+        """
+        with connection.begin_nested() as attempt:
+            deliveries = [(row, self._upsert(connection, row)) for row in rows]
+            others = [row for row, count in deliveries if count is None]
+            if others:
+                attempt.rollback()
+        return {row["baozi_id"] for row, count in deliveries if count == 1}, others
+
+    def _note_refused(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+        names = ("run", "producer", "number", "order_id")
+        noted = [{name: row[name] for name in names} | {"refused_at": row["eaten_at"]} for row in rows]
+        connection.execute(self._insert(refused).on_conflict_do_nothing(), noted)
+
+    def _upsert(self, connection: Connection, row: dict[str, Any]) -> int | None:
+        """Insert ``row`` or count one more delivery; return the count, or None if it is another order's."""
+        statement = self._insert(eaten).values(**row)
+        upsert = statement.on_conflict_do_update(
+            index_elements=[eaten.c.baozi_id],
+            set_={"deliveries": eaten.c.deliveries + 1},
+            where=_same_order(statement.excluded.order_id),
+        ).returning(eaten.c.deliveries)
+        return connection.execute(upsert).scalar_one_or_none()
+
+    def record_redelivery(self, baozi: Baozi, order_id: str = NO_ORDER) -> bool:
+        """Count one more delivery of ``baozi``, of ``order_id``, if it is in the ledger.
 
         Returns:
             True if it had been eaten already, so that there is nothing left to eat.
@@ -169,25 +231,79 @@ class Ledger:
         Raises:
             LedgerAway: as above.
         """
-        again = update(eaten).where(eaten.c.baozi_id == baozi.id).values(deliveries=eaten.c.deliveries + 1)
+        mine = (eaten.c.baozi_id == baozi.id) & _same_order(literal(order_id))
+        again = update(eaten).where(mine).values(deliveries=eaten.c.deliveries + 1)
         with self._writing() as connection:
             return connection.execute(again).rowcount == 1
 
-    def record_order(self, order: Order) -> None:
-        """Commit a closed order. An order closed again, further on, grows; it never shrinks.
+    def record_opening(self, opening: Opening) -> None:
+        """Commit that an order is open, again or for the first time, until its session is closed.
 
         Raises:
             LedgerAway: as above.
         """
-        statement = self._insert(orders).values(**order.model_dump())
-        new, old = statement.excluded, orders.c
-        greater = func.greatest if self._engine.dialect.name == "postgresql" else func.max
+        row = {
+            "run": opening.run,
+            "producer": opening.producer,
+            "order_id": opening.order,
+            "opened": opening.session,
+            "closed": 0,
+            "attempted": 0,
+            "unknown": "[]",
+            "told_at": opening.opened_at,
+        }
+        statement = self._insert(order_sessions).values(**row)
         upsert = statement.on_conflict_do_update(
-            index_elements=[old.run, old.producer],
-            set_={name: greater(old[name], new[name]) for name in ("accepted", "attempted", "closed_at")},
+            index_elements=list(order_sessions.primary_key),
+            set_={"opened": statement.excluded.opened},
+            where=order_sessions.c.opened < statement.excluded.opened,
         )
         with self._writing() as connection:
             connection.execute(upsert)
+
+    def record_order(self, order: Order) -> None:
+        """Commit a closed order. Of an order that was closed several times, the last session counts.
+
+        An order without an id that is closed again, further on, grows; it never shrinks.
+
+        Raises:
+            LedgerAway: as above.
+        """
+        with self._writing() as connection:
+            connection.execute(self._closing(order) if order.order else self._closing_without_id(order))
+
+    def _closing(self, order: Order) -> Executable:
+        row = {
+            "run": order.run,
+            "producer": order.producer,
+            "order_id": order.order,
+            "opened": order.session,
+            "closed": order.session,
+            "attempted": order.attempted,
+            "unknown": json.dumps(order.unknown),
+            "told_at": order.closed_at,
+        }
+        statement = self._insert(order_sessions).values(**row)
+        new, old = statement.excluded, order_sessions.c
+        told = {name: new[name] for name in ("closed", "attempted", "unknown", "told_at")}
+        return statement.on_conflict_do_update(
+            index_elements=list(order_sessions.primary_key),
+            set_={"opened": self._greater(old.opened, new.opened), **told},
+            where=old.closed < new.closed,
+        )
+
+    def _closing_without_id(self, order: Order) -> Executable:
+        told = ("accepted", "attempted", "closed_at")
+        statement = self._insert(orders).values(order.model_dump(include={"run", "producer", *told}))
+        new, old = statement.excluded, orders.c
+        return statement.on_conflict_do_update(
+            index_elements=[old.run, old.producer],
+            set_={name: self._greater(old[name], new[name]) for name in told},
+        )
+
+    def _greater(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+        greater = func.greatest if self._engine.dialect.name == "postgresql" else func.max
+        return greater(one, other)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -228,7 +344,20 @@ def _ledger_errors() -> Iterator[None]:
         raise LedgerAway(f"The ledger cannot be used: {_one_line(error)}.") from error
 
 
-def _row(baozi: Baozi, consumer: str, machine: str, eaten_at: float) -> dict[str, Any]:
+def _name_in_use(rows: Sequence[dict[str, Any]]) -> NameInUse:
+    first, more = rows[0], f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+    return NameInUse(
+        f"{first['baozi_id']}{more} of order {first['order_id'] or 'none'}: another order of this run and"
+        " producer has this number. Give each producer of a run a name of its own."
+    )
+
+
+def _same_order(order_id: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a row of ``eaten`` may be of ``order_id``; workers of older releases do not record it."""
+    return eaten.c.order_id.is_(None) | (eaten.c.order_id == order_id)
+
+
+def _row(baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: str) -> dict[str, Any]:
     return {
         "baozi_id": baozi.id,
         "run": baozi.run,
@@ -239,6 +368,7 @@ def _row(baozi: Baozi, consumer: str, machine: str, eaten_at: float) -> dict[str
         "made_at": baozi.made_at,
         "eaten_at": eaten_at,
         "deliveries": 1,
+        "order_id": order_id,
     }
 
 

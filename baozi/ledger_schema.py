@@ -32,7 +32,7 @@ from sqlalchemy import (
 from baozi.errors import NotALedger, NothingToAudit, SchemaTooNew, SchemaTooOld
 
 #: The version that this release needs: the number of the newest migration.
-VERSION = 2
+VERSION = 3
 
 #: Alembic's own table. Its default name would be that of another application in the same database.
 VERSION_TABLE = "ledger_version"
@@ -57,6 +57,8 @@ eaten = Table(
     Column("made_at", Float, nullable=False),
     Column("eaten_at", Float, nullable=False),
     Column("deliveries", Integer, nullable=False),
+    # Its order, or empty if the message names none. NULL: a worker of an older release ate it.
+    Column("order_id", String),
 )
 
 orders = Table(
@@ -67,6 +69,33 @@ orders = Table(
     Column("accepted", BigInteger, nullable=False),
     Column("attempted", BigInteger, nullable=False),
     Column("closed_at", Float, nullable=False),
+)
+
+#: Orders that have an id. Those without one, of older releases and other clients, are in ``orders``.
+order_sessions = Table(
+    "order_sessions",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("producer", String, primary_key=True),
+    Column("order_id", String, primary_key=True),
+    # The last session that was opened, and that was closed: the order is open while the first is greater.
+    Column("opened", Integer, nullable=False),
+    Column("closed", Integer, nullable=False),
+    # As the last session that was closed told them.
+    Column("attempted", BigInteger, nullable=False),
+    Column("unknown", String, nullable=False),
+    Column("told_at", Float, nullable=False),
+)
+
+#: Baozi that were not eaten since another order of the same run and producer has their number.
+refused = Table(
+    "refused",
+    metadata,
+    Column("run", String, primary_key=True),
+    Column("producer", String, primary_key=True),
+    Column("number", BigInteger, primary_key=True),
+    Column("order_id", String, primary_key=True),
+    Column("refused_at", Float, nullable=False),
 )
 
 #: One row: the ledger's identity, and the oldest version of the schema whose release can use this ledger.

@@ -1,14 +1,15 @@
 """One baozi, one order: what travels, whatever carries it."""
 
 import unicodedata
-from typing import Annotated, Self
-from uuid import UUID, uuid5
+from typing import Annotated, Any, Literal, Self
+from uuid import UUID, uuid4, uuid5
 
 from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -48,6 +49,19 @@ Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME), AfterValida
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 #: Which baozi of its producer, from 0; 2**63 - 1 is the largest integer a ledger's column holds.
 Number = Annotated[int, Field(ge=0, lt=2**63)]
+#: What tells one producer's order from every other order, of the same run and name too.
+OrderId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
+#: Which opening of its order, from 1: a producer that resumes opens its order again.
+Session = Annotated[int, Field(ge=1, lt=2**31)]
+#: The first and the last of consecutive numbers.
+Range = Annotated[list[Number], Field(min_length=2, max_length=2)]
+
+#: The message header that names the order which a baozi belongs to. Other Celery clients send none.
+ORDER_HEADER = "baozi-order"
+#: The order of a message without that header.
+NO_ORDER = ""
+#: The most ranges of unknown numbers that an order can name.
+_MOST_RANGES = 10_000
 
 
 class _Item(BaseModel):
@@ -73,6 +87,11 @@ class _Item(BaseModel):
             return cls.model_validate(data, context=_OLD if old else None)
         except ValidationError as error:
             raise NotABaozi(_first_fault(cls.__name__.lower(), error)) from None
+
+    @property
+    def argument(self) -> dict[str, Any]:
+        """The message's one argument."""
+        return dict(self)
 
 
 class Baozi(_Item):
@@ -128,25 +147,88 @@ class Tray(_Item):
 
 
 class Order(_Item):
-    """What one producer committed to in a run, sent as its last message: the heir of the ``None`` sentinel.
+    """What a producer had accepted when it closed its order: its last message, in place of a ``None``.
 
-    Numbers below ``accepted`` were accepted; those from there to below ``attempted`` have an unknown fate.
+    An order with an id names each number whose outcome is unknown: the others below ``attempted`` were
+    accepted.
+    In an order without an id, as older releases send it, the numbers below ``accepted`` were accepted, and
+    those from there to below ``attempted`` are unknown.
     """
 
     accepted: Number
+    """How many were accepted."""
     attempted: Number
+    """Numbers below this were attempted."""
     closed_at: Time
+    order: OrderId | Literal[""] = NO_ORDER
+    session: Session = 1
+    unknown: Annotated[list[Range], Field(max_length=_MOST_RANGES)] = []
+    """The numbers whose outcome is unknown, as ascending ranges."""
 
     @model_validator(mode="after")
-    def _attempted_covers_accepted(self) -> Self:
+    def _adds_up(self) -> Self:
         if self.attempted < self.accepted:
             raise ValueError("attempted is less than accepted")
+        following = 0
+        for first, last in self.unknown:
+            if not following <= first <= last < self.attempted:
+                raise ValueError("unknown is not a list of ascending ranges below attempted")
+            following = last + 1
+        if self.order and self.accepted != self.attempted - sum(
+            last - first + 1 for first, last in self.unknown
+        ):
+            raise ValueError("accepted and unknown are not attempted together")
+        if self.unknown and not self.order:
+            raise ValueError("unknown needs an order's id")
         return self
+
+    @property
+    def argument(self) -> dict[str, Any]:
+        """The message's one argument. Without an id it is what workers of earlier releases take."""
+        return self.model_dump(exclude=None if self.order else {"order", "session", "unknown"})
 
     @property
     def task_id(self) -> str:
         """The Celery task id: the same order closed at the same count is the same task."""
-        return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/order/{self.accepted}/{self.attempted}"))
+        parts = [self.run, self.producer, "order", f"{self.accepted}/{self.attempted}"]
+        if self.order:
+            parts += [self.order, str(self.session)]
+        return str(uuid5(_NAMESPACE, "/".join(parts)))
+
+
+class Opening(_Item):
+    """A producer's word that it goes on with its order, which is open again until the next :class:`Order`."""
+
+    order: OrderId
+    session: Session
+    opened_at: Time
+
+    @property
+    def task_id(self) -> str:
+        """The Celery task id: each session opens its order once."""
+        return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/opening/{self.order}/{self.session}"))
+
+
+def new_order_id() -> str:
+    """Return an order's id: unlike any other, and not to be guessed."""
+    return uuid4().hex
+
+
+_order_id: TypeAdapter[str] = TypeAdapter(OrderId)
+
+
+def order_of(header: object) -> str:
+    """Return the order that a message's header :data:`ORDER_HEADER` names, or :data:`NO_ORDER` for None.
+
+    Raises:
+        NotABaozi: it is no order's id.
+    """
+    if header is None:
+        return NO_ORDER
+    try:
+        return _order_id.validate_python(header, strict=True)
+    except ValidationError:
+        raise NotABaozi(f"Not a baozi: its header {ORDER_HEADER} is not an order's id.") from None
 
 
 def checked_name(name: str, of: str, old: bool = False) -> str:
@@ -172,7 +254,7 @@ def checked_name(name: str, of: str, old: bool = False) -> str:
 def _first_fault(what: str, error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     field = "".join(f"{_shown(str(part))} " for part in first["loc"])
-    return f"Not a{'n' if what == 'order' else ''} {what}: {field}{_reason(error)}."
+    return f"Not a{'n' if what[0] == 'o' else ''} {what}: {field}{_reason(error)}."
 
 
 def _shown(field: str) -> str:

@@ -66,6 +66,11 @@ class Settings(BaseSettings):
         SecretStr | None, Field(validation_alias="CELERY_BROKER_WRITE_URL")
     ] = None
 
+    stop_timeout: Seconds = 10
+    """Seconds after Ctrl-C or SIGTERM in which a producer confirms what is in hand and closes its order, also
+    while it reconnects. If they pass, the order is left open. Keep it below the time after which the service
+    manager kills (``docker stop`` 10)."""
+
     authkey: SecretStr | None = None
     """The secret that ``local_mp``'s Manager and its clients share. Who has it can run code on the server,
     for what travels is pickled. Default: none, and there never is one."""

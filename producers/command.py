@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from baozi.command_line import stop_on_signals
+from baozi.command_line import StopTimeout, end_of_stop, stop_on_signals
 from baozi.errors import BaoziError, ExitCode
 from baozi.lines import say
 from baozi.model import LONGEST_TRAY, Baozi, checked_name
+from baozi.progress import Progress
 from baozi.settings import settings
 from baozi.shown import shown, to_json
-from producers.producer import Progress, own_journal
+from producers.producer import own_journal
 from producers.producer import produce as make_and_put
 
 #: Seconds between two lines about the progress where no terminal shows a bar.
@@ -43,6 +44,12 @@ def produce(
         int | None,
         typer.Option(min=1, max=100_000, help="Baozi sent ahead of their confirms; default 1000."),
     ] = None,
+    stop_timeout: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1, max=86_400, help="Seconds after Ctrl-C to confirm and close the order; default 10."
+        ),
+    ] = None,
     tray: Annotated[
         int, typer.Option(min=1, max=LONGEST_TRAY, help="Baozi in one message, for when each is tiny.")
     ] = 1,
@@ -53,21 +60,38 @@ def produce(
     if resume and run is None:
         raise typer.BadParameter("--resume needs the --run to go on with")
     chosen = settings()
-    options = {"broker_timeout": timeout, "window": window}
+    options = {"broker_timeout": timeout, "window": window, "stop_timeout": stop_timeout}
     chosen = chosen.model_copy(update={name: value for name, value in options.items() if value is not None})
     run, name = checked_name(run or new_run(), "run", resume), checked_name(name, "producer", resume)
-    stop = stop_on_signals()
+    waits_for = "waiting for the broker to confirm what is in hand, then closing the order"
+    stop = stop_on_signals(chosen.stop_timeout, waits_for)
     with own_journal(chosen.runs, run, name, resume) as (journal, progress):
         try:
             showing = _showing(progress, count, lines, as_json)
             with showing as show:
                 make_and_put(chosen, journal, progress, count, interval, stop, show, tray)
+            end_of_stop()
         except BaoziError:
+            end_of_stop()
             _say_result(progress, as_json, closed=False)
             raise
+        except KeyboardInterrupt as end:
+            end_of_stop()
+            _say_result(progress, as_json, closed=False)
+            print(_why_interrupted(end, chosen.stop_timeout), file=sys.stderr)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
     _say_result(progress, as_json, closed=True)
     if count and progress.accepted < count:
         raise typer.Exit(ExitCode.INTERRUPTED)
+
+
+def _why_interrupted(end: KeyboardInterrupt, stop_timeout: float) -> str:
+    if not isinstance(end, StopTimeout):
+        return "Interrupted: the order is left open. Go on with --resume."
+    return (
+        f"The broker did not confirm what is in hand within {stop_timeout:g} s of the stop"
+        " (BAOZI_STOP_TIMEOUT): the order is left open. Go on with --resume."
+    )
 
 
 @contextmanager

@@ -30,15 +30,23 @@ _MARK = _ID.encode()
 class Pattern:
     """The message of one kind of task with one argument, as ``apply_async`` makes it in this process."""
 
-    def __init__(self, task: Any, channel: ConfirmedChannel) -> None:
+    def __init__(self, task: Any, channel: ConfirmedChannel, more_headers: Mapping[str, str]) -> None:
         """Let ``task`` (one of Celery's) make the pattern for ``channel``; nothing is sent.
+
+        Each message has ``more_headers`` too.
 
         Raises:
             ValueError: a mark does not stand where it should, so that no message can be made of this.
         """
         recorder: Any = _Recorder(channel)
         task.apply_async(
-            (_ITEM,), task_id=_ID, argsrepr=_ITEM, producer=Producer(recorder), retry=False, declare=[]
+            (_ITEM,),
+            task_id=_ID,
+            argsrepr=_ITEM,
+            headers=more_headers,
+            producer=Producer(recorder),
+            retry=False,
+            declare=[],
         )
         message: Any = recorder.message
         self._frames = Frames(channel.number, channel.frame_max, **recorder.way)
@@ -109,8 +117,9 @@ class _Recorder:
 class Patterns:
     """The patterns of a channel's tasks, made as they are needed."""
 
-    def __init__(self) -> None:
-        """Begin without any."""
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        """Begin without any; each message will have ``headers`` beside Celery's."""
+        self.headers = headers
         self._channel: ConfirmedChannel | None = None
         self._made: dict[str, Pattern | None] = {}
 
@@ -127,7 +136,7 @@ class Patterns:
             self._channel, self._made = channel, {}
         if task.name not in self._made:
             plain = channel.takes_frames and not task.app.conf.task_send_sent_event and _all_as_made()
-            self._made[task.name] = Pattern(task, channel) if plain else None
+            self._made[task.name] = Pattern(task, channel, self.headers) if plain else None
         return self._made[task.name]
 
 

@@ -4,60 +4,16 @@ import fcntl
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import islice
 from pathlib import Path
 from threading import Event as Flag
 
 from baozi.errors import JournalAway, RunExists
-from baozi.journal import Event, Journal, read_journal
-from baozi.model import Baozi, Order, Tray
+from baozi.journal import Event, Journal, OrderEvent
+from baozi.model import NO_ORDER, Baozi, Tray
+from baozi.progress import Progress
 from baozi.settings import Settings
 from producers.publisher import Publisher
-
-
-@dataclass(slots=True)
-class Progress:
-    """How far a producer's order has come, over all its sessions in a run."""
-
-    run: str
-    producer: str
-    attempted: int = 0
-    """Numbers below this were attempted."""
-    _settled: int = 0
-    """Numbers below this were accepted, and so were those in ``_beyond``: confirms come in any order."""
-    _beyond: set[int] = field(default_factory=set)
-
-    @property
-    def accepted(self) -> int:
-        """How many were accepted."""
-        return self._settled + len(self._beyond)
-
-    def accept(self, number: int) -> None:
-        """Note that ``number`` was accepted."""
-        self.attempted = max(self.attempted, number + 1)
-        if number >= self._settled:
-            self._beyond.add(number)
-        while self._settled in self._beyond:
-            self._beyond.remove(self._settled)
-            self._settled += 1
-
-    def numbers(self, total: int) -> Iterator[int]:
-        """Yield what is still to be put, of ``total`` in all (0: without an end): first, what was attempted
-        and not accepted.
-        """
-        yield from [number for number in range(self._settled, self.attempted) if number not in self._beyond]
-        yield from range(self.attempted, total) if total else count(self.attempted)
-
-    def order(self) -> Order:
-        """The order as it stands, closed now."""
-        return Order(
-            run=self.run,
-            producer=self.producer,
-            accepted=self._settled,
-            attempted=self.attempted,
-            closed_at=time.time(),
-        )
 
 
 @contextmanager
@@ -84,23 +40,13 @@ def own_journal(runs: Path, run: str, producer: str, resume: bool) -> Iterator[t
         except OSError as error:
             raise RunExists(f"Another process is producer {producer} of run {run} at this moment.") from error
         with journal_errors():
-            progress = _progress(path, run, producer)
+            progress = Progress(run, producer)
+            progress.read_on(path)
         if progress.attempted and not resume:
             raise RunExists(
                 f"{producer} has already worked in run {run}; go on with --resume, or name another --run."
             )
         yield journal, progress
-
-
-def _progress(path: Path, run: str, producer: str) -> Progress:
-    progress = Progress(run, producer)
-    for entry in read_journal(path):
-        number = int(entry.baozi_id.rpartition("/")[2])
-        if entry.event is Event.ATTEMPTED:
-            progress.attempted = max(progress.attempted, number + 1)
-        elif entry.event is Event.ACCEPTED:
-            progress.accept(number)
-    return progress
 
 
 @contextmanager
@@ -124,7 +70,8 @@ def produce(
 ) -> None:
     """Make and put baozi until the order has ``total`` of them or ``stop`` is set; then close the order.
 
-    What had been attempted in an earlier session and not accepted is put again, under its number.
+    What had been attempted in an earlier session and not accepted is put again, under its number. That is
+    done after a stop too, so that a closed order has no number whose outcome is unknown.
 
     Args:
         settings: the broker's, and the window.
@@ -132,7 +79,7 @@ def produce(
         progress: where to go on; kept up to date.
         total: baozi in the whole order, 0 for no end.
         interval: seconds between two messages; each is then confirmed before the next is made.
-        stop: ends the work after what is in hand.
+        stop: ends the work after what is in hand. The caller bounds the time which that may take.
         on_accepted: called with each that was accepted.
         tray: baozi in one message. What is lost with a message, or comes again, is then a tray of them.
 
@@ -149,22 +96,48 @@ def produce(
         for baozi in accepted:
             on_accepted(baozi)
 
-    numbers = progress.numbers(total)
-    with Publisher(progress.producer, settings, stop, accept) as publisher:
+    def put(numbers: list[int]) -> None:
+        with journal_errors():
+            journal.write(Event.ATTEMPTED, *(f"{progress.run}/{progress.producer}/{it}" for it in numbers))
+        progress.attempted = max(progress.attempted, numbers[-1] + 1)
+        together = Tray(run=progress.run, producer=progress.producer, numbers=numbers, made_at=time.time())
+        if tray > 1:
+            publisher.put_trays_ahead([together])
+        else:
+            publisher.put_ahead(together.baozi)
+
+    with Publisher(progress.producer, settings, None, accept, progress.order_id) as publisher:
+        _open_order(publisher, journal, progress)
+        numbers = progress.numbers(total)
         # As many as are made, written down and sent at once.
         size = tray if tray > 1 or interval else max(1, publisher.window // 10)
         while not stop.is_set() and (made := list(islice(numbers, size))):
-            with journal_errors():
-                journal.write(Event.ATTEMPTED, *(f"{progress.run}/{progress.producer}/{it}" for it in made))
-            progress.attempted = max(progress.attempted, made[-1] + 1)
-            together = Tray(run=progress.run, producer=progress.producer, numbers=made, made_at=time.time())
-            if tray > 1:
-                publisher.put_trays_ahead([together])
-            else:
-                publisher.put_ahead(together.baozi)
+            put(made)
             if interval:
                 publisher.flush()
                 if progress.accepted != total:
                     stop.wait(interval)
         publisher.flush()
+        unknown = iter(progress.unknown())
+        while made := list(islice(unknown, size)):
+            put(made)
+        publisher.flush()
         publisher.close_order(progress.order())
+        _note_order(journal, OrderEvent.CLOSED, progress)
+
+
+def _open_order(publisher: Publisher, journal: Journal, progress: Progress) -> None:
+    """Begin a session. A new order is opened by its first baozi; one that is resumed may have been closed."""
+    if progress.order_id == NO_ORDER:
+        return
+    progress.session += 1
+    _note_order(journal, OrderEvent.OPENED, progress)
+    if progress.session > 1:
+        publisher.open_order(progress.opening())
+
+
+def _note_order(journal: Journal, event: OrderEvent, progress: Progress) -> None:
+    if progress.order_id != NO_ORDER:
+        names = (progress.run, progress.producer, progress.order_id, str(progress.session))
+        with journal_errors():
+            journal.write(event, "/".join(names))

@@ -10,14 +10,14 @@ from typing import Any, Self
 
 from kombu import Connection
 
-from baozi.model import Baozi, Order, Tray
+from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, Opening, Order, Tray
 from baozi.settings import Settings
 from producers.confirmed import ConfirmedPublisher
 from producers.framing import Patterns
 from tasks import topology
 from tasks.confirms import ConfirmedChannel
 from tasks.connection import connect
-from tasks.eating import close_order, eat, eat_tray
+from tasks.eating import close_order, eat, eat_tray, open_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class TaskMessage:
     """One call of a task with a baozi or an order."""
 
     task: Any
-    item: Baozi | Tray | Order
+    item: Baozi | Tray | Opening | Order
     id: str
     """The Celery task id; a message of Celery's has it as its correlation id."""
     patterns: Patterns
@@ -33,11 +33,16 @@ class TaskMessage:
     def publish(self, channel: ConfirmedChannel) -> None:
         """Publish it on ``channel``: framed by hand where that makes no difference."""
         pattern = self.patterns.of(self.task, channel)
-        item = dict(self.item)
+        item = self.item.argument
         if pattern is None:
             # No declare: the topology is there, and a producer in production may not configure.
             self.task.apply_async(
-                (item,), task_id=self.id, producer=channel.producer, retry=False, declare=[]
+                (item,),
+                task_id=self.id,
+                headers=self.patterns.headers,
+                producer=channel.producer,
+                retry=False,
+                declare=[],
             )
         else:
             channel.write(pattern.fill(self.id, item))
@@ -52,6 +57,7 @@ class Publisher:
         settings: Settings,
         stop: Event | None = None,
         on_accepted: Callable[[Sequence[Baozi]], object] = lambda _: None,
+        order_id: str = NO_ORDER,
     ) -> None:
         """Take the ``name`` that the broker's pages show; nothing is opened before the first put.
 
@@ -60,11 +66,13 @@ class Publisher:
             settings: the queue's capacity and delivery limit, the window, and the time that a call may take.
             stop: when it is set, a call that is not done at its present try gives up.
             on_accepted: called with the baozi that were accepted, as soon as that is known.
+            order_id: the order that all baozi belong to. Each message names it in a header, by which the
+                ledger tells them from another order's baozi of the same run, producer and number.
         """
         self._name = name
         self._settings = settings
         self._on_accepted = on_accepted
-        self._patterns = Patterns()
+        self._patterns = Patterns({ORDER_HEADER: order_id} if order_id else {})
         self._turns = count()
         self._was_there = False
         # Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
@@ -111,6 +119,10 @@ class Publisher:
         """
         self._confirmed.flush(timeout)
 
+    def open_order(self, opening: Opening, timeout: float | None = None) -> None:
+        """Put the message that opens an order again; it raises as :meth:`put` does."""
+        self._confirmed.put(self._message(open_order, opening), timeout)
+
     def close_order(self, order: Order, timeout: float | None = None) -> None:
         """Put a producer's last message; it raises as :meth:`put` does."""
         self._confirmed.put(self._message(close_order, order), timeout)
@@ -123,7 +135,7 @@ class Publisher:
         """
         self._confirmed.close()
 
-    def _message(self, task: Any, item: Baozi | Tray | Order) -> TaskMessage:
+    def _message(self, task: Any, item: Baozi | Tray | Opening | Order) -> TaskMessage:
         return TaskMessage(task, item, item.task_id, self._patterns)
 
     def _accept(self, messages: Sequence[TaskMessage]) -> None:

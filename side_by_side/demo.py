@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, TextIO
 
 from baozi import broker
-from baozi.audit import Audit, settled_audit
+from baozi.audit import Audit, Dead, settled_audit
 from baozi.broker import Broker
 from baozi.errors import BaoziError, NoBroker
 from baozi.ledger import Ledger
@@ -58,7 +58,7 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Audit:
             sums = _settled_audit(settings, workload, lambda: None)
         else:
             _work(settings, workload, the_broker, crew, environment, out)
-            sums = _settled_audit(settings, workload, lambda: dead_letters.count_by_producer(run))
+            sums = _settled_audit(settings, workload, lambda: dead_letters.of_run(run))
     say("主进程", out)
     return sums
 
@@ -91,9 +91,7 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(names)
 
 
-def _settled_audit(
-    settings: Settings, workload: Workload, dead: Callable[[], Mapping[str, int] | None]
-) -> Audit:
+def _settled_audit(settings: Settings, workload: Workload, dead: Callable[[], Dead]) -> Audit:
     ledger = Ledger(settings.ledger)
     try:
         return settled_audit(ledger, workload.run, dead, workload.deadline, len(workload.producers))

@@ -1,6 +1,6 @@
 """``baozi audit``, and the table that it prints."""
 
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,9 +8,10 @@ from rich import box
 from rich.console import Console
 
 from baozi.audit import Audit, Sums, settled_audit
-from baozi.errors import BrokerError, ExitCode
+from baozi.errors import ExitCode, UsageError
 from baozi.ledger import Ledger
 from baozi.model import checked_name
+from baozi.progress import Witness
 from baozi.settings import settings
 from baozi.shown import shown, shown_json
 from baozi.tables import Table
@@ -22,13 +23,25 @@ def audit(
     wait: Annotated[
         float, typer.Option(min=0, max=86_400, help="Seconds to wait until orders are closed and eaten.")
     ] = 0,
-    orders: Annotated[int, typer.Option(min=1, help="With --wait: how many orders there must be.")] = 1,
+    orders: Annotated[int, typer.Option(min=1, help="How many producers' orders there must be.")] = 1,
+    producer: Annotated[
+        list[str] | None, typer.Option(help="A producer whose order there must be; may be repeated.")
+    ] = None,
+    journals: Annotated[
+        list[Path] | None,
+        typer.Option(help="BAOZI_HOME of another machine's producers, or a copy; may be repeated."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the sums as JSON.")] = False,
 ) -> None:
     """Say what of a run was accepted, eaten, lost or delivered twice; exit 1 unless nothing is lost."""
+    run = checked_name(run, "run", old=True)
+    names = [checked_name(name, "producer", old=True) for name in producer or []]
+    witness = Witness(run, _folders(run, journals or []))
     ledger = Ledger(settings().ledger)
     try:
-        sums = settled_audit(ledger, checked_name(run, "run", old=True), lambda: _dead(run), wait, orders)
+        sums = settled_audit(
+            ledger, run, lambda: dead_letters.of_run(run), wait, orders, witness.progress, names
+        )
     finally:
         ledger.close()
     print_audit(sums, as_json)
@@ -36,12 +49,19 @@ def audit(
         raise typer.Exit(ExitCode.LOSS)
 
 
-def _dead(run: str) -> Mapping[str, int] | None:
-    """The dead letters by producer, or None where no broker can be asked: the ledger alone gives the rest."""
-    try:
-        return dead_letters.count_by_producer(run)
-    except BrokerError:
-        return None
+def _folders(run: str, others: list[Path]) -> list[Path]:
+    """Where the run's journals are: here, and in copies of other machines' folders.
+
+    Raises:
+        UsageError: one of the others has no journal of this run; the audit would know less than it seems.
+    """
+    folders = [settings().runs / run]
+    for other in others:
+        folder = other / "runs" / run
+        if not any(folder.glob("*.journal")):
+            raise UsageError(f"There is no journal of run {run} in {folder}. Give another BAOZI_HOME.")
+        folders.append(folder)
+    return folders
 
 
 def print_audit(sums: Audit, as_json: bool = False) -> None:
@@ -61,6 +81,10 @@ def print_audit(sums: Audit, as_json: bool = False) -> None:
     for row in sums.producers:
         for sentence in _remarks(row):
             print(shown(sentence))
+    if sums.dead_reason:
+        print(shown(f"The dead letters are not known: {sums.dead_reason}"))
+    for sentence in sums.problems:
+        print(shown(sentence))
     total = sums.total
     print(
         f"run {shown(sums.run)}: {_cell(total.accepted)} accepted, {total.eaten} eaten, {total.lost} lost,"
@@ -75,6 +99,8 @@ def _remarks(row: Sums) -> list[str]:
     if row.missing:
         gaps = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in row.missing)
         remarks.append(f"{row.producer}: the first missing numbers are {gaps}.")
+    if row.refused:
+        remarks.append(f"{row.producer}: {row.refused} not eaten, since another order has their numbers.")
     if row.dead:
         remarks.append(f"{row.producer}: {row.dead} in the dead letters.")
     return remarks

@@ -11,7 +11,9 @@ from typing import Any, Self
 from kombu import Connection, Producer
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay
 
-from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, QueueFull, UsageError
+from baozi.audit import DeadLetters
+from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, NotABaozi, QueueFull, UsageError
+from baozi.model import NO_ORDER, ORDER_HEADER, order_of
 from baozi.pauses import growing
 from baozi.settings import settings
 from tasks import topology
@@ -159,10 +161,26 @@ def browse() -> Iterator[DeadLetter]:
         yield from look.letters()
 
 
-def count_by_producer(run: str) -> Counter[str]:
-    """Count the dead baozi of ``run`` by producer; it raises as :meth:`Look.letters` does."""
-    dead = (baozi for letter in browse() for baozi in letter.baozi)
-    return Counter(baozi.producer for baozi in dead if baozi is not None and baozi.run == run)
+def of_run(run: str) -> DeadLetters:
+    """Count the dead baozi of ``run``, for an audit: each once, however many letters it is in.
+
+    A broker that cannot be used is no error here: the answer says so.
+    """
+    dead: set[tuple[str, str, int]] = set()
+    try:
+        for letter in browse():
+            mine = [baozi for baozi in letter.baozi if baozi.run == run]
+            dead.update((it.producer, _order_id(letter), it.number) for it in mine)
+    except BrokerError as error:
+        return DeadLetters(None, reason=str(error))
+    by_producer = Counter(producer for producer, _, _ in dead)
+    return DeadLetters(by_producer, {(producer, order_id) for producer, order_id, _ in dead})
+
+
+def _order_id(letter: DeadLetter) -> str:
+    with suppress(NotABaozi):
+        return order_of(letter.headers.get(ORDER_HEADER))
+    return NO_ORDER
 
 
 def find(look: Look, wanted: Sequence[str]) -> list[DeadLetter]:

@@ -1,4 +1,4 @@
-"""The work itself: ``tasks.eat`` eats one baozi, ``tasks.close_order`` closes a producer's order."""
+"""The work itself: ``tasks.eat`` eats a baozi, ``tasks.close_order`` closes a producer's order."""
 
 import socket
 import sys
@@ -21,7 +21,7 @@ from baozi.errors import LedgerAway
 from baozi.journal import Event, Journal
 from baozi.ledger import Ledger
 from baozi.lines import say
-from baozi.model import Baozi, Order, Tray
+from baozi.model import ORDER_HEADER, Baozi, Opening, Order, Tray, order_of
 from baozi.pauses import growing
 from baozi.settings import settings
 from tasks import failure
@@ -67,16 +67,17 @@ def eat(self: Task[Any, Any], item: dict[str, Any]) -> None:
     """Eat one baozi: ``{"run", "producer", "number", "made_at"}``. Delivered twice, it is eaten once.
 
     Raises:
-        NotABaozi: ``item`` is none; it is buried.
+        NotABaozi: ``item`` is none, or the header ``baozi-order`` is no order's id; it is buried.
+        NameInUse: another order of its run and producer has its number; it is buried.
         Reject: the ledger stayed away; the baozi is given back to the broker.
     """
-    baozi = Baozi.parse(item)
+    baozi, order_id = Baozi.parse(item), _order_id(self)
     consumer, _, machine = (self.request.hostname or socket.gethostname()).partition("@")
-    if _redelivered(self) and _patiently(lambda: ledger().record_redelivery(baozi)):
+    if _redelivered(self) and _patiently(lambda: ledger().record_redelivery(baozi, order_id)):
         return
     _note(consumer, Event.STARTED, [baozi])
     time.sleep(settings().eat_seconds)
-    if _patiently(lambda: ledger().record_eaten(baozi, consumer, machine, time.time())):
+    if _patiently(lambda: ledger().record_eaten(baozi, consumer, machine, time.time(), order_id)):
         _note(consumer, Event.EATEN, [baozi])
         say(baozi.eaten_line(consumer))
 
@@ -89,26 +90,47 @@ def eat_tray(self: Task[Any, Any], item: dict[str, Any]) -> None:
     those done there; the whole of it is delivered again, and each is counted once.
 
     Raises:
-        NotABaozi: ``item`` is no tray; it is buried.
+        NotABaozi: ``item`` is no tray, or the header ``baozi-order`` is no order's id; it is buried.
+        NameInUse: another order of its run and producer has the number of some; it is buried.
         Reject: the ledger stayed away; the tray is given back to the broker.
     """
-    tray = Tray.parse(item).baozi
+    tray, order_id = Tray.parse(item).baozi, _order_id(self)
     consumer, _, machine = (self.request.hostname or socket.gethostname()).partition("@")
     seconds = settings().eat_seconds
     for part in [[baozi] for baozi in tray] if seconds else [tray]:
-        if seconds and _redelivered(self) and _patiently(partial(ledger().record_redelivery, part[0])):
+        if (
+            seconds
+            and _redelivered(self)
+            and _patiently(partial(ledger().record_redelivery, part[0], order_id))
+        ):
             continue
         _note(consumer, Event.STARTED, part)
         time.sleep(seconds * len(part))
-        new = _patiently(partial(ledger().record_eaten_many, part, consumer, machine, time.time()))
+        record = partial(
+            ledger().record_eaten_many, part, consumer, machine, time.time(), [order_id] * len(part)
+        )
+        new = _patiently(record)
         _note(consumer, Event.EATEN, new)
         if new:
             say("\n".join(baozi.eaten_line(consumer) for baozi in new))
 
 
+@app.task(base=BaoziTask, name="tasks.open_order")
+def open_order(item: dict[str, Any]) -> None:
+    """Open an order again: ``{"run", "producer", "order", "session", "opened_at"}``.
+
+    Raises:
+        NotABaozi: ``item`` is no opening; it is buried.
+        Reject: the ledger stayed away; the message is given back to the broker.
+    """
+    opening = Opening.parse(item)
+    _patiently(lambda: ledger().record_opening(opening))
+
+
 @app.task(base=BaoziTask, name="tasks.close_order")
 def close_order(item: dict[str, Any]) -> None:
-    """Close one order: ``{"run", "producer", "accepted", "attempted", "closed_at"}``.
+    """Close one order: ``{"run", "producer", "accepted", "attempted", "closed_at"}``, and its id, session and
+    unknown numbers where it has an id.
 
     Raises:
         NotABaozi: ``item`` is no order; it is buried.
@@ -129,6 +151,10 @@ def journal(consumer: str) -> Journal | None:
     """Return this process's journal where one is asked for; processes of one consumer append to one file."""
     folder = settings().journal
     return Journal(folder / "consumer" / f"{consumer}.journal") if folder else None
+
+
+def _order_id(task: Task[Any, Any]) -> str:
+    return order_of(task.request.get(ORDER_HEADER))
 
 
 def _redelivered(task: Task[Any, Any]) -> bool:

@@ -10,10 +10,10 @@ from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.utils.log import get_logger
 
-from baozi.errors import LedgerAway, NotABaozi
+from baozi.errors import LedgerAway, NameInUse, NotABaozi
 from baozi.journal import Event
 from baozi.lines import say
-from baozi.model import Baozi, Tray
+from baozi.model import Baozi, Tray, order_of
 from baozi.settings import settings
 from tasks.eating import journal, ledger
 
@@ -40,8 +40,10 @@ class Answer(NamedTuple):
     """Whether somebody listens to Celery's signals, so that trays do not do."""
 
 
-def eat_together(hostname: str, bodies: list[bytes | str]) -> Answer:
+def eat_together(hostname: str, bodies: list[bytes | str], orders: list[Any]) -> Answer:
     """Eat the baozi in ``bodies``, as the messages brought them, for the consumer that ``hostname`` names.
+
+    ``orders`` has the value of each message's header ``baozi-order``, or None.
 
     Never raises an exception: solo and threads pools would take that for the worker's own.
     """
@@ -49,11 +51,11 @@ def eat_together(hostname: str, bodies: list[bytes | str]) -> Answer:
     if any(signal.receivers for signal in _SIGNALS):
         return Answer(everything, listened_to=True)
     try:
-        tray = {place: baozi for place in everything if (baozi := _plain_baozi(bodies[place]))}
+        tray = {place: meal for place in everything if (meal := _plain_baozi(bodies[place], orders[place]))}
         if tray:
             _eat(hostname, list(chain.from_iterable(tray.values())))
         return Answer([place for place in everything if place not in tray])
-    except LedgerAway as error:
+    except (LedgerAway, NameInUse) as error:
         logger.warning("%s Trying again one by one.", error)
     except SoftTimeLimitExceeded:
         logger.warning("A tray took too long: trying again one by one.")
@@ -62,22 +64,28 @@ def eat_together(hostname: str, bodies: list[bytes | str]) -> Answer:
     return Answer(everything)
 
 
-def _plain_baozi(body: bytes | str) -> list[Baozi]:
-    """The baozi in ``body``, one or a producer's tray, if there is nothing else: no argument, no callback."""
+def _plain_baozi(body: bytes | str, order: Any) -> list[tuple[Baozi, str]]:
+    """The baozi in ``body``, one or a producer's tray, each with its order, if there is nothing else.
+
+    Neither another argument nor a callback.
+    """
     with suppress(ValueError, TypeError, AttributeError, RecursionError, NotABaozi):
         (item,), kwargs, embed = json.loads(body)
         if not kwargs and not any(embed.values()):
-            return Tray.parse(item).baozi if "numbers" in item else [Baozi.parse(item)]
+            order_id = order_of(order)
+            made = Tray.parse(item).baozi if "numbers" in item else [Baozi.parse(item)]
+            return [(baozi, order_id) for baozi in made]
     return []
 
 
-def _eat(hostname: str, tray: list[Baozi]) -> None:
+def _eat(hostname: str, meal: list[tuple[Baozi, str]]) -> None:
     consumer, _, machine = hostname.partition("@")
+    tray, order_ids = [baozi for baozi, _ in meal], [order_id for _, order_id in meal]
     own = journal(consumer)
     if own is not None:
         own.write(Event.STARTED, *(baozi.id for baozi in tray))
     time.sleep(settings().eat_seconds * len(tray))
-    new: Any = ledger().record_eaten_many(tray, consumer, machine, time.time())
+    new: Any = ledger().record_eaten_many(tray, consumer, machine, time.time(), order_ids)
     if new:
         if own is not None:
             own.write(Event.EATEN, *(baozi.id for baozi in new))

@@ -19,6 +19,7 @@ from celery.exceptions import TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker import state
 
+from baozi.model import ORDER_HEADER
 from baozi.settings import settings
 from tasks.eating import EAT, EAT_TRAY
 from tasks.eating_together import Answer, eat_together
@@ -171,7 +172,11 @@ class Trays:
 
         self._jobs[id(tray)] = pool.apply_async(
             eat_together,
-            args=(self._consumer.hostname, [message.body for message in tray]),
+            args=(
+                self._consumer.hostname,
+                [message.body for message in tray],
+                [message.headers.get(ORDER_HEADER) for message in tray],
+            ),
             callback=on_answer,
             error_callback=on_answer,
             soft_timeout=self._limits.soft_time_limit,

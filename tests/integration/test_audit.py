@@ -1,13 +1,14 @@
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from baozi import audit as audit_module
 from baozi.audit import Audit, Sums, audit, settled_audit
 from baozi.errors import ExitCode, LedgerAway, NothingToAudit
 from baozi.ledger import Ledger
 from baozi.model import Baozi
+from baozi.orders import Account, Records
 from tests.integration.ledgers import RUN, close, eat, only
 
 if TYPE_CHECKING:
@@ -193,15 +194,15 @@ def test_an_audit_is_of_one_moment_though_baozi_are_eaten_meanwhile(
 ) -> None:
     close(ledger, 4)
     eat(ledger, 0, 3)
-    real = audit_module._gaps
+    real = Records.missing
 
-    def after_another_meal(*arguments: Any) -> list[tuple[int, int]]:
+    def after_another_meal(records: Records, account: Account) -> Iterator[tuple[int, int]]:
         worker = Ledger(ledger_url)
         eat(worker, 1)
         worker.close()
-        return real(*arguments)
+        return real(records, account)
 
-    monkeypatch.setattr(audit_module, "_gaps", after_another_meal)
+    monkeypatch.setattr(Records, "missing", after_another_meal)
     sums = only(audit(ledger, RUN))
     assert (sums.lost, sums.missing) == (2, [(1, 2)]), "the gaps are of what was counted"
 

@@ -145,7 +145,8 @@ def assert_sums_are_plain(ledger: Ledger, world: World) -> None:
     assert sums.total == plain_total(expected)
     assert sums.open_orders == [one.producer for one in sums.producers if one.accepted is None]
     assert sums.proven is (
-        all(one.accepted is not None for one in expected) and not any(one.lost for one in expected)
+        all(one.accepted is not None for one in expected)
+        and not any(one.lost or one.unexpected for one in expected)
     )
 
 

@@ -1,6 +1,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 
@@ -43,9 +44,9 @@ def later(sqlite_url: str) -> Iterator[Callable[[Callable[[Ledger], None]], None
 
     real = audit_module.audit
 
-    def seen(ledger: Ledger, run: str, dead: Mapping[str, int] | None = None) -> Audit:
+    def seen(*arguments: Any) -> Audit:
         try:
-            return real(ledger, run, dead)
+            return real(*arguments)
         finally:
             looked.set()
 

@@ -209,7 +209,7 @@ def test_of_many_letters_each_look_sees_all_in_their_order_and_takes_none_away(
         assert numbers == list(range(95))
     with dead_letters.looking() as look:
         assert len(list(look.letters(limit=12))) == 12
-    assert dead_letters.count_by_producer("r") == {"egon": 95}
+    assert dead_letters.of_run("r").by_producer == {"egon": 95}
     wait_until(lambda: place.waiting("baozi.dead") == 95, "the letters to be back in the queue")
 
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baozi.journal import Event, Journal
-from producers.producer import Progress, own_journal
+from baozi.progress import Progress
+from producers.producer import own_journal
 
 
 @given(order=st.permutations(range(12)), reached=st.integers(0, 12))

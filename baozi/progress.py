@@ -1,0 +1,155 @@
+"""How far a producer's order has come, and the journals that remember it."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count, pairwise
+from pathlib import Path
+
+from baozi.errors import JournalAway
+from baozi.journal import Entry, Event, OrderEntry, OrderEvent, read_on
+from baozi.model import NO_ORDER, Opening, Order, new_order_id
+
+#: Numbers from the first to the last.
+Range = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a producer's order has come, over all its sessions in a run."""
+
+    run: str
+    producer: str
+    attempted: int = 0
+    """Numbers below this were attempted."""
+    _settled: int = 0
+    """Numbers below this were accepted, and so were those in ``_beyond``: confirms come in any order."""
+    _beyond: set[int] = field(default_factory=set)
+    order_id: str = field(default_factory=new_order_id)
+    """The order's id. An order that an older release began has none."""
+    session: int = 0
+    """How often the order was opened."""
+    closed_session: int = 0
+    """The last session whose end the broker confirmed."""
+
+    @property
+    def accepted(self) -> int:
+        """How many were accepted."""
+        return self._settled + len(self._beyond)
+
+    @property
+    def accepted_ranges(self) -> list[Range]:
+        """What was accepted, as ascending ranges."""
+        ranges = [(0, self._settled - 1)] if self._settled else []
+        for number in sorted(self._beyond):
+            if ranges and ranges[-1][1] == number - 1:
+                ranges[-1] = (ranges[-1][0], number)
+            else:
+                ranges.append((number, number))
+        return ranges
+
+    def accept(self, number: int) -> None:
+        """Note that ``number`` was accepted."""
+        self.attempted = max(self.attempted, number + 1)
+        if number >= self._settled:
+            self._beyond.add(number)
+        while self._settled in self._beyond:
+            self._beyond.remove(self._settled)
+            self._settled += 1
+
+    def unknown(self) -> list[int]:
+        """Return the numbers that were attempted and not accepted, in ascending order."""
+        return [number for number in range(self._settled, self.attempted) if number not in self._beyond]
+
+    def numbers(self, total: int) -> Iterator[int]:
+        """Yield what is still to be put, of ``total`` in all (0: without an end): first, what was attempted
+        and not accepted.
+        """
+        yield from self.unknown()
+        yield from range(self.attempted, total) if total else count(self.attempted)
+
+    def opening(self) -> Opening:
+        """Return what tells that the order is open again."""
+        return Opening(
+            run=self.run,
+            producer=self.producer,
+            order=self.order_id,
+            session=self.session,
+            opened_at=time.time(),
+        )
+
+    def order(self) -> Order:
+        """Return the order as it stands, closed now."""
+        if self.order_id == NO_ORDER:
+            return Order(
+                run=self.run,
+                producer=self.producer,
+                accepted=self._settled,
+                attempted=self.attempted,
+                closed_at=time.time(),
+            )
+        fences = [(-1, -1), *self.accepted_ranges, (self.attempted, self.attempted)]
+        gaps = ([before[1] + 1, after[0] - 1] for before, after in pairwise(fences))
+        return Order(
+            run=self.run,
+            producer=self.producer,
+            accepted=self.accepted,
+            attempted=self.attempted,
+            closed_at=time.time(),
+            order=self.order_id,
+            session=max(self.session, 1),
+            unknown=[gap for gap in gaps if gap[0] <= gap[1]],
+        )
+
+    def note(self, entry: Entry | OrderEntry) -> None:
+        """Take in one line of the producer's journal. Lines that are no producer's change nothing."""
+        if isinstance(entry, OrderEntry):
+            if entry.event is OrderEvent.OPENED:
+                self.order_id, self.session = entry.order, entry.session
+            else:
+                self.closed_session = entry.session
+        elif entry.event is Event.ACCEPTED:
+            self.accept(_number(entry))
+        elif entry.event is Event.ATTEMPTED:
+            self.attempted = max(self.attempted, _number(entry) + 1)
+
+    def read_on(self, path: Path, start: int = 0) -> int:
+        """Take in the producer's journal from byte ``start`` on; return where the last line ends.
+
+        Raises:
+            OSError, ValueError: the file cannot be read, or is no producer's journal.
+        """
+        for entry, end in read_on(path, start):
+            self.note(entry)
+            start = end
+        if self.attempted and not self.session:
+            self.order_id = NO_ORDER  # an older release began it
+        return start
+
+
+def _number(entry: Entry) -> int:
+    return int(entry.baozi_id.rpartition("/")[2])
+
+
+class Witness:
+    """Reads the journals of a run's producers: beside the ledger, they tell what was accepted."""
+
+    def __init__(self, run: str, folders: Sequence[Path]) -> None:
+        """Take the folders that hold the run's journals; nothing is read yet."""
+        self._run = run
+        self._folders = folders
+        self._read: dict[Path, tuple[Progress, int]] = {}
+
+    def progress(self) -> list[Progress]:
+        """Return how far each producer has come, by its journal, as far as it is written now.
+
+        Raises:
+            JournalAway: one cannot be read.
+        """
+        try:
+            for path in sorted(path for folder in self._folders for path in folder.glob("*.journal")):
+                progress, start = self._read.get(path) or (Progress(self._run, path.stem), 0)
+                self._read[path] = progress, progress.read_on(path, start)
+        except (OSError, ValueError) as error:
+            raise JournalAway(f"A producer's journal cannot be read: {error}.") from error
+        return [progress for progress, _ in self._read.values() if progress.attempted or progress.session]
