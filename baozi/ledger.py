@@ -4,7 +4,6 @@ A worker commits here before it acknowledges. So a baozi that is delivered again
 was lost with its worker, is found in the ledger and counted, not eaten again.
 """
 
-import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -17,10 +16,8 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    Executable,
     create_engine,
     event,
-    func,
     literal,
     select,
     update,
@@ -29,9 +26,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from baozi import ledger_schema
+from baozi import ledger_schema, order_statements
 from baozi.errors import LedgerAway, NameInUse, NothingToAudit
-from baozi.ledger_schema import eaten, identity, order_sessions, orders, refused
+from baozi.ledger_schema import eaten, identity, orders, refused
 from baozi.model import NO_ORDER, Baozi, Opening, Order
 
 #: Seconds that one statement may wait for another's lock, or for a server to answer, before it is an error.
@@ -242,24 +239,8 @@ class Ledger:
         Raises:
             LedgerAway: as above.
         """
-        row = {
-            "run": opening.run,
-            "producer": opening.producer,
-            "order_id": opening.order,
-            "opened": opening.session,
-            "closed": 0,
-            "attempted": 0,
-            "unknown": "[]",
-            "told_at": opening.opened_at,
-        }
-        statement = self._insert(order_sessions).values(**row)
-        upsert = statement.on_conflict_do_update(
-            index_elements=list(order_sessions.primary_key),
-            set_={"opened": statement.excluded.opened},
-            where=order_sessions.c.opened < statement.excluded.opened,
-        )
         with self._writing() as connection:
-            connection.execute(upsert)
+            connection.execute(order_statements.opening(self._insert, opening))
 
     def record_order(self, order: Order) -> None:
         """Commit a closed order. Of an order that was closed several times, the last session counts.
@@ -270,40 +251,7 @@ class Ledger:
             LedgerAway: as above.
         """
         with self._writing() as connection:
-            connection.execute(self._closing(order) if order.order else self._closing_without_id(order))
-
-    def _closing(self, order: Order) -> Executable:
-        row = {
-            "run": order.run,
-            "producer": order.producer,
-            "order_id": order.order,
-            "opened": order.session,
-            "closed": order.session,
-            "attempted": order.attempted,
-            "unknown": json.dumps(order.unknown),
-            "told_at": order.closed_at,
-        }
-        statement = self._insert(order_sessions).values(**row)
-        new, old = statement.excluded, order_sessions.c
-        told = {name: new[name] for name in ("closed", "attempted", "unknown", "told_at")}
-        return statement.on_conflict_do_update(
-            index_elements=list(order_sessions.primary_key),
-            set_={"opened": self._greater(old.opened, new.opened), **told},
-            where=old.closed < new.closed,
-        )
-
-    def _closing_without_id(self, order: Order) -> Executable:
-        told = ("accepted", "attempted", "closed_at")
-        statement = self._insert(orders).values(order.model_dump(include={"run", "producer", *told}))
-        new, old = statement.excluded, orders.c
-        return statement.on_conflict_do_update(
-            index_elements=[old.run, old.producer],
-            set_={name: self._greater(old[name], new[name]) for name in told},
-        )
-
-    def _greater(self, one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
-        greater = func.greatest if self._engine.dialect.name == "postgresql" else func.max
-        return greater(one, other)
+            connection.execute(order_statements.closing(self._insert, order))
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:

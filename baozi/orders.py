@@ -128,11 +128,11 @@ class Records:
         if self._connection is None:
             return {}
         counts = (
-            select(refused.c.producer, func.count())
+            select(refused.c.producer, func.count().label("number"))
             .where(refused.c.run == self._run)
             .group_by(refused.c.producer)
         )
-        return dict(self._connection.execute(counts))
+        return {row.producer: row.number for row in self._connection.execute(counts)}
 
     def count(self, account: Account, first: int, last: int) -> int:
         """How many of the order's numbers from ``first`` to ``last`` were eaten."""

@@ -53,6 +53,7 @@ def test_a_baozi_that_was_eaten_is_a_row(ledger: Ledger) -> None:
             "made_at": 1.0,
             "eaten_at": 2.5,
             "deliveries": 1,
+            "order_id": "",
         }
     ]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from baozi.journal import Event, Journal
-from baozi.progress import Progress
+from baozi.journal import Event, Journal, OrderEvent
+from baozi.progress import Progress, Witness
 from producers.producer import own_journal
 
 
@@ -41,3 +41,56 @@ def test_an_order_without_an_end_goes_on_for_ever() -> None:
     progress.accept(1)
     numbers = progress.numbers(0)
     assert [next(numbers) for _ in range(4)] == [0, 2, 3, 4]
+
+
+def test_an_order_names_each_number_whose_outcome_is_unknown() -> None:
+    progress = Progress("r", "alex")
+    progress.attempted = 300
+    for number in range(1, 300):
+        progress.accept(number)
+    order = progress.order()
+    assert (order.accepted, order.attempted, order.unknown) == (299, 300, [[0, 0]])
+
+
+@given(accepted=st.sets(st.integers(0, 40)), beyond=st.integers(0, 5))
+def test_what_an_order_names_as_unknown_is_what_was_not_accepted(accepted: set[int], beyond: int) -> None:
+    progress = Progress("r", "alex")
+    for number in accepted:
+        progress.accept(number)
+    progress.attempted += beyond
+    order = progress.order()
+    unknown = {number for first, last in order.unknown for number in range(first, last + 1)}
+    assert unknown == set(range(progress.attempted)) - accepted
+    assert order.accepted == len(accepted)
+    ranges = progress.accepted_ranges
+    assert {number for first, last in ranges for number in range(first, last + 1)} == accepted
+
+
+def test_an_order_s_id_and_its_sessions_are_in_the_journal(tmp_path: Path) -> None:
+    with own_journal(tmp_path, "r", "alex", resume=False) as (journal, progress):
+        order_id = progress.order_id
+        journal.write(OrderEvent.OPENED, f"r/alex/{order_id}/1")
+        journal.write(Event.ATTEMPTED, "r/alex/0")
+        journal.write(OrderEvent.CLOSED, f"r/alex/{order_id}/1")
+        journal.write(OrderEvent.OPENED, f"r/alex/{order_id}/2")
+    with own_journal(tmp_path, "r", "alex", resume=True) as (_, progress):
+        assert (progress.order_id, progress.session, progress.closed_session) == (order_id, 2, 1)
+
+
+def test_two_orders_of_one_name_have_two_ids(tmp_path: Path) -> None:
+    ids = set()
+    for machine in ("here", "there"):
+        with own_journal(tmp_path / machine, "r", "alex", resume=False) as (_, progress):
+            ids.add(progress.order_id)
+    assert len(ids) == 2
+
+
+def test_a_journal_is_read_on_where_it_was_left(tmp_path: Path) -> None:
+    witness = Witness("r", [tmp_path / "r"])
+    assert witness.progress() == []
+    with Journal(tmp_path / "r" / "alex.journal") as journal:
+        journal.write(OrderEvent.OPENED, f"r/alex/{'0' * 32}/1")
+        for number in range(4):
+            journal.write(Event.ACCEPTED, f"r/alex/{number}")
+            (progress,) = witness.progress()
+            assert (progress.accepted, progress.order_id) == (number + 1, "0" * 32)
