@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
@@ -22,6 +23,9 @@ _GAPS_NAMED = 5
 #: Seconds between two looks at the ledger while an audit waits, and between two at the dead letters, of which
 #: each reads them all.
 _LOOK_EVERY, _LOOK_AT_DEAD_EVERY = 0.2, 1
+
+#: Seconds that the last look may take at the least, and how many times as long as the one before.
+_LAST_LOOK, _TIMES_AS_LONG = 2, 3
 
 
 class Sums(BaseModel):
@@ -204,10 +208,17 @@ def settled_audit(
         JournalAway: a journal cannot be read.
     """
     deadline = time.monotonic() + wait
-    ask_at = 0.0
+    ask_at = took = 0.0
 
     def sums(letters: Dead) -> Audit:
-        return audit(ledger, run, letters, journals(), orders_due, names_due)
+        nonlocal took
+        began = time.monotonic()
+        # A server that hangs is not waited for much beyond the deadline.
+        bound = max(deadline - began, _LAST_LOOK, took * _TIMES_AS_LONG) if wait else inf
+        with ledger.patient_for(bound):
+            found = audit(ledger, run, letters, journals(), orders_due, names_due)
+        took = time.monotonic() - began
+        return found
 
     while True:
         left = deadline - time.monotonic()

@@ -4,53 +4,38 @@ A worker commits here before it acknowledges. So a baozi that is delivered again
 was lost with its worker, is found in the ledger and counted, not eaten again.
 """
 
-import sqlite3
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    create_engine,
-    event,
-    literal,
-    select,
-    update,
-)
+from sqlalchemy import URL, ColumnElement, Connection, literal, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from baozi import ledger_schema, order_statements
+from baozi import ledger_engine, ledger_schema, order_statements
 from baozi.errors import LedgerAway, NameInUse, NothingToAudit
+from baozi.ledger_engine import PATIENCE, Patience
 from baozi.ledger_schema import eaten, identity, orders, refused
 from baozi.model import NO_ORDER, Baozi, Opening, Order
-
-#: Seconds that one statement may wait for another's lock, or for a server to answer, before it is an error.
-#: The caller that can wait longer tries again.
-_PATIENCE = 5
-
-#: Seconds between two tries to change the mode of a new file, which takes milliseconds.
-_LOOK_EVERY = 0.02
 
 
 class Ledger:
     """The two tables, on SQLite or PostgreSQL. Not for sharing with a forked child: make one a process."""
 
-    def __init__(self, url: str) -> None:
-        """Take the ledger at the SQLAlchemy ``url``; nothing is opened yet."""
-        self._engine = _engine(url)
+    def __init__(self, url: URL | str, patience: float = PATIENCE) -> None:
+        """Take the ledger at ``url``; nothing is opened yet.
+
+        Args:
+            url: SQLAlchemy's.
+            patience: seconds that a statement may wait for another's lock or for the server.
+        """
+        self._patience = Patience(patience)
+        self._engine = ledger_engine.connect(make_url(url), self._patience)
         self._writer = self._engine.execution_options(writes=True)
-        self._reader = self._engine
+        self._file = Path(str(self._engine.url.database)) if self._engine.dialect.name == "sqlite" else None
         self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        if self._engine.dialect.name == "postgresql":
-            # One snapshot for all that an audit reads, as SQLite's transactions have anyway.
-            self._reader = self._engine.execution_options(isolation_level="REPEATABLE READ")
 
     def open(self) -> Self:
         """Make the ledger if there is none, and see that this release can use and write it.
@@ -78,10 +63,8 @@ class Ledger:
             LedgerError: as :meth:`open` says, but that it is too old.
         """
         self._make_folder()
-        with self._writing() as connection:
-            if connection.dialect.name == "postgresql":
-                # A migration of many rows takes its time; what it waits for is bounded all the same.
-                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        # A migration of many rows takes its time.
+        with self._patience.changed_to(None), self._writing() as connection:
             return ledger_schema.upgrade(connection)
 
     def version(self) -> int:
@@ -105,12 +88,17 @@ class Ledger:
             return str(connection.execute(select(identity.c.id)).scalar_one())
 
     def _make_folder(self) -> None:
-        file = self._engine.url.database
-        if self._engine.dialect.name == "sqlite" and file:
+        if self._file is not None:
             try:
-                Path(file).parent.mkdir(parents=True, exist_ok=True)
+                self._file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise LedgerAway(f"The ledger cannot be made at {file}: {error.strerror}.") from error
+                raise LedgerAway(f"The ledger cannot be made at {self._file}: {error.strerror}.") from error
+
+    @contextmanager
+    def patient_for(self, seconds: float) -> Iterator[None]:
+        """Within this block wait ``seconds`` at most for a lock or the server, if that is less than usual."""
+        with self._patience.changed_to(min(seconds, self._patience.seconds or seconds)):
+            yield
 
     def close(self) -> None:
         """Close every connection."""
@@ -270,10 +258,10 @@ class Ledger:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        file = self._engine.url.database
-        if self._engine.dialect.name == "sqlite" and file and not Path(file).exists():
+        file = self._file
+        if file is not None and not _exists(file):
             raise NothingToAudit(f"There is no ledger at {file} yet; a worker makes it when it starts.")
-        with _ledger_errors(), self._reader.connect() as connection:
+        with _ledger_errors(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -305,6 +293,13 @@ def _same_order(order_id: ColumnElement[Any]) -> ColumnElement[bool]:
     return eaten.c.order_id.is_(None) | (eaten.c.order_id == order_id)
 
 
+def _exists(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError as error:
+        raise LedgerAway(f"The ledger cannot be read at {file}: {error.strerror}.") from error
+
+
 def _row(baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: str) -> dict[str, Any]:
     return {
         "baozi_id": baozi.id,
@@ -323,49 +318,3 @@ def _row(baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: s
 def _one_line(error: BaseException | None) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].rstrip(".") if lines else type(error).__name__
-
-
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, connect_args={"timeout": _PATIENCE})
-        event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "begin", _begin)
-        return engine
-    ours = f"-c statement_timeout={_PATIENCE * 1000} -c lock_timeout={_PATIENCE * 1000}"
-    # What is given here replaces what the URL says; a search path there, say, must still hold.
-    connect_args: dict[str, Any] = {
-        "connect_timeout": _PATIENCE,
-        "options": f"{ours} {parsed.query.get('options', '')}",
-    }
-    return create_engine(parsed.set(drivername="postgresql+psycopg"), connect_args=connect_args)
-
-
-def _set_up_sqlite(connection: sqlite3.Connection, _record: object) -> None:
-    # The driver would begin a transaction only at the first change; the listener below begins it.
-    connection.isolation_level = None
-    # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it returns,
-    # also through a power cut, which WAL's usual NORMAL does not promise (SQLite, "Write-Ahead Logging").
-    _switch_to_wal(connection)
-    connection.execute("PRAGMA synchronous=FULL")
-
-
-def _switch_to_wal(connection: sqlite3.Connection) -> None:
-    # While another writes to a file that is not in WAL mode yet, SQLite refuses the change at once, whatever
-    # the timeout: of workers that start together on a new ledger, one would fail.
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            return
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
-                raise
-        time.sleep(_LOOK_EVERY)
-
-
-def _begin(connection: Connection) -> None:
-    # A transaction that starts as a reader and then writes cannot wait for another writer, it fails at once:
-    # take the lock first. An audit only reads, and holds nobody up.
-    writes = connection.get_execution_options().get("writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

@@ -6,18 +6,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy import URL
 
 from baozi.broker_url import nodes
 from baozi.errors import UsageError
+from baozi.ledger_url import file_url, parsed
 
 #: A wait in seconds that is neither nothing nor for ever.
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
-
-#: What a ledger's URL may begin with: the driver that comes with Python, and psycopg, which is a dependency.
-_LEDGERS = {"sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg"}
 
 #: A worker's tray where eating takes no time. With larger ones more is eaten, and more again after a kill
 #: (docs/speed.md).
@@ -25,13 +22,7 @@ _TRAY = 100
 
 
 def _known_ledger(url: SecretStr) -> SecretStr:
-    try:
-        driver = make_url(url.get_secret_value()).drivername
-    except (ArgumentError, ValueError) as error:
-        # A password that stands where the port should: int() repeats it in its error.
-        raise ValueError("is not a database URL") from error
-    if driver not in _LEDGERS:
-        raise ValueError("names a database or a driver that is neither sqlite nor postgresql")
+    parsed(url.get_secret_value())
     return url
 
 
@@ -84,7 +75,8 @@ class Settings(BaseSettings):
     out of order."""
 
     ledger_url: Annotated[SecretStr, AfterValidator(_known_ledger)] | None = None
-    """SQLAlchemy URL. Default: SQLite in ``home``. SQLite is for one machine: several need PostgreSQL."""
+    """SQLAlchemy URL. ``?`` and ``%`` in the name of a file are written ``%3F`` and ``%25`` there. Default:
+    SQLite in ``home``. SQLite is for one machine: several need PostgreSQL."""
 
     ledger_timeout: Seconds = 300
     """Seconds a worker waits for a ledger that is away before it gives its baozi back to the broker. Keep
@@ -126,11 +118,11 @@ class Settings(BaseSettings):
     """Whether a command that fails prints the traceback, as ``--debug`` has it do."""
 
     @property
-    def ledger(self) -> str:
-        """The ledger's SQLAlchemy URL, password and all: not for a log."""
+    def ledger(self) -> URL:
+        """The ledger's SQLAlchemy URL. As a string it has no password."""
         if self.ledger_url is not None:
-            return self.ledger_url.get_secret_value()
-        return f"sqlite:///{self.home.absolute() / 'ledger.sqlite3'}"
+            return parsed(self.ledger_url.get_secret_value())
+        return file_url(self.home / "ledger.sqlite3")
 
     @property
     def tray_size(self) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from baozi.audit import settled_audit
 from baozi.journal import Event, read_journal
 from baozi.ledger import Ledger
+from baozi.ledger_url import file_url
 from benchmarks import contenders, measuring
 from benchmarks.contenders import Eater, Publisher
 from benchmarks.measuring import Stand, stand
@@ -139,7 +140,7 @@ def _lost(here: Stand, eater: Eater) -> int | None:
     """What the audit says of ours, when all is eaten and the order closed."""
     if not eater.ours:
         return None
-    ledger = Ledger(f"sqlite:///{here.ledger}")
+    ledger = Ledger(file_url(here.ledger))
     try:
         return settled_audit(ledger, "bench", lambda: {}, _SETTLE).total.lost
     finally:

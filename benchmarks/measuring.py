@@ -19,6 +19,7 @@ from statistics import median, quantiles
 import psutil
 
 from baozi.errors import BaoziError
+from baozi.ledger_url import file_url
 from benchmarks.bench import Bench
 from benchmarks.contenders import Eater, Publisher
 from benchmarks.tally import new_tally, read_tally
@@ -55,7 +56,7 @@ class Stand:
         ours = {
             "BAOZI_BROKER_URL": self.url,
             "BAOZI_HOME": str(self.folder),
-            "BAOZI_LEDGER_URL": f"sqlite:///{self.ledger}",
+            "BAOZI_LEDGER_URL": file_url(self.ledger).render_as_string(),
         }
         return ours | dict(eater.environment if eater else ())
 

@@ -9,6 +9,7 @@ from baozi.audit import Audit, settled_audit
 from baozi.errors import BaoziError
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
+from baozi.ledger_url import file_url
 from side_by_side import sums
 
 #: Seconds without a line in a producer's journal after which nobody is accepted.
@@ -26,8 +27,7 @@ class Books:
         self.eaten_folder = folder / "eaten"
         """Where the workers write down what they eat."""
         self.ledger_file = folder / "ledger.sqlite3"
-        self.ledger_url = f"sqlite:///{self.ledger_file}"
-        self._ledger = Ledger(self.ledger_url)
+        self._ledger = Ledger(file_url(self.ledger_file))
 
     def close(self) -> None:
         """Close the ledger."""

@@ -8,11 +8,12 @@ from itertools import count
 from pathlib import Path
 
 import psutil
-from sqlalchemy import select
+from sqlalchemy import URL, select
 
 from baozi.journal import Entry, Event
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
+from baozi.ledger_url import file_url
 from baozi.workload import Workload
 from local_mp.stage import ActorFailed, DeadlinePassed, Role
 from side_by_side import sums
@@ -111,7 +112,7 @@ def _environment(url: str, workload: Workload, folder: Path, tray: int) -> dict[
     chosen = {
         "BAOZI_BROKER_URL": url,
         "BAOZI_HOME": str(folder / "home"),
-        "BAOZI_LEDGER_URL": _ledger_url(folder),
+        "BAOZI_LEDGER_URL": _ledger_url(folder).render_as_string(),
         "BAOZI_JOURNAL": str(folder),
         "BAOZI_EAT_SECONDS": str(workload.eat_seconds),
         "BAOZI_TRAY": str(tray),
@@ -180,8 +181,8 @@ def _written_by_the_ledger_alone(scene: CeleryScene) -> bool:
     return bool(unwritten)
 
 
-def _ledger_url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'ledger.sqlite3'}"
+def _ledger_url(folder: Path) -> URL:
+    return file_url(folder / "ledger.sqlite3")
 
 
 def _see_that_none_failed(crew: Crew) -> None:

@@ -13,6 +13,7 @@ from typing import Self, TypeVar
 
 from baozi.audit import Audit
 from baozi.errors import BaoziError, BrokerError, ExitCode
+from baozi.ledger_url import file_url
 from local_mp.stage import ActorFailed, DeadlinePassed
 from side_by_side.actors import start_worker
 from side_by_side.books import Books
@@ -194,7 +195,7 @@ class Kitchen:
             "broker_url": self._url(ports[first:] + ports[:first]),
             "broker_timeout": _PUT + self.menu.away_seconds,
             "home": self.books.home,
-            "ledger_url": self.books.ledger_url,
+            "ledger_url": file_url(self.books.ledger_file).render_as_string(),
             "journal": self.books.eaten_folder,
             "eat_seconds": self.menu.eat_seconds,
             "tray": self.menu.tray,

@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Any, TypeVar
 
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from tenacity import (
     RetryCallState,
@@ -20,6 +20,7 @@ from tenacity import (
 from baozi.errors import LedgerAway
 from baozi.journal import Event, Journal
 from baozi.ledger import Ledger
+from baozi.ledger_engine import PATIENCE
 from baozi.lines import say
 from baozi.model import ORDER_HEADER, Baozi, Opening, Order, Tray, order_of
 from baozi.pauses import growing
@@ -143,7 +144,7 @@ def close_order(item: dict[str, Any]) -> None:
 @cache
 def ledger() -> Ledger:
     """Return this process's ledger; the main process never opens it, so no child inherits an open one."""
-    return Ledger(settings().ledger)
+    return Ledger(settings().ledger, min(PATIENCE, settings().ledger_timeout))
 
 
 @cache
@@ -171,7 +172,9 @@ def _patiently(do: Callable[[], Result]) -> Result:
     """Try until the ledger is there: to move the baozi on would only move the whole queue through the broker.
 
     Raises:
-        Reject: it was away for ``ledger_timeout`` seconds; perhaps another machine can reach it.
+        Reject: it was away for ``ledger_timeout`` seconds, or the time limit came, after which it is not
+            known what is committed. The message goes back to the broker, and the ledger says when it
+            comes again.
     """
     tries = Retrying(
         retry=retry_if_exception_type(LedgerAway),
@@ -182,7 +185,8 @@ def _patiently(do: Callable[[], Result]) -> Result:
     )
     try:
         return tries(do)
-    except LedgerAway as error:
+    except (LedgerAway, SoftTimeLimitExceeded) as error:
+        logger.warning("%s The message goes back to the queue.", error)
         raise Reject(error, requeue=True) from error
 
 

@@ -71,7 +71,7 @@ def test_a_broker_of_another_authority_is_refused(project: Project, another_auth
 def test_a_ledger_of_another_authority_is_refused(project: Project, another_authority: Path) -> None:
     program = (
         "from baozi.ledger import Ledger; from baozi.settings import settings;"
-        "Ledger(settings().ledger.replace('/run/certificates/ca.crt', '/run/another.crt')).open()"
+        "Ledger(settings().ledger.update_query_dict({'sslrootcert': '/run/another.crt'})).open()"
     )
     trust = ["--volume", f"{another_authority}:/run/another.crt:ro", "--entrypoint", "python3"]
     done = project.compose("run", "--rm", "--no-deps", "-T", *trust, "xiaoming", "-c", program)
@@ -87,7 +87,7 @@ def test_without_tls_nobody_gets_in(project: Project) -> None:
     assert broker.returncode == 3
     program = (
         "from baozi.ledger import Ledger; from baozi.settings import settings;"
-        "Ledger(settings().ledger.replace('verify-full', 'disable')).open()"
+        "Ledger(settings().ledger.update_query_dict({'sslmode': 'disable'})).open()"
     )
     ledger = project.as_user("xiaoming", program)
     assert ledger.returncode != 0

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import make_url, select
 
 from baozi.audit import Audit, Sums
 from baozi.ledger import Ledger
@@ -71,7 +71,7 @@ def rows(ledger: Ledger) -> list[dict[str, object]]:
 
 
 def file_of(url: str) -> Path:
-    return Path(url.removeprefix("sqlite:///"))
+    return Path(str(make_url(url).database))
 
 
 def eat(ledger: Ledger, *numbers: int, producer: str = "alex", run: str = RUN) -> None:

@@ -19,6 +19,7 @@ from baozi.audit import Audit, audit
 from baozi.errors import LedgerError
 from baozi.journal import Event, read_journal
 from baozi.ledger import Ledger
+from baozi.ledger_url import file_url
 from baozi.model import Baozi
 from baozi.settings import settings
 from side_by_side.actors import start_worker
@@ -45,7 +46,7 @@ class Place:
         self.url = node.make_virtual_host(virtual_host)
         self.home = home
         self.crew = crew
-        self.ledger_url = f"sqlite:///{home / 'ledger.sqlite3'}"
+        self.ledger_url = file_url(home / "ledger.sqlite3").render_as_string()
 
     def environment(self, **settings: object) -> dict[str, str]:
         """The variables that make a process work here."""

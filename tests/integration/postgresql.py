@@ -14,6 +14,7 @@ import pytest
 from psycopg import sql
 
 from baozi.ledger import Ledger
+from baozi.ledger_url import file_url
 from tests.requirements import need_engine
 from tests.waiting import wait_until
 
@@ -70,6 +71,15 @@ class Server:
             _docker("start", self.name)
             wait_until(self._accepts, "PostgreSQL to accept connections again", timeout=_START)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Freeze the server: its host answers, and it does not. It goes on at the end."""
+        _docker("pause", self.name)
+        try:
+            yield
+        finally:
+            _docker("unpause", self.name)
+
     def remove(self) -> None:
         """Remove the container and its data."""
         _docker("rm", "--force", "--volumes", self.name)
@@ -109,7 +119,7 @@ def postgresql_url(postgresql: Server) -> Iterator[str]:
 @pytest.fixture
 def sqlite_url(tmp_path: Path) -> str:
     """The URL of a ledger that is not there yet, nor its folder."""
-    return f"sqlite:///{tmp_path / 'home' / 'ledger.sqlite3'}"
+    return file_url(tmp_path / "home" / "ledger.sqlite3").render_as_string()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -7,6 +7,7 @@ import pytest
 from baozi.audit import Audit, Sums, audit, settled_audit
 from baozi.errors import ExitCode, LedgerAway, NothingToAudit
 from baozi.ledger import Ledger
+from baozi.ledger_url import file_url
 from baozi.model import Baozi
 from baozi.orders import Account, Records
 from tests.integration.ledgers import RUN, close, eat, only
@@ -221,7 +222,7 @@ def test_a_ledger_that_is_not_there_yet_is_nothing_to_audit_and_is_not_made(
     home = tmp_path / "home"
     if folder:
         home.mkdir()
-    ledger = Ledger(f"sqlite:///{home / 'ledger.sqlite3'}")
+    ledger = Ledger(file_url(home / "ledger.sqlite3"))
     with pytest.raises(NothingToAudit, match=r"^There is no ledger at .*/ledger.sqlite3 yet; .*\.$"):
         audit(ledger, RUN)
     ledger.close()
@@ -231,7 +232,7 @@ def test_a_ledger_that_is_not_there_yet_is_nothing_to_audit_and_is_not_made(
 
 def test_a_database_without_the_tables_is_nothing_to_audit(postgresql_url: str, tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
-    for url in (postgresql_url, f"sqlite:///{tmp_path / 'empty'}"):
+    for url in (postgresql_url, file_url(tmp_path / "empty").render_as_string()):
         ledger = Ledger(url)
         with pytest.raises(NothingToAudit, match=r"^The ledger has no tables yet; .*\.$"):
             audit(ledger, RUN)

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
@@ -17,6 +18,7 @@ from baozi.audit import Sums, audit
 from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten, orders
+from baozi.ledger_url import file_url
 from baozi.model import Baozi, Order
 from tests.integration.ledgers import RUN
 
@@ -126,7 +128,7 @@ def fill(ledger: Ledger, world: World, seed: int) -> None:
 def one_sqlite_ledger() -> Iterator[Ledger]:
     """One for all examples: to make a file for each would take longer than all the sums."""
     with TemporaryDirectory() as folder:
-        made = Ledger(f"sqlite:///{folder}/ledger.sqlite3").open()
+        made = Ledger(file_url(Path(folder) / "ledger.sqlite3")).open()
         yield made
         made.close()
 

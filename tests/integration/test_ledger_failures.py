@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from baozi import ledger as ledger_module
 from baozi.errors import ExitCode, LedgerAway
 from baozi.ledger import Ledger
+from baozi.ledger_url import file_url
 from tests.integration.ledgers import baozi, child, children, file_of, rows, said
 from tests.requirements import need
 
@@ -75,10 +75,9 @@ def refusal(ledger: Ledger, secret: str = "") -> str:
 
 
 def test_a_ledger_that_is_locked_is_an_error_after_its_patience_and_works_again(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_PATIENCE", PATIENCE)
-    ledger = Ledger(sqlite_url).open()
+    ledger = Ledger(sqlite_url, PATIENCE).open()
     holder = sqlite3.connect(file_of(sqlite_url), isolation_level=None)
     try:
         holder.execute("BEGIN IMMEDIATE")
@@ -134,11 +133,10 @@ def test_a_new_ledger_that_another_worker_is_making_is_waited_for(sqlite_url: st
 
 
 def test_a_new_ledger_that_stays_locked_is_an_error_after_its_patience(
-    sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+    sqlite_url: str,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_PATIENCE", PATIENCE)
     holder = write_lock_of_a_new_file(sqlite_url)
-    ledger = Ledger(sqlite_url)
+    ledger = Ledger(sqlite_url, PATIENCE)
     try:
         began = time.monotonic()
         assert refusal(ledger) == "The ledger cannot be used: database is locked."
@@ -149,10 +147,9 @@ def test_a_new_ledger_that_stays_locked_is_an_error_after_its_patience(
 
 
 def test_a_locked_table_of_postgresql_is_an_error_after_its_patience(
-    postgresql_url: str, monkeypatch: pytest.MonkeyPatch
+    postgresql_url: str,
 ) -> None:
-    monkeypatch.setattr(ledger_module, "_PATIENCE", 1)
-    ledger, holder = Ledger(postgresql_url).open(), Ledger(postgresql_url)
+    ledger, holder = Ledger(postgresql_url, patience=1).open(), Ledger(postgresql_url)
     try:
         with holder.reading() as connection:
             connection.exec_driver_sql("LOCK TABLE eaten IN ACCESS EXCLUSIVE MODE")
@@ -173,7 +170,7 @@ def test_a_read_only_file_is_an_error_when_the_worker_starts(sqlite_url: str) ->
 
 def test_a_folder_that_may_not_be_written_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0o555)
-    url = f"sqlite:///{tmp_path / 'closed' / 'home' / 'ledger.sqlite3'}"
+    url = file_url(tmp_path / "closed" / "home" / "ledger.sqlite3").render_as_string()
     output = said(child(FAILING, url, before=without_root_s_rights()))
     assert output == f"The ledger cannot be made at {file_of(url)}: Permission denied.\n"
 
@@ -188,7 +185,7 @@ def without_root_s_rights() -> tuple[str, ...]:
 
 def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    ledger = Ledger(f"sqlite:///{tmp_path / 'file' / 'ledger.sqlite3'}")
+    ledger = Ledger(file_url(tmp_path / "file" / "ledger.sqlite3"))
     assert refusal(ledger).startswith(
         f"The ledger cannot be made at {tmp_path / 'file' / 'ledger.sqlite3'}: "
     )
@@ -198,7 +195,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database_is_an_error_and_is_left_as_it_is(tmp_path: Path) -> None:
     letter = b"Dear steamer, this is not a database. " * 100
     (tmp_path / "letter").write_bytes(letter)
-    ledger = Ledger(f"sqlite:///{tmp_path / 'letter'}")
+    ledger = Ledger(file_url(tmp_path / "letter"))
     assert refusal(ledger) == "The ledger cannot be used: file is not a database."
     with pytest.raises(LedgerAway, match="file is not a database"):
         rows(ledger)
@@ -222,7 +219,7 @@ def test_a_full_disk_is_an_error_and_a_little_room_mends_it(tmp_path: Path) -> N
     tried = subprocess.run(["unshare", *rights, "sh", "-c", mount], capture_output=True, check=False)
     need(tried.returncode == 0, "no small disk can be mounted here")
     before = ("unshare", *rights, "sh", "-c", f'{mount} && exec "$@"', "sh")
-    output = said(child(FULL, f"sqlite:///{disk / 'ledger.sqlite3'}", str(disk), before=before))
+    output = said(child(FULL, file_url(disk / "ledger.sqlite3").render_as_string(), str(disk), before=before))
     error, number, count = output.splitlines()
     assert error in {
         "The ledger cannot be used: database or disk is full.",

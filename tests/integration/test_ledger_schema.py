@@ -23,6 +23,7 @@ from baozi.errors import (
 )
 from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION, VERSION_TABLE, identity, metadata
+from baozi.ledger_url import file_url
 from tests.integration import previous_release
 from tests.integration.ledgers import RUN, baozi, children, eat, only, rows, said
 from tests.integration.place import Place
@@ -227,7 +228,7 @@ def test_each_ledger_has_an_identity_of_its_own_that_stays(
     assert again.upgrade() == VERSION
     assert again.identity() == mine
     again.close()
-    other = Ledger(f"sqlite:///{tmp_path}/another.sqlite3").open()
+    other = Ledger(file_url(tmp_path / "another.sqlite3")).open()
     assert other.identity() != mine
     other.close()
 

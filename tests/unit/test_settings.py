@@ -2,8 +2,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from baozi.errors import ExitCode, UsageError
+from baozi.ledger_url import file_url
 from baozi.settings import Settings, settings
 
 #: Stands where a password stands.
@@ -54,6 +56,28 @@ BAD_LEDGERS = [
     f"mysql://u:{SECRET}@db/baozi",
     f"postgresql+asyncpg://u:{SECRET}@db/baozi",
     "sqlite+aiosqlite:///ledger",
+    # In memory: each process would have a ledger of its own.
+    "sqlite://",
+    "sqlite:///",
+    "sqlite:///:memory:",
+    "sqlite+pysqlite:///:memory:",
+    "sqlite:///?cache=shared",
+    "sqlite:///file::memory:?uri=true",
+    "sqlite:///file::memory:?cache=shared&uri=true",
+    "sqlite:///file:ledger?mode=memory&uri=true",
+    # Options would reach the driver, which knows none of them or works without what the ledger needs.
+    "sqlite:///file:ledger?mode=ro&uri=true",
+    "sqlite:///ledger?mode=ro",
+    "sqlite:////srv/what?",
+    "sqlite:////srv/what?/ledger",
+    "sqlite:///ledger?timeout=soon",
+    "sqlite:///ledger%00",
+    # One slash is missing: the folder stands where a host would.
+    "sqlite://srv/ledger",
+    f"sqlite://u:{SECRET}@srv/ledger",
+    f"postgresql://u:{SECRET}%00@db/baozi",
+    f"postgresql://u:{SECRET}@db/baozi%00",
+    f"postgresql://u:{SECRET}@/baozi?host=a,b&port=1,2,3",
     # The name or the host was forgotten: the password stands where the port should.
     f"postgresql://u:{SECRET}",
     f"postgresql://u@db:{SECRET}/baozi",
@@ -101,19 +125,20 @@ def test_the_default_ledger_is_an_absolute_file_in_the_home_folder(
 ) -> None:
     # Absolute: a worker that goes to another folder must not begin a second ledger there.
     monkeypatch.chdir(tmp_path)
-    assert settings().ledger == f"sqlite:///{tmp_path / '.baozi' / 'ledger.sqlite3'}"
+    assert settings().ledger == file_url(tmp_path / ".baozi" / "ledger.sqlite3")
 
 
 def test_a_ledger_url_wins_over_the_home_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAOZI_HOME", "/elsewhere")
     monkeypatch.setenv("BAOZI_LEDGER_URL", f"postgresql://u:{SECRET}@db/baozi")
-    assert settings().ledger == f"postgresql://u:{SECRET}@db/baozi"
+    assert settings().ledger == make_url(f"postgresql://u:{SECRET}@db/baozi")
+    assert SECRET not in f"{settings().ledger} {settings().ledger!r}"
 
 
 @pytest.mark.parametrize("url", ["sqlite+pysqlite:///x", "postgresql+psycopg://u@db/x", "postgresql:///x"])
 def test_a_driver_that_is_installed_may_be_named(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BAOZI_LEDGER_URL", url)
-    assert settings().ledger == url
+    assert settings().ledger == make_url(url)
 
 
 @pytest.mark.parametrize(("name", "value"), [*TOO_SMALL_OR_NONE, *TOO_LARGE, *NO_NUMBER])
@@ -138,7 +163,8 @@ def test_a_bad_ledger_is_refused_and_its_password_is_not_shown(
 ) -> None:
     monkeypatch.setenv("BAOZI_LEDGER_URL", url)
     sentence = refusal()
-    assert sentence.startswith(("BAOZI_LEDGER_URL: is not a", "BAOZI_LEDGER_URL: names a database or"))
+    assert sentence.startswith("BAOZI_LEDGER_URL: ")
+    assert sentence.isprintable()
     assert SECRET not in sentence
 
 

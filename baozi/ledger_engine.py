@@ -1,0 +1,178 @@
+"""Connections to the ledger's database. Each wait on one is bounded, and each commit is on the disk."""
+
+import sqlite3
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+
+Result = TypeVar("Result")
+
+#: Seconds that a statement may wait for another's lock, or for a server to answer, before it is an error.
+#: A caller that can wait longer tries again.
+PATIENCE = 5.0
+#: Seconds that a server may take longer than that, so that its own error, which says why, comes first.
+_GRACE = 1.0
+#: Seconds between two tries to change the mode of a new file, which takes milliseconds.
+_LOOK_EVERY = 0.02
+#: A commit returns when it is on the server's disk, also where the server's configuration says otherwise.
+_ON_DISK = (
+    "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
+    " WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
+)
+#: Seconds of silence after which the kernel asks whether a server's host is there, and between two questions;
+#: the number of questions.
+_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+
+
+class Patience:
+    """How long one exchange with the database may take. It may be changed between two."""
+
+    def __init__(self, seconds: float) -> None:
+        """Begin with so many seconds."""
+        self.seconds: float | None = seconds
+        """For a server's answer; None for no bound."""
+
+    @contextmanager
+    def changed_to(self, seconds: float | None) -> Iterator[None]:
+        """Have so many seconds within this block."""
+        before, self.seconds = self.seconds, seconds
+        try:
+            yield
+        finally:
+            self.seconds = before
+
+
+def connect(url: URL, patience: Patience) -> Engine:
+    """Return an engine for the ledger at ``url``; it connects when it is first used.
+
+    A transaction that writes begins with the execution option ``writes``.
+
+    Raises:
+        sqlalchemy.exc.ArgumentError: ``url`` is not one of a ledger.
+    """
+    if url.get_backend_name() == "sqlite":
+        return _sqlite(url, patience)
+    return _postgresql(url, patience)
+
+
+def _sqlite(url: URL, patience: Patience) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": patience.seconds or PATIENCE})
+
+    def set_up(connection: sqlite3.Connection, _record: object) -> None:
+        # The driver would begin a transaction only at the first change; the listener below begins it.
+        connection.isolation_level = None
+        # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it
+        # returns, even if the power fails, which WAL's usual NORMAL does not promise (SQLite,
+        # "Write-Ahead Logging").
+        _switch_to_wal(connection, patience.seconds or PATIENCE)
+        connection.execute("PRAGMA synchronous=FULL")
+
+    def begin(connection: Connection) -> None:
+        # A transaction that starts as a reader and then writes cannot wait for another writer, it fails at
+        # once: take the lock first. An audit only reads, and holds nobody up.
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
+
+    event.listen(engine, "connect", set_up)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _switch_to_wal(connection: sqlite3.Connection, patience: float) -> None:
+    # While another writes to a file that is not in WAL mode yet, SQLite refuses the change at once, whatever
+    # the timeout: of workers that start together on a new ledger, one would fail.
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                raise
+        time.sleep(_LOOK_EVERY)
+
+
+def _postgresql(url: URL, patience: Patience) -> Engine:
+    # Options of the URL come first. Nothing is set by startup options, and nothing is prepared on the server:
+    # PgBouncer in transaction mode refuses the first, and mixes up the second.
+    defaults: dict[str, Any] = {
+        "autocommit": True,  # the listener below begins transactions
+        "prepare_threshold": None,
+        **{name: value for name, value in _KEEPALIVE.items() if name not in url.query},
+    }
+    engine = create_engine(url.set(drivername="postgresql+psycopg"), connect_args=defaults)
+
+    def do_connect(_dialect: object, _record: object, arguments: Any, options: dict[str, Any]) -> Any:
+        seconds = patience.seconds or PATIENCE
+        options.setdefault("connect_timeout", max(1, round(seconds)))
+        # Data that a host does not acknowledge: it lost its power, or the network is cut.
+        options.setdefault("tcp_user_timeout", round((seconds + _GRACE) * 1000))
+        connection = _BoundedConnection.connect(*arguments, **options)
+        connection.patience = patience
+        return connection
+
+    def begin(connection: Connection) -> None:
+        statement = _beginning(_writes(connection), patience.seconds)
+        # Without parameters psycopg sends all of it at once.
+        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+    event.listen(engine, "do_connect", do_connect)
+    event.listen(engine, "begin", begin)
+    return engine
+
+
+def _writes(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("writes", False))
+
+
+def _beginning(writes: bool, patience: float | None) -> str:
+    """What begins a transaction, in one exchange.
+
+    Its settings end with the transaction, so that a pooler cannot pass them on to another client.
+    """
+    server_s = 0 if patience is None else round(patience * 1000)
+    settings = [
+        f"SET LOCAL statement_timeout = {server_s}",
+        f"SET LOCAL lock_timeout = {round(PATIENCE * 1000) if patience is None else server_s}",
+    ]
+    if not writes:
+        # One snapshot for all that an audit reads, as SQLite's transactions have anyway.
+        return "; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ", *settings])
+    return "; ".join(["BEGIN", *settings, _ON_DISK])
+
+
+class _BoundedConnection(psycopg.Connection[Any]):
+    """A connection whose server must answer in time: libpq waits for as long as the host is there."""
+
+    patience: Patience | None = None
+
+    def wait(self, gen: Generator[Any, Any, Result], *args: Any, **options: Any) -> Result:
+        """Wait as psycopg does, but not for ever.
+
+        Raises:
+            psycopg.OperationalError: the server did not answer in time; the connection is closed, and what
+                became of a commit is not known.
+        """
+        return super().wait(self._bounded(gen), *args, **options)
+
+    def _bounded(self, exchange: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
+        seconds = self.patience.seconds if self.patience else PATIENCE
+        if seconds is None:
+            return (yield from exchange)
+        deadline = time.monotonic() + seconds + _GRACE
+        try:
+            wanted = next(exchange)
+            while True:
+                # Nothing is ready after psycopg's interval, a tenth of a second.
+                ready = yield wanted
+                if not ready and time.monotonic() >= deadline:
+                    self.close()
+                    raise psycopg.OperationalError(f"the server did not answer within {seconds + _GRACE:g} s")
+                wanted = exchange.send(ready)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
