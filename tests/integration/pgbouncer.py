@@ -21,7 +21,7 @@ _NOBODY = 65534
 
 @contextmanager
 def pooler(url: str, connections: int) -> Iterator[str]:
-    """Yield a URL that leads to the database of ``url`` through so many connections, shared by all clients."""
+    """Yield a URL that leads to the database of ``url`` through so many connections that all share."""
     program = _program()
     server = make_url(url)
     with socket.create_server(("127.0.0.1", 0)) as free:
@@ -55,11 +55,10 @@ def pooler(url: str, connections: int) -> Iterator[str]:
 def _program() -> str:
     places = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
     if shutil.which("pgbouncer", path=places) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        quiet = {"check": False, "timeout": 300, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
         install = ["apt-get", "-o", "DPkg::Lock::Timeout=120", "install", "-y", "--no-install-recommends"]
         for command in (["apt-get", "update"], [*install, "pgbouncer"]):
-            subprocess.run(command, env=environment, **quiet)  # type: ignore[call-overload]
+            subprocess.run(command, env=environment, check=False, timeout=300, capture_output=True)
     program = shutil.which("pgbouncer", path=places)
     need(program is not None, "this machine has no pgbouncer")
     return str(program)

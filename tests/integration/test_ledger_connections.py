@@ -126,7 +126,9 @@ def test_a_worker_whose_ledger_hangs_says_so_and_gives_its_baozi_back(
     worker = private_place.worker("小明", ledger_url=postgresql_url, ledger_timeout=5, tray=1)
     with postgresql.frozen():
         private_place.produce("r", "alex", 1, ledger_url=postgresql_url)
-        wait_until(lambda: "did not answer" in worker.log.read_text(), "the worker to say so", timeout=15)
+        wait_until(
+            lambda: "The ledger cannot be used" in worker.log.read_text(), "the worker to say so", timeout=15
+        )
         wait_until(lambda: "back to the queue" in worker.log.read_text(), "it to give up", timeout=30)
     audit = ["audit", "r", "--wait", "60"]
     assert private_place.run(*audit, ledger_url=postgresql_url).returncode == 0
@@ -138,7 +140,9 @@ def test_a_worker_that_is_told_to_stop_while_its_ledger_hangs_stops(
     worker = private_place.worker("小明", ledger_url=postgresql_url, soft_shutdown_timeout=2)
     with postgresql.frozen():
         private_place.produce("r", "alex", 1, ledger_url=postgresql_url)
-        wait_until(lambda: "did not answer" in worker.log.read_text(), "the worker to say so", timeout=15)
+        wait_until(
+            lambda: "The ledger cannot be used" in worker.log.read_text(), "the worker to say so", timeout=15
+        )
         worker.process.send_signal(signal.SIGTERM)
         worker.process.wait(timeout=30)
 
