@@ -1,5 +1,6 @@
 """The journal: what each process saw, a line an event, so that a ``kill -9`` loses no written line."""
 
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -9,17 +10,21 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+logger = logging.getLogger(__name__)
+
 #: Ends a line that was cut short. No whole line has a NUL, so what was cut is not taken for a shorter id.
 _TORN = b"\0\n"
 
 
 class Event(StrEnum):
-    """What can befall a baozi, in the order in which it does."""
+    """What can befall a baozi, in the order in which it does; and what befell the journal."""
 
     ATTEMPTED = "attempted"
     ACCEPTED = "accepted"
     STARTED = "started"
     EATEN = "eaten"
+    MISSED = "missed"
+    """So many lines could not be written before this one. Their number stands in the place of an id."""
 
 
 class OrderEvent(StrEnum):
@@ -106,6 +111,33 @@ class Journal:
     ) -> None:
         """Close the file."""
         self.close()
+
+
+class WorkerJournal:
+    """A worker's journal. What it cannot write is no error, for what was eaten is eaten.
+
+    It says so once, on the log, and counts what is missing; the count is the next line that can be written.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the path; the file is opened when there is something to write."""
+        self._path = path
+        self._journal: Journal | None = None
+        self._missing = 0
+
+    def write(self, event: Event, *baozi_ids: str) -> None:
+        """Append one line for each id, if the file takes them."""
+        try:
+            if self._journal is None:
+                self._journal = Journal(self._path)
+            if self._missing:
+                self._journal.write(Event.MISSED, str(self._missing))
+                self._missing = 0
+            self._journal.write(event, *baozi_ids)
+        except (OSError, ValueError) as error:
+            if not self._missing:
+                logger.error("The journal %s is incomplete from here on: %s.", self._path, error)
+            self._missing += len(baozi_ids)
 
 
 def read_journal(path: Path) -> Iterator[Entry]:

@@ -9,6 +9,7 @@ import typer
 
 from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION
+from baozi.lines import say
 from baozi.settings import settings
 
 app = typer.Typer(no_args_is_help=True, help="The ledger: which version its schema has, and to upgrade it.")
@@ -36,14 +37,13 @@ def upgrade_command(as_json: Json = False) -> None:
     with _ledger() as ledger:
         before = ledger.upgrade()
         after = ledger.version()
-    if as_json:
-        print(json.dumps({"before": before, "version": after}))
-    elif before == after:
-        print(f"Ledger schema is version {after} already.")
+    if before == after:
+        done = f"Ledger schema is version {after} already."
     elif before is None:
-        print(f"Created the ledger with schema version {after}.")
+        done = f"Created the ledger with schema version {after}."
     else:
-        print(f"Upgraded the ledger from schema version {before} to {after}.")
+        done = f"Upgraded the ledger from schema version {before} to {after}."
+    say(json.dumps({"before": before, "version": after}) if as_json else done)
 
 
 @contextmanager

@@ -1,18 +1,71 @@
-"""Lines on an output that several processes share."""
+"""Lines on an output that several processes share.
 
+What is printed here tells of something that has happened already: eaten, accepted, dropped. It changes
+nothing of that, so an output that fails (a closed pipe, a full disk, an encoding without these letters) is no
+error. A command whose output is its result uses ``print``, and ends with an error if nobody can read it.
+"""
+
+import io
 import sys
-from typing import TextIO
+from contextlib import suppress
+from typing import TextIO, cast
 
 
 def say(line: str, out: TextIO | None = None) -> None:
     """Write ``line`` and its end in one write, at once, so that the lines of several processes do not mix.
 
     ``print`` writes the end by itself where Python does not buffer (``PYTHONUNBUFFERED``, as in containers).
+    A line that ``out`` does not take is dropped.
 
     Args:
         line: without its end.
         out: where to; default: this process's stdout as it is now.
     """
-    out = out or sys.stdout
-    out.write(f"{line}\n")
+    # None: it was closed when Python started.
+    out = sys.stdout if out is None else out
+    if out is not None:
+        with suppress(Exception):
+            _write(out, f"{line}\n")
+
+
+def _write(out: TextIO, text: str) -> None:
     out.flush()
+    buffer = getattr(out, "buffer", None)
+    if buffer is None:  # not a file: in a test, or where another program reads what is printed
+        out.write(text)
+        return
+    # Past the buffer, which would keep what cannot be written and raise an error for it at Python's end.
+    file = getattr(buffer, "raw", buffer)
+    data = text.encode(out.encoding, "backslashreplace")
+    while data:
+        data = data[file.write(data) :]
+
+
+def best_effort(out: TextIO) -> TextIO:
+    """Return an output that drops what ``out`` does not take, for a progress bar to draw on."""
+    return cast(TextIO, _BestEffort(out))
+
+
+class _BestEffort(io.TextIOBase):
+    def __init__(self, out: TextIO) -> None:
+        super().__init__()
+        self._out = out
+
+    def write(self, text: str) -> int:
+        with suppress(Exception):
+            self._out.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(Exception):
+            self._out.flush()
+
+    def isatty(self) -> bool:
+        return self._out.isatty()
+
+    def fileno(self) -> int:
+        return self._out.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # what Rich asks
+        return self._out.encoding

@@ -108,7 +108,8 @@ class Settings(BaseSettings):
 
     journal: Path | None = None
     """Folder where workers write down each baozi that they start and eat, as ``consumer/NAME.journal``. For
-    comparisons: it grows without bound, and a worker that cannot write it eats nothing. Default: none."""
+    comparisons: it grows without bound. A worker that cannot write it says so in its log and in the next line
+    that it can write, and goes on eating. Default: none."""
 
     soft_shutdown_timeout: Seconds = 20
     """Seconds that a stopped worker may go on eating what it has begun. Keep it below the time after which

@@ -14,7 +14,7 @@ from rich.progress import Progress as Bar
 
 from baozi.command_line import StopTimeout, end_of_stop, stop_on_signals
 from baozi.errors import BaoziError, ExitCode
-from baozi.lines import say
+from baozi.lines import best_effort, say
 from baozi.model import LONGEST_TRAY, Baozi, checked_name
 from baozi.progress import Progress
 from baozi.settings import settings
@@ -100,11 +100,11 @@ def _showing(progress: Progress, count: int, lines: bool, as_json: bool) -> Iter
         yield lambda baozi: say(baozi.made_line)
     elif as_json:
         yield lambda _: None
-    elif sys.stderr.isatty():
+    elif sys.stderr is not None and sys.stderr.isatty():
         # A name is data: it has no markup, and no emoji.
         name = TextColumn("{task.description}", markup=False)
         columns = (name, BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Bar(*columns, console=Console(stderr=True)) as bar:
+        with Bar(*columns, console=Console(file=best_effort(sys.stderr))) as bar:
             task = bar.add_task(shown(progress.producer), total=count or None, completed=progress.accepted)
             yield lambda _: bar.update(task, completed=progress.accepted)
     else:
@@ -119,9 +119,7 @@ def _a_line_now_and_then(progress: Progress, count: int) -> Callable[[Baozi], No
         if time.monotonic() - last >= _SAY_EVERY:
             last = time.monotonic()
             of = f" of {count}" if count else ""
-            print(
-                f"{shown(progress.producer)}: {progress.accepted}{of} accepted", file=sys.stderr, flush=True
-            )
+            say(f"{shown(progress.producer)}: {progress.accepted}{of} accepted", sys.stderr)
 
     return show
 

@@ -1,6 +1,7 @@
 """A producer: makes baozi one by one, puts each, and remembers in a journal what was accepted."""
 
 import fcntl
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,8 @@ from baozi.model import NO_ORDER, Baozi, Tray
 from baozi.progress import Progress
 from baozi.settings import Settings
 from producers.publisher import Publisher
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -80,7 +83,7 @@ def produce(
         total: baozi in the whole order, 0 for no end.
         interval: seconds between two messages; each is then confirmed before the next is made.
         stop: ends the work after what is in hand. The caller bounds the time which that may take.
-        on_accepted: called with each that was accepted.
+        on_accepted: called with each that was accepted. An error of its own goes to the log.
         tray: baozi in one message. What is lost with a message, or comes again, is then a tray of them.
 
     Raises:
@@ -94,7 +97,11 @@ def produce(
         with journal_errors():
             journal.write(Event.ACCEPTED, *(baozi.id for baozi in accepted))
         for baozi in accepted:
-            on_accepted(baozi)
+            try:
+                on_accepted(baozi)
+            except Exception:
+                # The broker has it, whatever becomes of what is told about it.
+                logger.exception("A callback failed after %s was accepted.", baozi.id)
 
     def put(numbers: list[int]) -> None:
         with journal_errors():

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 
 import psutil
-from sqlalchemy import URL, select
+from sqlalchemy import URL, Row, select
 
 from baozi.journal import Entry, Event
 from baozi.ledger import Ledger
@@ -142,6 +142,11 @@ def _wait_until_settled(scene: CeleryScene, ends_at: float, tick: Tick) -> None:
             # Reading long journals takes a while; the run shall have most of the machine.
             look_at = now + max(_LOOK_EVERY, 10 * (time.monotonic() - now))
         if now >= ends_at:
+            if unwritten := _unwritten(scene):
+                raise ActorFailed(
+                    f"{len(unwritten)} baozi are in the ledger and in no journal, so that the sums are wrong:"
+                    " the journals could not be written."
+                )
             raise DeadlinePassed(f"Not all was eaten within {scene.workload.deadline:g} s.")
         time.sleep(_TICK)
 
@@ -162,23 +167,29 @@ def _written_by_the_ledger_alone(scene: CeleryScene) -> bool:
     Delivered again, such a baozi is found in the ledger, and eaten no second time, so that no journal would
     ever tell of it. One that was delivered once may be between the two at this very moment.
     """
-    written = {
-        line.entry.baozi_id for line in sums.read_lines(scene.folder) if line.entry.event is Event.EATEN
-    }
-    ledger = Ledger(_ledger_url(scene.folder))
-    try:
-        with ledger.reading() as connection:
-            columns = select(eaten.c.baozi_id, eaten.c.consumer, eaten.c.eaten_at)
-            rows = connection.execute(columns.where(eaten.c.deliveries > 1)).all()
-    finally:
-        ledger.close()
-    unwritten = [row for row in rows if row.baozi_id not in written]
+    unwritten = [row for row in _unwritten(scene) if row.deliveries > 1]
     for row in unwritten:
         path = scene.folder / "ledger" / f"{row.consumer}.journal"
         path.parent.mkdir(exist_ok=True)
         with path.open("a") as journal:
             journal.write(f"{Entry(row.eaten_at, Event.EATEN, row.baozi_id)}\n")
     return bool(unwritten)
+
+
+def _unwritten(scene: CeleryScene) -> list[Row[str, str, float, int]]:
+    """The ledger's rows of which no journal tells."""
+    written = {
+        line.entry.baozi_id for line in sums.read_lines(scene.folder) if line.entry.event is Event.EATEN
+    }
+    ledger = Ledger(_ledger_url(scene.folder))
+    try:
+        with ledger.reading() as connection:
+            rows = connection.execute(
+                select(eaten.c.baozi_id, eaten.c.consumer, eaten.c.eaten_at, eaten.c.deliveries)
+            ).all()
+    finally:
+        ledger.close()
+    return [row for row in rows if row.baozi_id not in written]
 
 
 def _ledger_url(folder: Path) -> URL:

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from baozi.errors import ExitCode, UsageError
+from baozi.lines import say
 from baozi.shown import shown, shown_json
 from side_by_side.chaos import Plan
 from side_by_side.chaos import chaos as run_chaos
@@ -63,16 +64,14 @@ def chaos(
         _see_that_it_can_be_written(out)
     chance = random.randrange(2**32) if seed is None else seed
     plan = Plan(on, transport, menu, _strikes(fault, on), chance, seconds if times is None else inf, times)
-    print(f"seed {chance}", file=sys.stderr, flush=True)
+    say(f"seed {chance}", sys.stderr)
     with _target(on) as target, _folder() as folder:
-        results = run_chaos(
-            plan, target, folder, lambda line: print(shown(line), file=sys.stderr, flush=True)
-        )
+        results = run_chaos(plan, target, folder, lambda line: say(shown(line), sys.stderr))
         if not results.sound:
             # Its logs say why.
             kept = Path(tempfile.mkdtemp(prefix="baozi-chaos-"))
             shutil.copytree(folder, kept, dirs_exist_ok=True)
-            print(f"Ledger, journals and logs are kept in {kept}.", file=sys.stderr)
+            say(f"Ledger, journals and logs are kept in {kept}.", sys.stderr)
     if out is not None:
         out.write_text(results.model_dump_json(indent=1) + "\n")
     print(shown_json(results.model_dump_json()) if as_json else "\n".join(map(shown, _summary(results))))

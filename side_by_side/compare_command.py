@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from baozi.errors import ExitCode, UsageError
+from baozi.lines import best_effort
 from baozi.shown import shown, shown_json
 from baozi.workload import Workload, checked_workload
 from side_by_side.comparison import compare as run_all
@@ -151,7 +152,7 @@ def _run(plan: Plan, out: Path | None) -> Results:
 @contextmanager
 def _progress(total: int) -> Iterator[Callable[[Job], None]]:
     """Give what is to be told of each run: on a terminal it moves a bar, else nothing is said."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():
         yield lambda _: None
         return
     columns = (
@@ -160,7 +161,7 @@ def _progress(total: int) -> Iterator[Callable[[Job], None]]:
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=Console(file=best_effort(sys.stderr)), transient=True) as bar:
         task = bar.add_task("getting ready", total=total)
         begun = 0
 

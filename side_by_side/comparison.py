@@ -148,4 +148,5 @@ def _summed_up(
         timeline=sums.timeline(lines, seconds),
         eaten_by=sums.eaten_by(lines),
         error=None if error is None else str(error),
+        missed=sums.missed(lines),
     )

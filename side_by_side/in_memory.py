@@ -4,7 +4,6 @@ The worker and the producers are threads here. Nothing is confirmed, no other pr
 waits in it ends with the process: this shows the model and proves nothing.
 """
 
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
 from typing import Annotated
@@ -16,6 +15,7 @@ from celery.contrib.testing.worker import start_worker
 from baozi import command_line
 from baozi.audit import settled_audit
 from baozi.ledger import Ledger
+from baozi.lines import say
 from baozi.model import Baozi
 from baozi.settings import Settings, settings
 from baozi.workload import Workload
@@ -50,8 +50,7 @@ def _produce(settings: Settings, name: str, workload: Workload) -> None:
 
 
 def _print_line(baozi: Baozi) -> None:
-    sys.stdout.write(baozi.made_line + "\n")
-    sys.stdout.flush()
+    say(baozi.made_line)
 
 
 if __name__ == "__main__":

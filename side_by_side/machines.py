@@ -77,4 +77,5 @@ def _run(transport: str, order: int, lines: list[Line]) -> Run:
         latency=sums.latency(lines),
         timeline=sums.timeline(lines, seconds),
         eaten_by=sums.eaten_by(lines),
+        missed=sums.missed(lines),
     )

@@ -101,10 +101,13 @@ class Run(_Record):
     error: str | None = None
     """The sentence with which the run ended, where it did not end well."""
 
+    missed: int = 0
+    """Lines that could not be written to the journals. If there are any, all other sums are wrong."""
+
     @property
     def as_expected(self) -> bool:
-        """Whether the verdict is the one that this transport states for this fault."""
-        return self.verdict is self.expected
+        """Whether the verdict is the one that this transport states for this fault, and can be relied on."""
+        return self.verdict is self.expected and not self.missed
 
 
 class Machine(_Record):

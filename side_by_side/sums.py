@@ -63,6 +63,11 @@ def count(entries: Iterable[Entry]) -> Counts:
     )
 
 
+def missed(lines: Iterable[Line]) -> int:
+    """Return how many lines could not be written to the journals, so that all other sums are wrong."""
+    return sum(int(line.entry.baozi_id) for line in lines if line.entry.event is Event.MISSED)
+
+
 def verdict(counts: Counts, ended: bool) -> Verdict:
     """Judge a run by its sums and by whether it ``ended`` of itself; the worst that applies."""
     if not ended:

@@ -64,14 +64,19 @@ def speed_table(results: Results) -> Table:
 
 
 def remarks(results: Results) -> list[str]:
-    """Return a sentence for each verdict that was not the expected one."""
-    return [
-        f"{run.transport}, {run.fault or run.measure}: {run.verdict}, and not {run.expected} as expected"
+    """Return a sentence for each verdict that was not the expected one, and for each that cannot be given."""
+    return [_remark(run) for run in results.runs if not run.as_expected]
+
+
+def _remark(run: Run) -> str:
+    of = f"{run.transport}, {run.fault or run.measure}"
+    if run.missed:
+        return f"{of}: {run.missed} lines could not be written to the journals, so that its sums are wrong."
+    return (
+        f"{of}: {run.verdict}, and not {run.expected} as expected"
         f" ({run.counts.accepted} accepted, {run.counts.eaten} eaten, {run.counts.lost} lost,"
         f" {run.counts.duplicated} duplicated){': ' + run.error if run.error else '.'}"
-        for run in results.runs
-        if not run.as_expected
-    ]
+    )
 
 
 def legend(results: Results) -> list[str]:

@@ -39,11 +39,11 @@ def list_command(
     with looking(timeout) as look:
         for letter in look.letters(limit):
             if not as_json and not count:
-                say(_ROW.format("id", "attempts", "first (UTC)", "last (UTC)", "consumer", "reason"))
-            say(to_json(_facts(letter)) if as_json else _row(letter))
+                print(_ROW.format("id", "attempts", "first (UTC)", "last (UTC)", "consumer", "reason"))
+            print(to_json(_facts(letter)) if as_json else _row(letter))
             count += 1
     if not count and not as_json:
-        say("There are no dead letters.")
+        print("There are no dead letters.")
 
 
 @app.command("show")
@@ -55,11 +55,11 @@ def show_command(wanted: Ids, timeout: Timeout = None, as_json: Json = False) ->
     for letter in found:
         facts = {**_facts(letter), **_contents(letter)}
         if as_json:
-            say(to_json(facts))
+            print(to_json(facts))
             continue
         for name, fact in facts.items():
             for line in _lines(name, fact):
-                say(f"{name:12} {line}")
+                print(f"{name:12} {line}")
 
 
 @app.command("replay")

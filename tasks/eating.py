@@ -4,6 +4,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from tenacity import (
 )
 
 from baozi.errors import LedgerAway
-from baozi.journal import Event, Journal
+from baozi.journal import Event, WorkerJournal
 from baozi.ledger import Ledger
 from baozi.ledger_engine import PATIENCE
 from baozi.lines import say
@@ -76,11 +77,10 @@ def eat(self: Task[Any, Any], item: dict[str, Any]) -> None:
     consumer, _, machine = (self.request.hostname or socket.gethostname()).partition("@")
     if _redelivered(self) and _patiently(lambda: ledger().record_redelivery(baozi, order_id)):
         return
-    _note(consumer, Event.STARTED, [baozi])
+    note(consumer, Event.STARTED, [baozi])
     time.sleep(settings().eat_seconds)
     if _patiently(lambda: ledger().record_eaten(baozi, consumer, machine, time.time(), order_id)):
-        _note(consumer, Event.EATEN, [baozi])
-        say(baozi.eaten_line(consumer))
+        tell_of_eaten(consumer, [baozi])
 
 
 @app.task(bind=True, base=BaoziTask, name=EAT_TRAY)
@@ -105,15 +105,12 @@ def eat_tray(self: Task[Any, Any], item: dict[str, Any]) -> None:
             and _patiently(partial(ledger().record_redelivery, part[0], order_id))
         ):
             continue
-        _note(consumer, Event.STARTED, part)
+        note(consumer, Event.STARTED, part)
         time.sleep(seconds * len(part))
         record = partial(
             ledger().record_eaten_many, part, consumer, machine, time.time(), [order_id] * len(part)
         )
-        new = _patiently(record)
-        _note(consumer, Event.EATEN, new)
-        if new:
-            say("\n".join(baozi.eaten_line(consumer) for baozi in new))
+        tell_of_eaten(consumer, _patiently(record))
 
 
 @app.task(base=BaoziTask, name="tasks.open_order")
@@ -148,10 +145,10 @@ def ledger() -> Ledger:
 
 
 @cache
-def journal(consumer: str) -> Journal | None:
+def journal(consumer: str) -> WorkerJournal | None:
     """Return this process's journal where one is asked for; processes of one consumer append to one file."""
     folder = settings().journal
-    return Journal(folder / "consumer" / f"{consumer}.journal") if folder else None
+    return WorkerJournal(folder / "consumer" / f"{consumer}.journal") if folder else None
 
 
 def _order_id(task: Task[Any, Any]) -> str:
@@ -162,10 +159,22 @@ def _redelivered(task: Task[Any, Any]) -> bool:
     return bool((task.request.delivery_info or {}).get("redelivered", False))
 
 
-def _note(consumer: str, event: Event, tray: Sequence[Baozi]) -> None:
+def note(consumer: str, event: Event, tray: Sequence[Baozi]) -> None:
+    """Write down, where a journal is asked for, that ``event`` befell all of ``tray``."""
     own = journal(consumer)
     if own is not None and tray:
         own.write(event, *(baozi.id for baozi in tray))
+
+
+def tell_of_eaten(consumer: str, tray: Sequence[Baozi]) -> None:
+    """Write down and print that ``consumer`` ate ``tray``. It is in the ledger: nothing here is an error.
+
+    Neither is the time limit, should it come now.
+    """
+    with suppress(Exception):
+        note(consumer, Event.EATEN, tray)
+        if tray:
+            say("\n".join(baozi.eaten_line(consumer) for baozi in tray))
 
 
 def _patiently(do: Callable[[], Result]) -> Result:

@@ -4,7 +4,7 @@ import json
 import time
 from contextlib import suppress
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
@@ -12,10 +12,9 @@ from celery.utils.log import get_logger
 
 from baozi.errors import LedgerAway, NameInUse, NotABaozi
 from baozi.journal import Event
-from baozi.lines import say
 from baozi.model import Baozi, Tray, order_of
 from baozi.settings import settings
-from tasks.eating import journal, ledger
+from tasks.eating import ledger, note, tell_of_eaten
 
 logger = get_logger(__name__)
 
@@ -81,12 +80,7 @@ def _plain_baozi(body: bytes | str, order: Any) -> list[tuple[Baozi, str]]:
 def _eat(hostname: str, meal: list[tuple[Baozi, str]]) -> None:
     consumer, _, machine = hostname.partition("@")
     tray, order_ids = [baozi for baozi, _ in meal], [order_id for _, order_id in meal]
-    own = journal(consumer)
-    if own is not None:
-        own.write(Event.STARTED, *(baozi.id for baozi in tray))
+    note(consumer, Event.STARTED, tray)
     time.sleep(settings().eat_seconds * len(tray))
-    new: Any = ledger().record_eaten_many(tray, consumer, machine, time.time(), order_ids)
-    if new:
-        if own is not None:
-            own.write(Event.EATEN, *(baozi.id for baozi in new))
-        say("\n".join(baozi.eaten_line(consumer) for baozi in new))
+    new = ledger().record_eaten_many(tray, consumer, machine, time.time(), order_ids)
+    tell_of_eaten(consumer, new)

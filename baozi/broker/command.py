@@ -9,6 +9,7 @@ import typer
 from baozi.broker.address import Broker
 from baozi.broker.choice import find, start, stop
 from baozi.broker.readiness import knock
+from baozi.lines import say
 from baozi.shown import shown, to_json
 
 app = typer.Typer(no_args_is_help=True, help="A broker for one machine: start it, find it, stop it.")
@@ -37,10 +38,8 @@ def status_command(as_json: Json = False) -> None:
 def stop_command(as_json: Json = False) -> None:
     """Stop the broker that `start` started; its queues stay on disk for the next start."""
     stopped = stop()
-    if as_json:
-        print(json.dumps({"stopped": stopped}))
-    else:
-        print("Stopped." if stopped else "There was no broker of ours to stop.")
+    said = "Stopped." if stopped else "There was no broker of ours to stop."
+    say(json.dumps({"stopped": stopped}) if as_json else said)
 
 
 @app.command("env")

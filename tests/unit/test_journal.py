@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from baozi.journal import Entry, Event, Journal, read_journal
+from baozi.journal import Entry, Event, Journal, WorkerJournal, read_journal
 from tests.requirements import need
 
 #: Writes on and on, and tells after each write which number is in the journal.
@@ -203,3 +203,28 @@ def test_the_file_is_closed_at_the_end(tmp_path: Path) -> None:
 def test_a_program_that_is_started_does_not_hold_the_journal_open(tmp_path: Path) -> None:
     with Journal(tmp_path / "j") as journal:
         assert not os.get_inheritable(journal.fileno())
+
+
+def test_a_worker_s_journal_says_how_many_lines_it_could_not_write(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "小明.journal"
+    path.mkdir()
+    journal = WorkerJournal(path)
+    journal.write(Event.STARTED, "r/alex/0", "r/alex/1")
+    journal.write(Event.EATEN, "r/alex/0")
+    path.rmdir()
+    journal.write(Event.EATEN, "r/alex/1")
+    assert [(entry.event, entry.baozi_id) for entry in read_journal(path)] == [
+        (Event.MISSED, "3"),
+        (Event.EATEN, "r/alex/1"),
+    ]
+    assert caplog.text.count("is incomplete from here on") == 1
+
+
+def test_a_worker_s_journal_on_a_full_disk_is_no_error(tmp_path: Path) -> None:
+    path = tmp_path / "小明.journal"
+    path.symlink_to("/dev/full")
+    journal = WorkerJournal(path)
+    for _ in range(3):
+        journal.write(Event.EATEN, "r/alex/0")
