@@ -37,8 +37,8 @@ def _write(out: TextIO, text: str) -> None:
     # Past the buffer, which would keep what cannot be written and raise an error for it at Python's end.
     file = getattr(buffer, "raw", buffer)
     data = text.encode(out.encoding, "backslashreplace")
-    while data:
-        data = data[file.write(data) :]
+    while data and (written := file.write(data)):  # None: it would block, and is not to
+        data = data[written:]
 
 
 def best_effort(out: TextIO) -> TextIO:
@@ -53,7 +53,7 @@ class _BestEffort(io.TextIOBase):
 
     def write(self, text: str) -> int:
         with suppress(Exception):
-            self._out.write(text)
+            _write(self._out, text)
         return len(text)
 
     def flush(self) -> None:
