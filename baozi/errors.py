@@ -149,6 +149,10 @@ class NothingToAudit(LedgerError):
     """The ledger has nothing of this run; see the run's name."""
 
 
+class AnotherLedger(LedgerError):
+    """The queue belongs to another ledger. Set BAOZI_LEDGER_URL to it, or run `baozi ledger adopt`."""
+
+
 class SchemaTooOld(LedgerError):
     """The ledger's schema is older than this release needs. Run `baozi ledger upgrade`."""
 

@@ -3,7 +3,6 @@
 import typer
 
 from baozi.broker.command import app as broker
-from baozi.ledger_command import app as ledger
 from local_mp.command import app as local
 from producers.command import produce
 from side_by_side.chaos_command import chaos
@@ -13,6 +12,7 @@ from side_by_side.gather_command import gather
 from side_by_side.report_command import report
 from tasks.command import audit
 from tasks.dead_command import app as dead
+from tasks.ledger_command import app as ledger
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None

@@ -16,7 +16,7 @@ from kombu.utils.json import dumps
 from kombu.utils.uuid import uuid
 from vine import promise
 
-from baozi.errors import BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
+from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
 from tasks import topology
 from tasks.burial import BURY
@@ -24,7 +24,7 @@ from tasks.connection import answering_within, connecting, using
 from tasks.decoding import fault
 from tasks.letter import deliveries, raw_body, raw_properties
 from tasks.reading import read_in_pieces
-from tasks.startup import give_up
+from tasks.startup import give_up, see_that_the_queue_is_ours
 from tasks.trays import Trays
 from tasks.unsettled import Unsettled
 
@@ -74,7 +74,8 @@ class Consumer(CeleryConsumer):
         try:
             with answering_within(connection, settings().broker_timeout):
                 topology.declare(connection, settings())
-        except TopologyMismatch as error:
+            see_that_the_queue_is_ours()
+        except (TopologyMismatch, AnotherLedger) as error:
             give_up(error)
         return connection
 

@@ -1,6 +1,7 @@
 """What a worker checks before it starts, so that a wrong setting is one sentence and an exit code."""
 
 import sys
+from contextlib import closing
 from typing import Any, NoReturn
 
 from celery.signals import celeryd_init, worker_process_init
@@ -8,10 +9,13 @@ from celery.signals import celeryd_init, worker_process_init
 from baozi.errors import BaoziError, BrokerAway, UsageError
 from baozi.ledger import Ledger
 from baozi.settings import settings
-from tasks import topology
+from tasks import belonging, topology
 from tasks.app import app
 from tasks.config import CONFIRMED, UNCONFIRMED
 from tasks.connection import broker_url, check_same_broker, connect, using
+
+#: This worker's ledger, as :func:`tasks.belonging.described` says, once it is opened.
+_own: dict[str, str] = {}
 
 
 @celeryd_init.connect
@@ -21,7 +25,7 @@ def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) 
     setattr(sys, "__stdout__", sys.__stderr__)  # noqa: B010  # typed as final, though it is there to be set
     try:
         _check_queues((options or {}).get("queues"))
-        Ledger(settings().ledger).open().close()
+        _open_ledger()
         # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
         # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
         # Its waits for an answer are bounded: a broker that accepts and says nothing more is left.
@@ -47,6 +51,22 @@ def _check_queues(queues: str | list[str] | None) -> None:
             raise UsageError(f"There is no queue {name!r} to work on; the queue is {topology.NAME!r}.")
 
 
+def _open_ledger() -> None:
+    """See that the ledger can be used. It is closed again, so that no pool process inherits it."""
+    with closing(Ledger(settings().ledger).open()) as ledger:
+        _own.update(belonging.described(ledger))
+
+
+def see_that_the_queue_is_ours() -> None:
+    """See that the queue belongs to this worker's ledger.
+
+    Raises:
+        AnotherLedger: it belongs to another one.
+    """
+    if _own:
+        belonging.see_that_the_queue_is_ours(_own)
+
+
 def _declare() -> None:
     try:
         connection = connect("worker's start")
@@ -55,6 +75,7 @@ def _declare() -> None:
         return
     with connection, using():
         topology.declare(connection, settings())
+    see_that_the_queue_is_ours()
 
 
 def give_up(error: BaoziError) -> NoReturn:

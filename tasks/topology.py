@@ -1,4 +1,7 @@
-"""The one place that declares queues: ``baozi``, where it waits, and ``baozi.dead``, where it is kept."""
+"""The one place that declares queues.
+
+``baozi``, where a baozi waits; ``baozi.dead``, where it is kept; ``baozi.ledger``, which names the ledger.
+"""
 
 from amqp.exceptions import AccessRefused, PreconditionFailed
 from kombu import Connection, Exchange, Queue
@@ -10,6 +13,8 @@ from baozi.settings import Settings
 NAME = "baozi"
 #: Name of the dead letters' exchange and queue.
 DEAD = "baozi.dead"
+#: Name of the exchange and queue whose one message names the ledger (:mod:`tasks.belonging`), and of the key.
+LEDGER = "baozi.ledger"
 
 #: RabbitMQ drops a message whose delivery count passes its queue's limit, and from 4.0 on the default limit
 #: is 20 (RabbitMQ guide "Quorum Queues", Poison Message Handling). Looking through the dead letters counts as
@@ -20,6 +25,7 @@ _NO_LIMIT = 1_000_000_000
 TYPE = "topic"
 exchange = Exchange(NAME, type=TYPE, durable=True)
 dead_exchange = Exchange(DEAD, type=TYPE, durable=True)
+ledger_exchange = Exchange(LEDGER, type=TYPE, durable=True)
 
 
 def queue(settings: Settings) -> Queue:
@@ -57,6 +63,12 @@ def dead_queue() -> Queue:
     return Queue(DEAD, dead_exchange, routing_key="#", durable=True, queue_arguments=arguments)
 
 
+def ledger_queue() -> Queue:
+    """Return the queue that names the ledger. To look at its message counts as a delivery, as above."""
+    arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": _NO_LIMIT}
+    return Queue(LEDGER, ledger_exchange, routing_key=LEDGER, durable=True, queue_arguments=arguments)
+
+
 def see_that_it_is_there(connection: Connection) -> None:
     """Look for the queue, for who was accepted by it: where it was deleted, what it held is lost.
 
@@ -79,7 +91,7 @@ def declare(connection: Connection, settings: Settings) -> None:
         TopologyMismatch: a queue is there with other arguments.
     """
     # The dead letters first: at no time is there a queue whose dead have nowhere to go.
-    for wanted in (dead_queue(), queue(settings)):
+    for wanted in (dead_queue(), ledger_queue(), queue(settings)):
         try:
             with connection.channel() as channel:
                 wanted(channel).declare()

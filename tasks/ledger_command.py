@@ -1,4 +1,4 @@
-"""``baozi ledger version | upgrade``: the ledger's schema, on the command line."""
+"""``baozi ledger version | upgrade | adopt``: the ledger on the command line."""
 
 import json
 from collections.abc import Iterator
@@ -11,8 +11,10 @@ from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION
 from baozi.lines import say
 from baozi.settings import settings
+from baozi.shown import shown, to_json
+from tasks import belonging
 
-app = typer.Typer(no_args_is_help=True, help="The ledger: which version its schema has, and to upgrade it.")
+app = typer.Typer(no_args_is_help=True, help="The ledger: see its version, upgrade it, give it the queue.")
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
@@ -44,6 +46,19 @@ def upgrade_command(as_json: Json = False) -> None:
     else:
         done = f"Upgraded the ledger from schema version {before} to {after}."
     say(json.dumps({"before": before, "version": after}) if as_json else done)
+
+
+@app.command("adopt")
+def adopt_command(as_json: Json = False) -> None:
+    """Make the queue belong to this ledger, because the one that it belonged to is gone for good.
+
+    Stop all workers first. What the other ledger knows as eaten, and is still in the queue, is eaten again.
+    """
+    with _ledger() as ledger:
+        own = belonging.described(ledger)
+    before = belonging.adopt(own)
+    said = f"The queue belongs to the ledger {own['id']} now; before, to {before or 'none'}."
+    say(to_json({"before": before, "id": own["id"]}) if as_json else shown(said))
 
 
 @contextmanager
