@@ -84,7 +84,7 @@ def _named(ledger: dict[str, str]) -> str:
 
 
 def _look(ledger: dict[str, str], adopt: bool) -> dict[str, str] | None:
-    """Return the ledger that the queue names. If it names none, or is to ``adopt``, have it name ``ledger``."""
+    """Return the ledger that the queue names. If it names none, or to ``adopt``, have it name ours."""
     deadline = time.monotonic() + min(_PATIENCE, settings().broker_timeout)
     connection = connect("ledger's look", timeout=max(1, int(deadline - time.monotonic())))
     publisher = ConfirmedChannel(connection)

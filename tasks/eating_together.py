@@ -4,7 +4,7 @@ import json
 import time
 from contextlib import suppress
 from itertools import chain
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded

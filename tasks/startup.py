@@ -1,7 +1,9 @@
 """What a worker checks before it starts, so that a wrong setting is one sentence and an exit code."""
 
+import os
 import sys
 from contextlib import closing
+from pathlib import Path
 from typing import Any, NoReturn
 
 from celery.signals import celeryd_init, worker_process_init
@@ -21,6 +23,7 @@ _own: dict[str, str] = {}
 @celeryd_init.connect
 def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
     """Check queues, ledger and broker; declare the topology. A broker that is away is waited for, later."""
+    _open_what_is_closed()
     # Celery announces its shutdown on stdout, which is for the course's lines alone.
     setattr(sys, "__stdout__", sys.__stderr__)  # noqa: B010  # typed as final, though it is there to be set
     try:
@@ -36,6 +39,14 @@ def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) 
         _declare()
     except BaoziError as error:
         give_up(error)
+
+
+def _open_what_is_closed() -> None:
+    """Have an output that was closed when Python started lead nowhere: billiard cannot fork without one."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # for as long as we run
+            setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 @worker_process_init.connect
