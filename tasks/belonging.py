@@ -102,18 +102,18 @@ def _look_over(
     channel = _only_consumer(connection, arrived.append, deadline)
     mark = uuid4().hex
     publisher.publish(partial(_send, {_MARK: mark}), deadline)
-    with using():
-        while not any(_parsed(message).get(_MARK) == mark for message in arrived):
-            _drain(connection, deadline)
+    _wait_for(lambda: any(_parsed(message).get(_MARK) == mark for message in arrived), connection, deadline)
     before = list(arrived)
     named = next((message for message in before if "id" in _parsed(message)), None)
     if named is None or adopt:
         publisher.publish(partial(_send, ledger), deadline)
+        # py-amqp would warn of a message that arrives while the channel is closed.
+        _wait_for(lambda: len(arrived) > len(before), connection, deadline)
     with using():
         for message in before:
             if message is not named or adopt:
                 channel.basic_ack(message.delivery_tag)
-        # What is not acknowledged goes back to the queue.
+        # What is not acknowledged goes back to the queue, and only then can another worker look.
         channel.close()
     return None if named is None else _parsed(named)
 
@@ -143,14 +143,18 @@ def _send(item: dict[str, str], producer: Producer) -> None:
     )
 
 
-def _drain(connection: Connection, deadline: float) -> None:
-    left = deadline - time.monotonic()
-    try:
-        if left <= 0:
-            raise TimeoutError
-        connection.drain_events(timeout=left)
-    except TimeoutError:
-        raise BrokerAway("The broker did not say in time to which ledger the queue belongs.") from None
+def _wait_for(condition: Callable[[], bool], connection: Connection, deadline: float) -> None:
+    with using():
+        while not condition():
+            left = deadline - time.monotonic()
+            try:
+                if left <= 0:
+                    raise TimeoutError
+                connection.drain_events(timeout=left)
+            except TimeoutError:
+                raise BrokerAway(
+                    "The broker did not say in time to which ledger the queue belongs."
+                ) from None
 
 
 def _parsed(message: Any) -> dict[str, str]:
