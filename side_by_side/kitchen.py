@@ -194,6 +194,7 @@ class Kitchen:
         chosen = {
             "broker_url": self._url(ports[first:] + ports[:first]),
             "broker_timeout": _PUT + self.menu.away_seconds,
+            "stop_timeout": _CLOSED,
             "home": self.books.home,
             "ledger_url": file_url(self.books.ledger_file).render_as_string(),
             "journal": self.books.eaten_folder,

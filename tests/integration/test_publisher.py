@@ -59,7 +59,8 @@ class Accepted(list[str]):
         self.extend(one.id for one in tray)
 
 
-def test_a_framed_message_is_what_apply_async_sends(here: Place) -> None:
+@pytest.mark.parametrize("order_id", ["", "a" * 32])
+def test_a_framed_message_is_what_apply_async_sends(here: Place, order_id: str) -> None:
     items: list[Baozi | Order] = [baozi(number, name) for number, name in enumerate(NAMES)]
     items.append(Order(run="r", producer="it's", accepted=2**63 - 1, attempted=2**63 - 1, closed_at=0.1))
 
@@ -67,7 +68,7 @@ def test_a_framed_message_is_what_apply_async_sends(here: Place) -> None:
     trays = [Tray(run="r", producer="it's", numbers=list(range(size)), made_at=1.5) for size in (1, 3_000)]
 
     def send() -> list[tuple[dict[str, Any], bytes]]:
-        with Publisher("test", settings()) as publisher:
+        with Publisher("test", settings(), order_id=order_id) as publisher:
             for item in items:
                 publisher.put(item) if isinstance(item, Baozi) else publisher.close_order(item)
             publisher.put_trays_ahead(trays)
@@ -81,6 +82,8 @@ def test_a_framed_message_is_what_apply_async_sends(here: Place) -> None:
         signals.before_task_publish.disconnect(listener)
     assert len(framed) == len(items) + len(trays)
     assert framed == celerys
+    named = {properties["application_headers"].get("baozi-order", "") for properties, _ in framed}
+    assert named == {order_id}
 
 
 def test_a_large_message_is_framed_in_pieces(private_here: Place) -> None:
