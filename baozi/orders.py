@@ -16,6 +16,9 @@ from baozi.ledger_schema import eaten, order_sessions, orders, refused
 from baozi.model import NO_ORDER
 from baozi.progress import Progress
 
+#: Rows that are in memory at once: an audit of millions must not hold them all.
+_IN_PIECES = {"yield_per": 1000}
+
 #: Numbers from the first to the last.
 Range = tuple[int, int]
 
@@ -145,7 +148,10 @@ class Records:
         """Yield which of the order's numbers from ``first`` to ``last`` were eaten."""
         if self._connection is not None and first <= last:
             numbers = self._mine(account) & eaten.c.number.between(first, last)
-            yield from self._connection.execute(select(eaten.c.number).where(numbers)).scalars()
+            found = self._connection.execute(
+                select(eaten.c.number).where(numbers), execution_options=_IN_PIECES
+            )
+            yield from found.scalars()
 
     def missing(self, account: Account) -> Iterator[Range]:
         """Yield the ranges of numbers that were accepted and not eaten, in ascending order."""
@@ -174,7 +180,7 @@ class Records:
             .where(pair.c.next - 1 > pair.c.number)
             .order_by(pair.c.number)
         )
-        yield from self._connection.execute(gaps)
+        yield from self._connection.execute(gaps, execution_options=_IN_PIECES)
 
     def _mine(self, account: Account) -> ColumnElement[bool]:
         home = self._home.get(account.producer, NO_ORDER)

@@ -148,6 +148,16 @@ def test_an_audit_ends_early_when_all_that_is_lost_is_dead(ledger: Ledger) -> No
     assert (sums.total.lost, sums.total.dead, sums.proven) == (1, 1, False)
 
 
+def test_an_audit_ends_early_though_a_letter_is_dead_that_nobody_misses(ledger: Ledger) -> None:
+    # Number 0 was eaten, and delivered once more it ended in the dead letters.
+    close(ledger, 3)
+    eat(ledger, 0, 1)
+    began = time.monotonic()
+    sums = settled_audit(ledger, RUN, Broker({"alex": 2}), wait=60)
+    assert time.monotonic() - began < 5
+    assert (sums.total.lost, sums.total.dead, sums.proven) == (1, 2, False)
+
+
 def test_an_audit_goes_on_while_more_is_lost_than_is_dead(
     sqlite_ledger: Ledger, later: Callable[[Callable[[Ledger], None]], None]
 ) -> None:
