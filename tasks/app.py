@@ -36,7 +36,7 @@ class _WhenNeeded(Mapping[str, Any]):
 
 app = Celery(
     "baozi",
-    include=["tasks.eating", "tasks.burial"],
+    include=["tasks.eating"],
     events="tasks.events:Events",
     set_as_current=False,
 )

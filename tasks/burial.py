@@ -1,20 +1,24 @@
-"""``tasks.bury``: a copy of a bad message goes to the dead letters, confirmed, with its reason."""
+"""What leaves the queue without being eaten: to the dead letters with its reason, or to wait for its ETA.
 
-import base64
-import socket
+A pool process publishes a copy, confirmed, and only then does the worker's main process acknowledge the
+message. So the event loop waits for no confirm, and a process that is killed in between loses nothing: the
+message is delivered again. These functions are no tasks: a message that names a task must not be able to
+forge dead letters.
+"""
+
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
-from celery import Task
-from celery.exceptions import Reject
+from celery.utils.log import get_logger
 from kombu import Producer
+from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
 
-from baozi.errors import BrokerError, PutRefused
+from baozi.errors import BrokerError, NotPermitted, PutRefused, Unroutable
 from baozi.settings import settings
 from tasks import topology
-from tasks.app import app
 from tasks.confirms import ConfirmedChannel
-from tasks.connection import connect
+from tasks.connection import CONNECT_TIMEOUT, connect
 from tasks.letter import (
     CONSUMER,
     DELIVERIES,
@@ -25,44 +29,143 @@ from tasks.letter import (
     as_it_came,
     buried,
     send_on,
+    sent_on,
 )
 
-#: The task's name.
-BURY = "tasks.bury"
+logger = get_logger(__name__)
 
 #: Characters of a reason, and of the end of a traceback.
 _LONGEST_REASON, _LONGEST_TRACEBACK = 1000, 4000
+#: Seconds for all else than the broker's answers, on a busy machine.
+_MARGIN = 10
 
 
-@app.task(bind=True, name=BURY, ignore_result=True)
-def bury(self: Task[Any, Any], letter: dict[str, Any]) -> None:
-    """Publish ``letter`` (as :mod:`tasks.consumer` made it) to the dead letters.
+class Letter(NamedTuple):
+    """A message that is to be dead-lettered, and why."""
 
-    Raises:
-        Reject: the broker did not take it; the message stays in the queue, and comes again.
-    """
-    facts = {
-        REASON: letter["reason"][:_LONGEST_REASON],
-        CONSUMER: f"{self.request.hostname or socket.gethostname()}",
+    body: bytes
+    properties: bytes
+    routing_key: str | None
+    deliveries: int
+    """How often it has been delivered."""
+    reason: str
+    traceback: str | None
+    consumer: str
+    """The worker that dead-letters it."""
+
+
+class Failure(NamedTuple):
+    """Why a message could not be sent on."""
+
+    error: str
+    final: bool
+    """Whether it would fail again."""
+
+
+def bury(letter: Letter) -> Failure | None:
+    """Publish ``letter`` to the dead letters; return why it failed, or None. Called in a pool process."""
+    facts: dict[str, Any] = {
+        REASON: _text(letter.reason[:_LONGEST_REASON]),
+        CONSUMER: letter.consumer,
         DIED_AT: time.time(),
-        DELIVERIES: letter["deliveries"],
+        DELIVERIES: letter.deliveries,
     }
-    if letter["traceback"]:
-        facts[TRACEBACK] = letter["traceback"][-_LONGEST_TRACEBACK:]
-    body, properties = (base64.b64decode(letter[part]) for part in ("body", "properties"))
-    original = Original(body, as_it_came(properties))
+    if letter.traceback:
+        facts[TRACEBACK] = _text(letter.traceback[-_LONGEST_TRACEBACK:])
+    original = Original(letter.body, as_it_came(letter.properties))
+    key = letter.routing_key or topology.NAME
+    return _publish(lambda frame_max: buried(original, facts, frame_max), topology.DEAD, key)
 
-    timeout = settings().broker_timeout
+
+def postpone(body: bytes, properties: bytes, seconds: int) -> Failure | None:
+    """Publish a message to arrive again in ``seconds``; return why it failed, or None. In a pool process."""
+    original = Original(body, sent_on(as_it_came(properties)))
+    # By the queue's own key: the one that it came with may be a delayed message's already, and long.
+    return _publish(lambda _: original, level_name(MAX_LEVEL), calculate_routing_key(seconds, topology.NAME))
+
+
+def _text(text: str) -> str:
+    """Return ``text`` as UTF-8 can carry it."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _publish(make: Callable[[int | None], Original], exchange: str, routing_key: str) -> Failure | None:
+    # Threads and solo pools take an exception for the worker's own.
     try:
         channel = ConfirmedChannel(connect("burial"))
-        whole = buried(original, facts, channel.frame_max if channel.takes_frames else None)
-
-        def send(producer: Producer) -> None:
-            send_on(producer, whole, topology.DEAD, letter["routing_key"] or topology.NAME)
-
         try:
-            channel.publish(send, deadline=time.monotonic() + timeout)
+            message = make(channel.frame_max if channel.takes_frames else None)
+
+            def send(producer: Producer) -> None:
+                send_on(producer, message, exchange, routing_key)
+
+            channel.publish(send, deadline=time.monotonic() + settings().broker_timeout)
         finally:
             channel.close()
+    except (Unroutable, NotPermitted) as error:
+        return Failure(str(error), final=True)
     except (BrokerError, PutRefused) as error:
-        raise Reject(error, requeue=True) from error
+        return Failure(str(error), final=False)
+    except Exception as error:
+        logger.exception("A message could not be sent on.")
+        return Failure(f"{type(error).__name__}: {error}", final=False)
+    return None
+
+
+class SendingOn:
+    """One message on its way out of the queue. Celery's consumer hands it over as it does a request."""
+
+    def __init__(
+        self,
+        consumer: Any,
+        message: Any,
+        function: Callable[..., Failure | None],
+        *arguments: Any,
+        on_final: Callable[[str], object] | None = None,
+    ) -> None:
+        """Prepare to call ``function`` with ``arguments`` in a pool process, and then to settle ``message``.
+
+        Args:
+            consumer: the worker's.
+            message: the one that is sent on.
+            function: :func:`bury` or :func:`postpone`.
+            arguments: its arguments.
+            on_final: called with the error if it would fail again; default: the message is given back, and
+                the broker dead-letters it at its delivery limit.
+        """
+        self._consumer = consumer
+        self._message = message
+        self._function = function
+        self._arguments = arguments
+        self._on_final = on_final
+        self.handed_over = False
+        """Whether a pool process has it."""
+
+    def execute_using_pool(self, pool: Any) -> None:
+        """Have a process of ``pool`` send it on."""
+        self.handed_over = True
+        pool.apply_async(
+            self._function,
+            args=self._arguments,
+            callback=self._answered,
+            error_callback=self._answered,
+            timeout=settings().broker_timeout + CONNECT_TIMEOUT + _MARGIN,
+        )
+
+    def _answered(self, answer: Any) -> None:
+        # In the threads pool this is another thread.
+        self._consumer.call_soon(self._settle, answer)
+
+    def _settle(self, answer: Any) -> None:
+        self._consumer.sending_on.discard(self)
+        if answer is None:
+            self._message.ack_log_error(logger, self._consumer.connection_errors)
+        elif isinstance(answer, Failure) and answer.final and self._on_final:
+            self._on_final(answer.error)
+        else:
+            logger.error("Could not send on a message: %s", answer)
+            self._message.reject_log_error(logger, self._consumer.connection_errors, requeue=True)
+
+    def fail(self, error: Exception) -> None:
+        """Give the message back: it could not be handed over."""
+        self._settle(Failure(str(error), final=False))

@@ -1,28 +1,26 @@
-"""The worker's consumer: no message, whatever it is, is dropped or stops the worker."""
+"""The worker's consumer: no message, whatever it is, is dropped, stops the worker or occupies it."""
 
-import base64
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
 
 from amqp.exceptions import NotAllowed
+from celery.exceptions import TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
-from kombu import Message
-from kombu.utils.json import dumps
-from kombu.utils.uuid import uuid
-from vine import promise
 
 from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
 from tasks import topology
-from tasks.burial import BURY
+from tasks.burial import Letter, SendingOn, bury, postpone
+from tasks.checking import Refused, check_body, check_headers, wait
 from tasks.connection import answering_within, connecting, using
-from tasks.decoding import fault
+from tasks.eating import BaoziTask
 from tasks.letter import deliveries, raw_body, raw_properties
+from tasks.message import Message
 from tasks.reading import read_in_pieces
 from tasks.startup import give_up, see_that_the_queue_is_ours
 from tasks.trays import Trays
@@ -35,11 +33,9 @@ _MISSING_PAUSE = 1
 
 
 class Consumer(CeleryConsumer):
-    """Celery's consumer, but what it would acknowledge and only log, or reject unsaid, is buried.
+    """Celery's consumer, but each message is checked first, and what Celery would drop is dead-lettered.
 
-    To bury is a task of its own, ``tasks.bury``, that takes over the bad message's place: a pool process
-    publishes the copy, confirmed, and only then is the original acknowledged. So nothing waits for a confirm
-    in the main process, and a burial has what any task has: killed in between, it is done again.
+    A message is eaten, or its copy with the reason is among the dead letters, or it is still in the queue.
     """
 
     class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc,valid-type]  # the stubs leave it out
@@ -52,9 +48,8 @@ class Consumer(CeleryConsumer):
 
     # Celery's, which its stubs leave out.
     connection_errors: tuple[type[BaseException], ...]
-    strategies: dict[str, Any]
-    call_soon_ack: Callable[..., Any]
-    on_task_message: Any
+    call_soon: Callable[..., Any]
+    on_task_request: Callable[[Any], Any]
     connection: Any
     hub: Any
     controller: Any
@@ -63,10 +58,17 @@ class Consumer(CeleryConsumer):
 
     receive_alone: Callable[[Any], None]
     """Lets Celery handle one message, alone."""
+    sending_on: set[SendingOn]
+    """The messages that leave the queue otherwise than eaten."""
     _unsettled: Unsettled
     _trays: Trays | None = None
     _missing_since: float | None = None
     """When the queue was first found missing, on ``time.monotonic``'s clock; None while it is there."""
+
+    def __init__(self, on_task_request: Callable[[Any], object], *arguments: Any, **options: Any) -> None:
+        """Hand over to the pool by ``on_task_request``, as Celery's own consumer does."""
+        super().__init__(lambda job: on_task_request(_Guarded(job, self)), *arguments, **options)
+        self.sending_on = set()
 
     def connect(self) -> Any:
         """Connect, and declare the topology on each connection: the broker may be a new one."""
@@ -111,33 +113,48 @@ class Consumer(CeleryConsumer):
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
         """Return what is called with each message that arrives on this connection."""
         self._missing_since = None
+        if self.connection.transport.driver_type == "amqp":
+            self.task_consumer.channel.Message = Message
         receive = super().create_task_handler(*args, **options)
         unsettled = self._unsettled = Unsettled()
         trays = self._trays = self._new_trays()
+        # Not Celery's own tasks, celery.map and others, which a message could name as well.
+        tasks: Mapping[str, BaoziTask] = {
+            name: task for name, task in self.app.tasks.items() if isinstance(task, BaoziTask)
+        }
 
-        def receive_alone(message: Any) -> None:
+        def check(message: Any, sort: Callable[[], object]) -> None:
             try:
-                receive(message)
+                sort()
             except self.connection_errors:
                 raise
+            except Refused as refused:
+                self.bury(message, str(refused))
             except Exception as error:
-                # Headers and bodies of any shape come in here; Celery's handler falls over some of them.
+                logger.exception("A message that passed the checks was refused.")
                 self.bury(message, f"not a Celery task: {type(error).__name__}: {error}")
+
+        def sort_alone(message: Any) -> None:
+            check_body(message, tasks)
+            seconds = wait(message, time.time())
+            if seconds:
+                self._postpone(message, seconds)
+            else:
+                receive(message)
+
+        def sort(message: Any) -> None:
+            check_headers(message, tasks)
+            if trays is None or not trays.take(message):
+                sort_alone(message)
 
         def on_message(message: Any) -> None:
             message.bury = partial(self.bury, message)
-            unreadable = fault(message)
-            if unreadable:
-                self.bury(message, unreadable)
-                return
-            if trays is None:
-                receive_alone(message)
-                return
-            unsettled.add(message)
-            if not trays.take(message):
-                receive_alone(message)
+            message.leaving = False
+            if trays is not None:
+                unsettled.add(message)
+            check(message, partial(sort, message))
 
-        self.receive_alone = receive_alone
+        self.receive_alone = lambda message: check(message, partial(sort_alone, message))
         return on_message
 
     def _new_trays(self) -> Trays | None:
@@ -158,6 +175,7 @@ class Consumer(CeleryConsumer):
             self._trays.stop()
         # Those that wait here for a free pool process.
         self.controller.semaphore.clear()
+        self.sending_on = {one for one in self.sending_on if one.handed_over}
 
     @property
     def in_hand(self) -> bool:
@@ -168,7 +186,7 @@ class Consumer(CeleryConsumer):
         """
         handed_over = getattr(getattr(self.pool, "_pool", None), "_cache", None)
         trays_out = self._trays is not None and self._trays.out > 0
-        return bool(handed_over or state.active_requests or trays_out)
+        return bool(handed_over or state.active_requests or trays_out or self.sending_on)
 
     def give_up(self) -> None:
         """End the trays that are out, with their pool processes. Celery does so for single messages."""
@@ -177,6 +195,7 @@ class Consumer(CeleryConsumer):
 
     def on_close(self) -> None:
         """Forget what came over a connection that is lost: the broker will deliver it again."""
+        self.sending_on.clear()
         if self._trays is not None:
             self._trays.end()
             self._trays = None
@@ -190,32 +209,35 @@ class Consumer(CeleryConsumer):
         super().shutdown()
 
     def bury(self, message: Any, reason: str, traceback: str | None = None) -> None:
-        """Have ``message`` copied to the dead letters with ``reason``, then acknowledged."""
-        logger.error("Burying a message: %s", reason)
-        letter = {
-            "body": base64.b64encode(raw_body(message)).decode(),
-            "properties": base64.b64encode(raw_properties(message)).decode(),
-            "deliveries": deliveries(message.headers or {}),
-            "routing_key": (message.delivery_info or {}).get("routing_key"),
-            "reason": reason,
-            "traceback": traceback,
-        }
-        burial: Any = Message(
-            body=dumps([[letter], {}, {}]),
-            delivery_tag=message.delivery_tag,
-            channel=message.channel,
-            content_type="application/json",
-            content_encoding="utf-8",
-            headers={"task": BURY, "id": uuid(), "lang": "py", "argsrepr": repr(reason), "kwargsrepr": "{}"},
-            delivery_info=message.delivery_info,
-            properties={},
+        """Have ``message`` copied to the dead letters with ``reason``, then acknowledged. From any thread."""
+        logger.error("Dead-lettering a message: %s", reason)
+        letter = Letter(
+            raw_body(message),
+            raw_properties(message),
+            (message.delivery_info or {}).get("routing_key"),
+            deliveries(message.properties.get("application_headers") or message.headers or {}),
+            reason,
+            traceback,
+            str(self.hostname),
         )
-        burial.bury = partial(_keep, burial)
-        if self._trays is not None:
-            self._unsettled.add(burial)
-        ack = promise(self.call_soon_ack, (burial.ack_log_error,))
-        reject = promise(self.call_soon_ack, (burial.reject_log_error,))
-        self.strategies[BURY](burial, None, ack, reject, self.on_task_message)
+        self._send_on(message, SendingOn(self, message, bury, letter))
+
+    def _postpone(self, message: Any, seconds: int) -> None:
+        """Have the broker keep ``message`` for ``seconds``: here it would be in the place of another."""
+
+        def cannot(error: str) -> None:
+            message.leaving = False
+            self.bury(message, f"cannot be delayed until its ETA: {error}")
+
+        arguments = raw_body(message), raw_properties(message), seconds
+        self._send_on(message, SendingOn(self, message, postpone, *arguments, on_final=cannot))
+
+    def _send_on(self, message: Any, sending: SendingOn) -> None:
+        if message.leaving:
+            return
+        message.leaving = True
+        self.sending_on.add(sending)
+        self.call_soon(self.on_task_request, sending)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Bury a body that is not JSON, is of a refused type, or cannot be decompressed."""
@@ -234,7 +256,27 @@ class Consumer(CeleryConsumer):
         self.bury(message, f"not a Celery task: {exc}")
 
 
-def _keep(burial: Any, reason: str, _traceback: str | None = None) -> None:
-    """A burial that fails for good gives its message back: it is tried again, up to the delivery limit."""
-    logger.error("Could not bury a message: %s", reason)
-    burial.requeue()
+class _Guarded:
+    """What is handed over when a pool process is free. Whatever fails then, the process stays free."""
+
+    def __init__(self, job: Any, consumer: Consumer) -> None:
+        self._job = job
+        self._consumer = consumer
+
+    def execute_using_pool(self, pool: Any) -> None:
+        """Hand it over: called by Celery, which takes the pool process for busy then.
+
+        Raises:
+            TaskRevokedError: nothing was handed over.
+        """
+        try:
+            self._job.execute_using_pool(pool)
+        except TaskRevokedError:
+            raise
+        except self._consumer.connection_errors:
+            self._consumer.controller.semaphore.release()
+            raise
+        except Exception as error:
+            logger.exception("Something could not be handed to the pool.")
+            self._job.fail(error)
+            raise TaskRevokedError from error

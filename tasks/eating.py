@@ -55,6 +55,27 @@ class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in it
         options.setdefault("soft_time_limit", None)
         return super().apply_async(*args, **options)
 
+    def before_start(self, *_: Any) -> None:
+        """Keep what is to follow from Celery, which would take a failure there for the task's own."""
+        request: Any = self.request
+        chain = request.chain or []
+        rest = [(chain[-1], chain[:-1])] if chain else []
+        request.followers = [(callback, None) for callback in request.callbacks or []] + rest
+        request.callbacks = request.chain = None
+
+    def on_success(self, retval: Any, task_id: str, *_: Any) -> None:
+        """Send what is to follow. The task is done and stays so, whatever fails here."""
+        request: Any = self.request
+        for follower, chain in request.followers:
+            try:
+                signature: Any = self.app.signature(follower)
+                options = {"chain": chain} if chain else {}
+                signature.apply_async(
+                    (retval,), parent_id=task_id, root_id=request.root_id or task_id, **options
+                )
+            except Exception:
+                logger.exception("What follows task %s could not be sent.", task_id)
+
     def on_failure(self, exc: Exception, _id: str, _args: Any, _kwargs: Any, einfo: Any) -> None:
         """Leave word of the exception for :class:`tasks.request.Request`.
 

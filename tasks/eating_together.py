@@ -29,6 +29,9 @@ _SIGNALS = (
     signals.task_internal_error,
 )
 
+#: What a Celery client embeds: what is to follow the task, if it has any value.
+_EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
+
 
 class Answer(NamedTuple):
     """What was made of a tray."""
@@ -70,7 +73,7 @@ def _plain_baozi(body: bytes | str, order: Any) -> list[tuple[Baozi, str]]:
     """
     with suppress(ValueError, TypeError, AttributeError, RecursionError, NotABaozi):
         (item,), kwargs, embed = json.loads(body)
-        if not kwargs and not any(embed.values()):
+        if not kwargs and embed.keys() <= _EMBEDDED and not any(embed.values()):
             order_id = order_of(order)
             made = Tray.parse(item).baozi if "numbers" in item else [Baozi.parse(item)]
             return [(baozi, order_id) for baozi in made]

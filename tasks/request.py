@@ -1,17 +1,24 @@
 """What the worker's main process does with one message's outcome."""
 
+from functools import cached_property
+from signal import SIGKILL, SIGQUIT, SIGTERM
 from typing import Any
 
+from celery.app.task import Context
 from celery.exceptions import Reject
+from celery.platforms import signals
+from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 
+from tasks.checking import EXPIRED, REVOKED
 from tasks.failure import told
 
 
 class Request(CeleryRequest):
-    """Celery's request, but what is rejected for good is buried with its reason.
+    """Celery's request, but what is rejected for good, revoked or expired is dead-lettered with its reason.
 
-    A bare reject would also reach the dead letters, with no more said than "rejected".
+    A bare reject would also reach the dead letters, with no more said than "rejected"; Celery acknowledges
+    what was revoked or has expired, and then nothing tells what became of it.
     """
 
     _reason = "rejected"
@@ -30,11 +37,49 @@ class Request(CeleryRequest):
             exc_info.exception = Reject(error, requeue=True)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
+    @cached_property
+    def _context(self) -> Context:
+        """What Celery's backend is told of a failure: without callbacks, which it would send from here.
+
+        The event loop must not publish, since it would wait for the broker.
+        """
+        return Context(self.request_dict)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Kill the process that eats. What became of the message is known when the process has ended."""
+        if self.time_start is None:
+            super().terminate(pool, signal)
+            return
+        # Where REMAP_SIGTERM is set, pool processes end neither at SIGTERM nor at SIGQUIT.
+        number = signals.signum(signal or SIGKILL)
+        number = SIGKILL if number in (SIGTERM, SIGQUIT) else number
+        pool.terminate_job(self.worker_pid, number)
+        reference: Any = getattr(self, "_apply_result", None)
+        result = reference and reference()
+        if result is not None:
+            result.terminate(number)
+
+    def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
+        if not self.acknowledged:
+            self._reason, self._traceback = EXPIRED if expired else REVOKED, None
+            self._bury()
+        super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]  # not in the stubs
+
+    def fail(self, error: Exception) -> None:
+        """Dead-letter a message that could not be handed to a pool process."""
+        state.task_ready(self)
+        if not self.acknowledged:
+            self._reason = f"{type(error).__name__}: {error}"
+            self._bury()
+
     def reject(self, requeue: bool = False) -> None:
         """Give the message back to the broker (``requeue``), or bury it."""
         if requeue or self.acknowledged:
             super().reject(requeue=requeue)
             return
+        self._bury()
+
+    def _bury(self) -> None:
         # A request knows its message but not its consumer, which therefore left word there.
         self.acknowledged = True
         self.message.bury(self._reason, self._traceback)

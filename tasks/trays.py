@@ -54,6 +54,7 @@ class Trays:
         self._arrived: deque[Any] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._jobs: dict[int, Any] = {}
+        self._leaving: list[Any] = []
         self._stopped = False
         self._ended = False
         self._asked = False
@@ -160,7 +161,7 @@ class Trays:
             TaskRevokedError: there is nothing to send, and the pool process stays free.
         """
         self._asked = False
-        tray = [self._arrived.popleft() for _ in range(min(self._limit, len(self._arrived)))]
+        tray = self._leaving = self._next()
         if not tray:
             raise TaskRevokedError
         self._announce(tray)
@@ -182,6 +183,19 @@ class Trays:
             soft_timeout=self._limits.soft_time_limit,
             timeout=self._limits.time_limit,
         )
+
+    def _next(self) -> list[Any]:
+        """Take the next tray of what has arrived, but what was revoked since."""
+        tray = [self._arrived.popleft() for _ in range(min(self._limit, len(self._arrived)))]
+        revoked = [message for message in tray if message.headers["id"] in state.revoked]
+        for message in revoked:
+            self._consumer.receive_alone(message)
+        return [message for message in tray if message not in revoked] if revoked else tray
+
+    def fail(self, _: Exception) -> None:
+        """Have each of a tray that could not be handed over tried alone."""
+        for message in self._leaving:
+            self._consumer.receive_alone(message)
 
     def _settle(self, outcomes: Collection[Outcome]) -> None:
         eaten = []

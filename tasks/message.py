@@ -1,0 +1,25 @@
+"""A message as a worker receives it: nothing of it is inflated or decoded before it has been checked."""
+
+from typing import Any
+
+from kombu import Message as KombuMessage
+
+
+class Message(KombuMessage):
+    """kombu's message, whose own constructor inflates what calls itself compressed, without a limit."""
+
+    def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:
+        """Take py-amqp's ``msg``; kombu calls this as it calls its own class."""
+        super().__init__(
+            body=msg.body,
+            channel=channel,
+            delivery_tag=msg.delivery_tag,
+            content_type=msg.properties.get("content_type"),
+            content_encoding=msg.properties.get("content_encoding"),
+            delivery_info=msg.delivery_info,
+            properties=msg.properties,
+            **options,
+        )
+        self.headers = msg.properties.get("application_headers") or {}
+        self.raw_body = msg.body
+        """The body as it came; ``body`` is what Celery reads."""
