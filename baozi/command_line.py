@@ -40,7 +40,7 @@ def main(where: str) -> NoReturn:
     try:
         app = getattr(import_module(module), name)
     except BaseException as error:
-        sys.exit(_failed(error))
+        sys.exit(failed(error))
     signal.signal(signal.SIGINT, signal.default_int_handler)
     run(app)
 
@@ -85,12 +85,12 @@ def _exit_code(app: "typer.Typer") -> int:
         # Typer makes of a broken pipe an exit with 1, which would be a loss.
         if isinstance(end.__context__, BrokenPipeError):
             return _unsaid(end.__context__)
-        return end.code if isinstance(end.code, int) and end.code != ExitCode.LOSS else _failed(end)
+        return end.code if isinstance(end.code, int) and end.code != ExitCode.LOSS else failed(end)
     except BaseException as error:
-        return _failed(error)
+        return failed(error)
 
 
-def _failed(error: BaseException) -> int:
+def failed(error: BaseException) -> int:
     """Say what ended a command, and return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED

@@ -117,7 +117,7 @@ class Baozi(_Item):
 
     def eaten_line(self, consumer: str) -> str:
         """The course's line for one that ``consumer`` ate."""
-        return f"{consumer}吃了{self.made_line}"
+        return f"{shown(consumer)}吃了{self.made_line}"
 
 
 #: Baozi in one message at the most: as many as a task may eat at once.

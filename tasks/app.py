@@ -1,7 +1,7 @@
 """The Celery app: ``celery -A tasks worker``."""
 
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 from celery import Celery
@@ -34,7 +34,17 @@ class _WhenNeeded(Mapping[str, Any]):
         return len(_settings())
 
 
-app = Celery(
+class _App(Celery):
+    """Celery's app, whose worker exits with our exit codes."""
+
+    @cached_property
+    def Worker(self) -> Any:  # Celery's name
+        """The worker's class."""
+        where: Any = "tasks.worker:Worker"
+        return self.subclass_with_self(where)
+
+
+app = _App(
     "baozi",
     include=["tasks.eating"],
     events="tasks.events:Events",

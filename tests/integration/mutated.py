@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import psutil
@@ -28,6 +29,7 @@ from baozi.ledger import Ledger
 from baozi.settings import Settings
 from tasks import app, config, eating, topology
 from tasks.confirms import ConfirmedChannel
+from tests.integration.raised import RAISED
 
 #: The baozi that is a poison is this one of its producer's.
 BAD = 1
@@ -122,6 +124,16 @@ def every_poison() -> None:
     for number, bad in enumerate(POISONS, start=1):
         _when_started(number, bad)
     config._BETWEEN_LIMITS = 1  # seconds, for those that do not hear the soft limit
+
+
+def each_raises() -> None:
+    """Each baozi has an exception of its own."""
+    for number, (make, _) in enumerate(RAISED.values()):
+        _when_started(number, partial(_raise, make))
+
+
+def _raise(make: Callable[[], BaseException]) -> None:
+    raise make()
 
 
 def _kills() -> None:

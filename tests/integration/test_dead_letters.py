@@ -235,7 +235,7 @@ def test_nothing_is_dropped_without_being_asked_for(private_place: Place, dead: 
     bury(private_place, 0, 1)
     bury(private_place, 1)
     one, two = baozi(0).task_id, baozi(1).task_id
-    assert "Several dead letters begin with ''" in dead.refuses("drop", "", "--yes")
+    assert "An id is empty" in dead.refuses("drop", "", "--yes")
     assert "There is no dead letter 'noodles'" in dead.refuses("drop", "noodles", "--yes")
     assert "say --yes" in dead.refuses("drop", one)
     assert "or say --all" in dead.refuses("replay")

@@ -13,6 +13,7 @@ import pytest
 from tasks.letter import as_it_came
 from tasks.properties import field, fields, split
 from tests.integration.place import Place
+from tests.integration.raised import CONTROLS
 from tests.integration.raw_messages import (
     CONTENT_HEADER,
     FRAME,
@@ -76,7 +77,6 @@ EVERY_TYPE = [
     }.items()
 ]
 LONG_TIME = pack(">Q", 1_700_000_000_000)
-CONTROLS = "\x1b]0;title\x07\x1b[2J\n2026-01-01 forged\r\x9b31m\u202eevil\u2066\u200b\x7f\u2028\udc80"
 
 #: Bodies and properties of messages that no client of Celery sends.
 ODD: dict[str, tuple[bytes, bytes]] = {
@@ -225,7 +225,7 @@ def test_an_id_that_is_empty_is_a_usage_error_and_touches_no_letter(
     private_place: Place, command: list[str], blank: str
 ) -> None:
     place = private_place
-    place.produce("r", "egon", 0)
+    place.produce("r", "egon", 1)
     publish(place.url, "baozi.dead", [ODD["all properties"]])
     letter = json.loads(place.run("dead", "list", "--json").stdout)["id"]
     for ids in ([blank], [letter, blank], [blank, letter]):

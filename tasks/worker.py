@@ -1,0 +1,43 @@
+"""Celery's worker, with our exit codes: 1 is a loss that an audit found, and nothing else."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from celery.apps.worker import Worker as CeleryWorker
+from click import ClickException
+
+from baozi.command_line import failed
+from baozi.errors import ExitCode
+
+
+class Worker(CeleryWorker):
+    """Celery's, but its end has a named exit code."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Take Celery's own arguments."""
+        with _named():
+            super().__init__(*arguments, **options)
+
+    def start(self) -> None:
+        """Work until the worker is told to stop."""
+        with _named():
+            super().start()
+
+    def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
+        """Stop, and exit with ``exitcode`` but 1, which Celery gives for any error."""
+        if exitcode == ExitCode.LOSS:
+            exitcode = ExitCode.BUG if isinstance(sys.exception(), Exception) else ExitCode.INTERRUPTED
+        super().stop(in_sighandler=in_sighandler, exitcode=exitcode)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """End the process with a sentence and an exit code where Python would with a traceback and 1."""
+    try:
+        yield
+    except ClickException:  # Celery's command line does so itself
+        raise
+    except Exception as error:
+        sys.exit(failed(error))
