@@ -107,19 +107,19 @@ class DeadLetter:
     @property
     def reason(self) -> str:
         """Why it is here: the burial's reason, or else the broker's (``delivery_limit``, say)."""
-        return str(self.headers.get(REASON) or self.headers.get("x-first-death-reason") or "unknown")
+        return _text(self.headers.get(REASON) or self.headers.get("x-first-death-reason") or "unknown")
 
     @property
     def traceback(self) -> str | None:
         """The end of the traceback of the exception that it died of; None if it died of none."""
         end = self.headers.get(TRACEBACK)
-        return None if end is None else str(end)
+        return None if end is None else _text(end)
 
     @property
     def consumer(self) -> str | None:
         """The worker that buried it; None if the broker did."""
         consumer = self.headers.get(CONSUMER)
-        return None if consumer is None else str(consumer)
+        return None if consumer is None else _text(consumer)
 
     @property
     def attempts(self) -> int | None:
@@ -281,6 +281,11 @@ def _decoded(properties: bytes) -> dict[str, Any]:
                 alone = decoding.properties(join({HEADERS: table([header])}))
                 found[HEADERS] |= alone[HEADERS] or {header.name.decode(errors="replace"): header.whole}
     return found
+
+
+def _text(value: object) -> str:
+    """Return a header's value as text; bytes that are not UTF-8 are written out."""
+    return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _is_uuid(text: str) -> bool:

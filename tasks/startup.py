@@ -1,14 +1,12 @@
 """What a worker checks before it starts, so that a wrong setting is one sentence and an exit code."""
 
-import os
 import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NoReturn
 
-from celery.signals import celeryd_init, user_preload_options, worker_process_init
+from celery.signals import celeryd_init, worker_process_init
 
-from baozi.command_line import failed
 from baozi.errors import BaoziError, BrokerAway, UsageError
 from baozi.ledger import Ledger
 from baozi.settings import settings
@@ -19,19 +17,6 @@ from tasks.connection import broker_url, check_same_broker, connect, using
 
 #: This worker's ledger, as :func:`tasks.belonging.described` says, once it is opened.
 _own: dict[str, str] = {}
-
-
-@user_preload_options.connect
-def exit_with_our_codes(**_: object) -> None:
-    """Have any command of Celery's that ends with an unexpected error exit as ours do: 1 is a loss."""
-    sys.excepthook = _end
-
-
-def _end(_kind: type[BaseException], error: BaseException, _trace: object) -> NoReturn:
-    code = failed(error)
-    sys.stdout.flush()
-    # Python itself would exit with 1, whatever this function does.
-    os._exit(code)
 
 
 @celeryd_init.connect
