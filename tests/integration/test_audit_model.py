@@ -45,8 +45,8 @@ def recorded_init(self, open_channel, on_confirmed, *more, **options):
     init(self, open_channel, told, *more, **options)
 confirmed.ConfirmedPublisher.__init__ = recorded_init
 publisher.TaskMessage.publish = recorded_publish
-from producers.command import main
-main()
+import runpy
+runpy.run_module("producers", run_name="__main__", alter_sys=True)
 """
 
 
