@@ -1,5 +1,6 @@
 """What a worker checks before it starts, so that a wrong setting is one sentence and an exit code."""
 
+import os
 import sys
 from contextlib import closing
 from pathlib import Path
