@@ -39,10 +39,12 @@ class Consumer(CeleryConsumer):
     """
 
     class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc,valid-type]  # the stubs leave it out
-        """Celery's steps, but one."""
+        """Celery's steps, but for two."""
 
         default_steps: ClassVar[list[str]] = [
-            step.replace("celery.worker.consumer.delayed_delivery:", "tasks.delayed_delivery:")
+            step.replace("celery.worker.consumer.delayed_delivery:", "tasks.delayed_delivery:").replace(
+                "celery.worker.consumer.connection:", "tasks.consumer_connection:"
+            )
             for step in CeleryConsumer.Blueprint.default_steps
         ]
 

@@ -1,6 +1,7 @@
 """Celery's own ways to name a broker never take a part of the project to another one."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.integration.place import Place
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 VARIABLES = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
@@ -29,7 +31,6 @@ PROGRAMS = {
     "eat.delay": ["-c", DELAY],
     "produce": ["-m", "cli", "produce", "--count", "1"],
     "dead": ["-m", "cli", "dead", "list"],
-    "audit": ["-m", "cli", "audit", "before"],
 }
 
 
@@ -70,6 +71,15 @@ def test_a_variable_of_celerys_that_names_another_broker_is_refused(
     assert variable in done.stderr
 
 
+def test_an_audit_asks_no_other_broker_for_the_dead_letters(private_place: Place, other: str) -> None:
+    private_place.produce("before", "alex", 1)
+    private_place.worker("小明")
+    wait_until(lambda: private_place.eaten("before") == 1, "the worker to eat")
+    for variable in VARIABLES:
+        done = run(private_place, ["-m", "cli", "audit", "before"], **{variable: other})
+        assert refused(done, other), done.stderr
+
+
 @pytest.mark.parametrize("value", ["nonsense", "redis://h", "amqp://u:p#q@h"])
 def test_a_variable_of_celerys_that_is_no_broker_is_refused(value: str, private_place: Place) -> None:
     done = run(private_place, PROGRAMS["produce"], CELERY_BROKER_URL=value)
@@ -101,7 +111,9 @@ def test_no_command_of_celerys_shows_the_password_of_any_node(private_place: Pla
     password = str(urlsplit(private_place.url).password)
     cluster = f"{private_place.url};{private_place.url}"
     private_place.worker("小明", broker_url=cluster)
-    for command in (["report"], ["inspect", "stats"], ["inspect", "conf"], ["inspect", "report"]):
+    # To one worker, so that its answer ends the wait.
+    ask = ["inspect", "-t", "30", "-d", f"小明@{socket.gethostname()}"]
+    for command in (["report"], [*ask, "stats"], [*ask, "conf"], [*ask, "report"]):
         program = ["-m", "celery", "-A", "tasks", *command]
         done = run(private_place, program, BAOZI_BROKER_URL=cluster)
         assert done.returncode == 0, done.stderr
