@@ -26,6 +26,8 @@ from tasks.connection import connect, using
 
 #: Seconds that a look may take, while others look too. It takes some hundredths of a second.
 _PATIENCE = 10
+#: Seconds for the broker to confirm the mark. While a memory or disk alarm is on, it does not.
+_CONFIRMED = 5
 #: Seconds of the shortest and of the longest pause before the next try while another worker looks.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.02, 0.2
 #: The field of a mark.
@@ -101,7 +103,7 @@ def _look_over(
     arrived: list[Any] = []
     channel = _only_consumer(connection, arrived.append, deadline)
     mark = uuid4().hex
-    publisher.publish(partial(_send, {_MARK: mark}), deadline)
+    publisher.publish(partial(_send, {_MARK: mark}), min(deadline, time.monotonic() + _CONFIRMED))
     _wait_for(lambda: any(_parsed(message).get(_MARK) == mark for message in arrived), connection, deadline)
     before = list(arrived)
     named = next((message for message in before if "id" in _parsed(message)), None)
