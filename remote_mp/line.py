@@ -20,6 +20,7 @@ from kombu.exceptions import OperationalError
 
 from baozi.errors import BaoziError, BrokerAway
 from tasks.connection import CONNECT_TIMEOUT, connect, let_go, using
+from tasks.reading import Reader
 
 #: Seconds without a heartbeat after which the broker gives to others what a machine that vanished had in hand
 #: (it waits for two); RabbitMQ's own default (guide "Detecting Dead TCP Connections with Heartbeats").
@@ -28,8 +29,6 @@ _HEARTBEAT = 60
 _BEAT = 5.0
 #: Seconds of the first and of the longest pause before a broker that is away is tried again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
-#: Bytes that are read at once. py-amqp alone reads each frame in three calls of the system.
-_READ = 1 << 17
 
 Result = TypeVar("Result")
 
@@ -197,8 +196,6 @@ class Line:
         connection = connect(f"remote_mp {self._name}", CONNECT_TIMEOUT, self._url, _HEARTBEAT)
         self._connection = connection
         try:
-            transport: Any = connection.connection.transport
-            transport._quick_recv = _Buffered(transport._quick_recv)
             channel: Any = connection.channel()
             self._user.opened(channel)
         except BaseException:
@@ -216,7 +213,7 @@ class Line:
 
     def _serve(self, connection: Any, channel: Any) -> None:
         amqp = connection.connection
-        received: _Buffered = amqp.transport._quick_recv
+        reader: Reader = amqp.transport.reader
         with selectors.DefaultSelector() as selector:
             selector.register(amqp.transport.sock, selectors.EVENT_READ)
             selector.register(self._wake_out, selectors.EVENT_READ)
@@ -231,15 +228,15 @@ class Line:
                     connection.heartbeat_check()
                     beat_at = now + _BEAT
                 # What was read along with an answer is not to be waited for.
-                wait = 0.0 if received.left else min(beat_at - now, self._patience(now))
+                wait = 0.0 if reader.left else min(beat_at - now, self._patience(now))
                 ready = {key.fd for key, _ in selector.select(wait)}
                 if self._wake_out in ready:
                     os.read(self._wake_out, 1024)
                     self._awake = False
                     ready.discard(self._wake_out)
-                if ready or received.left:
+                if ready or reader.left:
                     amqp.blocking_read(CONNECT_TIMEOUT)
-                    while received.left:
+                    while reader.left:
                         amqp.blocking_read(CONNECT_TIMEOUT)
                     with self.changed:
                         self.changed.notify_all()
@@ -259,26 +256,6 @@ class Line:
             self._asked.popleft()
             with self.changed:
                 self.changed.notify_all()
-
-
-class _Buffered:
-    """Takes the place of a socket's ``recv``: reads much at once, and hands out as much as is asked for."""
-
-    def __init__(self, receive: Callable[[int], bytes]) -> None:
-        self._receive = receive
-        self._data = b""
-        self._at = 0
-
-    @property
-    def left(self) -> int:
-        """Bytes that can be had without waiting."""
-        return len(self._data) - self._at
-
-    def __call__(self, size: int) -> bytes:
-        if self._at == len(self._data):
-            self._data, self._at = self._receive(_READ), 0
-        start, self._at = self._at, min(self._at + size, len(self._data))
-        return self._data[start : self._at]
 
 
 def _hang_up(connection: Any) -> None:

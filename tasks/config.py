@@ -5,7 +5,7 @@ from typing import Any
 from baozi.settings import settings
 from tasks import topology
 from tasks.connection import broker_url
-from tasks.decoding import frame_handler
+from tasks.reading import frame_handler
 
 #: Seconds between a soft and a hard time limit: enough to bury or to give back what was being eaten.
 _BETWEEN_LIMITS = 10

@@ -16,7 +16,7 @@ from baozi import broker
 from baozi.broker_url import nodes
 from baozi.errors import BrokerAway, BrokerRefused, NotPermitted, NoVirtualHost, Unroutable, UsageError
 from baozi.settings import settings
-from tasks.decoding import frame_handler
+from tasks.reading import frame_handler
 from tasks.tls import check_hosts
 
 check_hosts()

@@ -52,6 +52,7 @@ class Consumer(CeleryConsumer):
     connection_errors: tuple[type[BaseException], ...]
     call_soon: Callable[..., Any]
     on_task_request: Callable[[Any], Any]
+    channel_errors: tuple[type[BaseException], ...]
     connection: Any
     hub: Any
     controller: Any
@@ -128,7 +129,7 @@ class Consumer(CeleryConsumer):
         def check(message: Any, sort: Callable[[], object]) -> None:
             try:
                 sort()
-            except self.connection_errors:
+            except (*self.connection_errors, *self.channel_errors):
                 raise
             except Refused as refused:
                 self.bury(message, str(refused))
@@ -161,13 +162,11 @@ class Consumer(CeleryConsumer):
 
     def _new_trays(self) -> Trays | None:
         """The trays of this connection: none unless asked for, and none but on AMQP and in an event loop."""
-        asked_for = settings().tray_size > 1
-        if not asked_for or self.hub is None or self.connection.transport.driver_type != "amqp":
+        if self.connection.transport.driver_type != "amqp":
             return None
-        trays = Trays(self, self._unsettled)
-        number = self.task_consumer.channel.channel_id
-        read_in_pieces(self.connection.connection, number, self.hub)
-        return trays
+        read_in_pieces(self.connection.connection, self.hub)
+        asked_for = settings().tray_size > 1 and self.hub is not None
+        return Trays(self, self._unsettled) if asked_for else None
 
     def drain(self) -> None:
         """Take nothing more: what has arrived and is not begun stays the broker's."""

@@ -7,7 +7,6 @@ can be read of it, and :func:`fault` tells the reason, so that the consumer can 
 """
 
 import struct
-from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -15,26 +14,15 @@ from decimal import Decimal
 from struct import Struct
 from typing import Any
 
-from amqp import Message, spec
-from amqp.exceptions import UnexpectedFrame
+from amqp import Message
 
 #: Levels of tables and arrays within headers. The broker's own ``x-death`` has three. A reader of the headers
 #: (JSON, pickle, ``repr``) may use several stack frames for each level.
 _DEEPEST = 32
 
-#: Frame types (AMQP 0-9-1, section 4.2.3).
-_METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
-#: Methods that a message follows, with the types of their arguments as py-amqp writes them, and the width of
-#: those that are no text.
-_WITH_CONTENT = {
-    spec.Basic.Deliver: "sLbss",
-    spec.Basic.GetOk: "Lbssl",
-    spec.Basic.Return: "Bsss",
-}
-
+#: Bytes of a method's class and number, and of its arguments that are no text, by py-amqp's letters.
+_SIGNATURE = 4
 _WIDTHS = {"L": 8, "l": 4, "B": 2, "b": 1}
-
-_METHOD_HEAD = Struct(">HH")
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
 
@@ -109,51 +97,14 @@ class Content(Message):
         return len(frame)
 
 
-def frame_handler(connection: Any, callback: Callable[..., object]) -> Callable[[Any], bool]:
-    """Return what py-amqp calls with each frame; py-amqp's option of this name takes the function.
+def readable_arguments(kinds: str, payload: bytes) -> bytes:
+    """Return a method's payload as py-amqp can read it: a text that is not UTF-8 has ``?`` in places.
 
     Args:
-        connection: py-amqp's.
-        callback: called with each whole method: its channel, signature, arguments, and message or None.
+        kinds: the types of its arguments, as py-amqp writes them.
+        payload: class, method and arguments.
     """
-    expected: defaultdict[int, int] = defaultdict(lambda: _METHOD)
-    arriving: dict[int, Content] = {}
-
-    def on_frame(frame: tuple[int, int, bytes]) -> bool:
-        kind, channel, payload = frame
-        connection.bytes_recv += 1
-        if kind == _HEARTBEAT:
-            return False
-        if kind != expected[channel]:
-            raise UnexpectedFrame(f"Received frame {kind} while expecting type: {expected[channel]}")
-        if kind == _METHOD:
-            method = _METHOD_HEAD.unpack_from(payload)
-            kinds = _WITH_CONTENT.get(method)
-            if kinds is None:
-                callback(channel, method, payload, None)
-                return True
-            arriving[channel] = Content(method, _readable(kinds, payload))
-            expected[channel] = _HEADER
-            return False
-        content: Any = arriving[channel]
-        if kind == _HEADER:
-            content.inbound_header(payload)
-        else:
-            content.inbound_body(payload)
-        if not content.ready:
-            expected[channel] = _BODY
-            return False
-        expected[channel] = _METHOD
-        del arriving[channel]
-        callback(channel, content.frame_method, content.frame_args, content)
-        return True
-
-    return on_frame
-
-
-def _readable(kinds: str, payload: bytes) -> bytes:
-    """Return a method's payload as py-amqp can read it: the texts of another client may hold any bytes."""
-    offset = _METHOD_HEAD.size
+    offset = _SIGNATURE
     for kind in kinds:
         if kind != "s":
             offset += _WIDTHS[kind]

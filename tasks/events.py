@@ -1,22 +1,68 @@
-"""A worker's events, on a connection of their own: where that is lost, the worker connects anew.
+"""A worker's events, on a connection of their own: they never cost the worker its work.
 
 Celery publishes with retries, in the event loop. kombu 5.7 then declares the exchange on the lost channel
 again and again, each time on one more new connection, and never gets back to the loop: a worker that was
 frozen past its heartbeat (a paused machine, SIGSTOP) was seen to eat nothing more.
+
+While a memory or disk alarm is on, the broker reads nothing from this connection. What Celery writes fills
+the socket's buffers. One second later the kernel gives the connection up, and the worker connects again and
+repeats what it was eating. So an event is sent once, and dropped while the broker takes none.
 """
 
+from collections import deque
+from select import POLLOUT, poll
+from socket import SOL_TCP, TCP_USER_TIMEOUT
 from typing import Any
 
 from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher
+from celery.utils.log import get_logger
+
+from tasks.connection import CONNECT_TIMEOUT
+
+logger = get_logger(__name__)
+
+#: Events, or batches of up to 24, that are kept while the connection is lost.
+_KEPT = 1000
+#: Seconds to wait for an answer of a broker that has said that it takes nothing: it gives none.
+_BLOCKED_TIMEOUT = 1
 
 
 class Dispatcher(EventDispatcher):
-    """Sends each event once.
+    """Sends each event once, if the broker takes events now.
 
     An error of one that Celery would retry, the heartbeat's, goes to the event loop, which connects all anew;
-    others are kept, as Celery keeps them.
+    others are kept, as Celery keeps them, up to a limit.
     """
+
+    def __init__(self, connection: Any = None, *more: Any, **options: Any) -> None:
+        """Send over kombu's ``connection``; the rest is Celery's."""
+        super().__init__(connection, *more, **options)
+        self._outbound_buffer: deque[tuple[Any, str]] = deque(maxlen=_KEPT)
+        self._dropped = 0
+        amqp = self._amqp()
+        if amqp is not None:
+            # Milliseconds that the kernel waits for a peer that takes nothing. py-amqp's one second is too
+            # short: an alarm has no limit. 0 is the kernel's own; heartbeats notice a peer that is gone.
+            amqp.sock.setsockopt(SOL_TCP, TCP_USER_TIMEOUT, 0)
+
+    def _amqp(self) -> Any:
+        """Return py-amqp's connection, if there is one now."""
+        connection = self.connection
+        if connection is None or not connection.connected or connection.transport.driver_type != "amqp":
+            return None
+        return connection.connection
+
+    def _takes_events(self) -> bool:
+        """Return whether the broker reads what is sent, as far as can be known; bound the waits for it."""
+        amqp = self._amqp()
+        if amqp is None:
+            return True
+        writable = poll()
+        writable.register(amqp.sock, POLLOUT)
+        takes = bool(not amqp.transport.reader.blocked and writable.poll(0))
+        amqp.sock.settimeout(CONNECT_TIMEOUT if takes else _BLOCKED_TIMEOUT)
+        return takes
 
     def _publish(
         self,
@@ -27,10 +73,32 @@ class Dispatcher(EventDispatcher):
         retry_policy: Any = None,
         **more: Any,
     ) -> None:
+        if not self._takes_events():
+            self._dropped += len(event) if isinstance(event, list) else 1
+            return
+        self._tell_what_was_dropped()
         self.buffer_while_offline = not retry
+        kept, full = self._outbound_buffer, len(self._outbound_buffer) == _KEPT
         super()._publish(  # type: ignore[misc]  # the stubs leave it out
             event, producer, routing_key, retry=False, retry_policy=retry_policy, **more
         )
+        if full and kept[-1][0] is event:
+            self._dropped += 1  # the oldest had to go
+
+    def _tell_what_was_dropped(self) -> None:
+        """Log how many events were dropped since it was logged last, if any."""
+        if self._dropped:
+            logger.warning(
+                "Dropped %d events while the broker took none: a memory or disk alarm was on, or it was slow."
+                " Tasks are not affected.",
+                self._dropped,
+            )
+            self._dropped = 0
+
+    def close(self) -> None:
+        """Send no more."""
+        self._tell_what_was_dropped()
+        super().close()
 
 
 class Events(CeleryEvents):

@@ -1,15 +1,24 @@
 """What a worker checks before it starts, so that a wrong setting is one sentence and an exit code."""
 
 import os
+import signal
 import sys
-from contextlib import closing
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from pathlib import Path
+from resource import RLIMIT_NOFILE, getrlimit
+from socket import gethostname
 from typing import Any, NoReturn
 
+import celery.apps.worker
+from billiard import cpu_count
+from celery.platforms import close_open_fds
 from celery.signals import celeryd_init, worker_process_init
+from celery.utils.log import get_logger
 
 from baozi.errors import BaoziError, BrokerAway, UsageError
 from baozi.ledger import Ledger
+from baozi.model import checked_name
 from baozi.settings import settings
 from tasks import belonging, topology
 from tasks.app import app
@@ -19,15 +28,30 @@ from tasks.connection import broker_url, check_same_broker, connect, using
 #: This worker's ledger, as :func:`tasks.belonging.described` says, once it is opened.
 _own: dict[str, str] = {}
 
+logger = get_logger(__name__)
+
+#: Files that a worker has open, and those that each process of its pool adds. With four, 40 were enough.
+_FILES, _FILES_OF_A_PROCESS = 48, 6
+#: The consumer of a node name that names none.
+_CELERYS_NAME = "celery"
+#: Bytes of a node name: Celery makes a queue's name of it, of at most 255, with some words behind.
+_LONGEST_NODE_NAME = 200
+
 
 @celeryd_init.connect
-def check(conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
-    """Check queues, ledger and broker; declare the topology. A broker that is away is waited for, later."""
+def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
+    """Check name, queues, ledger and broker, and declare the topology.
+
+    A broker that is away is waited for later.
+    """
     _open_what_is_closed()
-    # Celery announces its shutdown on stdout, which is for the course's lines alone.
-    setattr(sys, "__stdout__", sys.__stderr__)  # noqa: B010  # typed as final, though it is there to be set
+    _keep_off_stdout(instance)
+    _restart_with_the_same_command()
+    _take_usr2()
     try:
+        instance.hostname = _node_name(instance.hostname, sys.argv)
         _check_queues((options or {}).get("queues"))
+        _check_open_files((options or {}).get("concurrency") or conf.worker_concurrency or cpu_count())
         _open_ledger()
         # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
         # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
@@ -55,11 +79,89 @@ def confirm_in_children(**_: object) -> None:
     app.conf.broker_transport_options = CONFIRMED
 
 
+def _keep_off_stdout(worker: Any) -> None:
+    """Have Celery say on stderr what it would say on stdout, which is for the course's lines alone.
+
+    ``sys.__stdout__`` itself must stay: on SIGHUP Celery closes all files but that, and starts anew.
+    """
+
+    def say(message: str, file: Any = None) -> None:  # noqa: ARG001  # as Celery's own has it
+        # Called by signal handlers too, so it uses no buffer that the interrupted code may be writing to.
+        if sys.__stderr__ is not None:
+            with suppress(OSError):
+                os.write(sys.__stderr__.fileno(), f"\n{message}\n".encode(errors="replace"))
+
+    setattr(celery.apps.worker, "safe_say", say)  # noqa: B010  # its stubs leave it out
+
+    def emit_banner() -> None:
+        stdout = sys.__stdout__
+        setattr(sys, "__stdout__", sys.__stderr__)  # noqa: B010  # its stubs call it final
+        try:
+            celery.apps.worker.Worker.emit_banner(worker)
+        finally:
+            setattr(sys, "__stdout__", stdout)  # noqa: B010
+
+    worker.emit_banner = emit_banner
+
+
+def _restart_with_the_same_command() -> None:
+    """Have SIGHUP run the command that started this worker. Celery's own cannot run ``python -m celery``."""
+
+    def restart() -> None:
+        close_open_fds({0, 1, 2})
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the same program
+
+    setattr(celery.apps.worker, "_reload_current_worker", restart)  # noqa: B010  # its stubs leave it out
+
+
+def _take_usr2() -> None:
+    """Keep SIGUSR2 from ending the worker. Without ``CELERY_RDBSIG`` Celery has no use for it."""
+
+    def tell(_number: int, _frame: object) -> None:
+        logger.warning("SIGUSR2 does nothing. To debug a worker by it, start it with CELERY_RDBSIG=1.")
+
+    if signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL:
+        signal.signal(signal.SIGUSR2, tell)
+
+
+def _node_name(name: str, arguments: Sequence[str]) -> str:
+    """Return the worker's node name, ``consumer@machine``, if it names a consumer.
+
+    Args:
+        name: as Celery understood ``-n``: without an ``@``, as the machine of a consumer called celery.
+        arguments: the command line's.
+
+    Raises:
+        UsageError: the consumer's name may not be one, or the machine's.
+    """
+    consumer, _, machine = name.partition("@")
+    meant = any(f"{_CELERYS_NAME}@" in argument for argument in arguments)
+    if consumer == _CELERYS_NAME and machine != gethostname() and not meant:
+        consumer, machine = machine, gethostname()
+    checked_name(consumer, "consumer")
+    name = f"{consumer}@{machine}"
+    if not machine.isprintable():
+        raise UsageError("The worker's node name must not contain control characters.")
+    if len(name.encode()) > _LONGEST_NODE_NAME:
+        raise UsageError(f"The worker's node name is over {_LONGEST_NODE_NAME} bytes long.")
+    return name
+
+
 def _check_queues(queues: str | list[str] | None) -> None:
     names = queues.split(",") if isinstance(queues, str) else queues or []
     for name in names:
         if name != topology.NAME:
             raise UsageError(f"There is no queue {name!r} to work on; the queue is {topology.NAME!r}.")
+
+
+def _check_open_files(processes: int) -> None:
+    needed = _FILES + _FILES_OF_A_PROCESS * processes
+    allowed = getrlimit(RLIMIT_NOFILE)[0]
+    if allowed < needed:
+        raise UsageError(
+            f"A worker with {processes} processes needs {needed} open files, and this one may have {allowed}."
+            f" Run `ulimit -n {needed}` first."
+        )
 
 
 def _open_ledger() -> None:

@@ -18,13 +18,22 @@ def read_logs(*logs: Path) -> str:
     return "\n".join(log.read_text(errors="replace") for log in logs if log.is_file())
 
 
-def reason(log: str) -> str:
-    """The first error of ``log``, up to the next blank line; where none is marked as one, the last line."""
+def reason(log: str, finished: bool = True) -> str:
+    """Return the first error of ``log``, up to the next blank line.
+
+    Args:
+        log: its text.
+        finished: whether the broker has ended. Then the last line is the reason if no line is marked as an
+            error. Otherwise it is what the broker did last, and no reason.
+    """
     lines = [_PREFIX.sub("", line).strip() for line in log.splitlines()]
     for at, line in enumerate(log.splitlines()):
         if _is_error(line) and lines[at] not in _HEADINGS:
             return _paragraph(lines[at:])
-    return next((line[:_LONGEST] for line in reversed(lines) if line), "it said nothing")
+    last = next((line[:_LONGEST] for line in reversed(lines) if line), None)
+    if last is None:
+        return "it said nothing"
+    return last if finished else f"it told no error; the last it said was {last!r}"
 
 
 def port_taken(log: str) -> bool:

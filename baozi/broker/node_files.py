@@ -1,6 +1,7 @@
 """What a private node reads: its ports, configuration and environment. Nothing of the system's reaches it."""
 
 import os
+import re
 import secrets
 import socket
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _LEAST_DISK = 200 * 1000**2
 #: Bytes of the quorum queues' write-ahead log, all held in memory. The Quorum Queues guide asks for three
 #: times as much memory as that; the default of 512 MiB is more than a small machine's share.
 _WAL = 64 * 1024**2
+#: A folder's name that means the same to a shell, quoted or not well.
+_SAFE = re.compile(r"[\w/.,:=@+~% -]*")
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,24 @@ def search_path() -> str:
     return os.pathsep.join([os.environ.get("PATH", ""), *places]).lstrip(os.pathsep)
 
 
+def _data(folder: Path) -> Path:
+    """Return the data folder, by a name that RabbitMQ can use.
+
+    RabbitMQ's disk monitor gives the name to a shell. With a quote in it, the node waits for the answer for
+    ever. So a node in such a folder is told a name that begins with its own working directory, which is
+    ``folder``.
+    """
+    here = Path("/proc/self/cwd")
+    return (folder if _SAFE.fullmatch(str(folder)) or not here.exists() else here) / "data"
+
+
 def node_environment(folder: Path, node: str, ports: Ports) -> dict[str, str]:
     """The node's whole environment, as a service manager makes one: none of the caller's but PATH.
 
     Sources: RabbitMQ's guides on configuration (environment variables) and networking (inter-node
     communication); ``epmd(1)`` and ``kernel(6)`` of Erlang/OTP.
     """
-    data = folder / "data"
+    data = _data(folder)
     return {
         "PATH": search_path(),
         "HOME": str(folder),  # where the Erlang cookie is

@@ -1,5 +1,6 @@
 """A RabbitMQ node of one's own, run from the machine's ``rabbitmq-server`` by any user, in one folder."""
 
+import resource
 import secrets
 import shutil
 import time
@@ -14,6 +15,8 @@ from baozi.broker.readiness import Notice, knock
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerNotStarted
 
+#: Open files that a node needs. RabbitMQ keeps 100 for itself; nine tenths of the rest are for connections.
+_FILES = 512
 #: Seconds in which a node is ready or has failed.
 _START_DEADLINE = 60
 #: Seconds in which a stopped node may put its queues to disk before it is killed.
@@ -45,6 +48,12 @@ def start_node(folder: Folder, program: Path, why: str) -> Record:
     Raises:
         BrokerNotStarted: it has failed, or was not ready in time, and no process of it is left; says why.
     """
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if files < _FILES:
+        raise BrokerNotStarted(
+            f"The broker did not start: it needs {_FILES} open files, and this process may have {files}. Run"
+            f" `ulimit -n {_FILES}` first."
+        )
     deadline = time.monotonic() + _START_DEADLINE
     try:
         try:
@@ -110,7 +119,7 @@ def _failed(folder: Folder, record: Record, late: bool) -> BrokerNotStarted:
     said = read_logs(folder.path / "startup.log", folder.path / "rabbitmq.log")
     if port_taken(said):
         return _PortTaken()
-    why = reason(said).replace(folder.identity().password, "***")
+    why = reason(said, finished=not late).replace(folder.identity().password, "***")
     when = f" within {_START_DEADLINE} seconds" if late else ""
     return BrokerNotStarted(
         f"The broker {record.node} did not start{when}: {why} (see *.log in {folder.path})."

@@ -1,6 +1,9 @@
 import dataclasses
+import os
 import shutil
 import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,3 +201,41 @@ def test_a_port_that_was_taken_meanwhile_is_worth_another_attempt(
             log_in(record.url)
         finally:
             assert private_node.stop_node(record)
+
+
+ODD_NAMES = ["o'brien", 'a "b', "$HOME`id`", "a\\b", "a\nb", "%s %d", "*;&|<>(){}[]!#", " ~,:=@^ "]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_node_starts_in_a_folder_of_any_name_and_keeps_what_it_has(home: Home, name: str) -> None:
+    odd = Home(home.path.parent / name / "home", home.user)
+    try:
+        odd.start()
+        with Connection(odd.url()) as connection:
+            queue = connection.SimpleQueue("kept", queue_args={"x-queue-type": "quorum"})
+            queue.put("a baozi", delivery_mode=2)
+            queue.close()
+        odd.run("stop")
+        odd.start()
+        with Connection(odd.url()) as connection:
+            queue = connection.SimpleQueue("kept", queue_args={"x-queue-type": "quorum"})
+            assert queue.get(timeout=30).payload == "a baozi"
+            queue.close()
+        assert odd.processes()
+    finally:
+        odd.run("stop")
+
+
+@pytest.mark.parametrize("limit", [40, 80, 200])
+def test_too_few_open_files_are_the_reason_that_is_told(tmp_path: Path, limit: int) -> None:
+    need(private_node.server() is not None, "this machine has no rabbitmq-server")
+    command = f"ulimit -n {limit}; exec {sys.executable} -m cli broker start"
+    environment = {**os.environ, "BAOZI_HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[-1] == (
+        f"The broker did not start: it needs 512 open files, and this process may have {limit}."
+        " Run `ulimit -n 512` first."
+    )

@@ -72,3 +72,47 @@ def test_a_worker_that_waits_for_a_broker_ends_when_it_is_told_to(private_place:
     wait_until(lambda: "Cannot connect" in worker.log.read_text(), "the worker to wait", 30)
     worker.process.send_signal(signal.SIGTERM)
     worker.process.wait(timeout=20)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("a/b@%h", "The consumer's name must not contain '/'"),
+        ("../x@%h", "The consumer's name must not contain '/'"),
+        ("a/b", "The consumer's name must not contain '/'"),
+        (".hidden@%h", "The consumer's name must not start with '.'"),
+        ("..", "The consumer's name must not start with '.'"),
+        ("x" * 61, "The consumer's name is over 60 characters long"),
+        ("a\nb@%h", "The consumer's name must not contain control characters"),
+        ("a\x1b[31m@%h", "The consumer's name must not contain control characters"),
+        ("a@b\nc", "The worker's node name must not contain control characters"),
+        ("a@" + "包" * 80, "The worker's node name is over 200 bytes long"),
+    ],
+)
+def test_a_node_name_that_cannot_be_a_consumers_is_a_usage_error(
+    private_place: Place, name: str, said: str
+) -> None:
+    done = start(private_place, "-n", name, journal=private_place.home / "journal")
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith(said)
+    assert not (private_place.home / "journal").exists()
+
+
+@pytest.mark.parametrize("limit", [40, 60])
+def test_too_few_open_files_are_said(private_place: Place, limit: int) -> None:
+    command = f"ulimit -n {limit}; exec {sys.executable} -W ignore -m celery --quiet -A tasks worker -c 4"
+    done = subprocess.run(
+        ["sh", "-c", command],
+        env={**os.environ, **private_place.environment()},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=40,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr == (
+        f"A worker with 4 processes needs 72 open files, and this one may have {limit}."
+        " Run `ulimit -n 72` first.\n"
+    )

@@ -4,6 +4,7 @@ import struct
 import time
 from datetime import datetime
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,8 @@ from amqp.serialization import decode_properties_basic, dumps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.decoding import Properties, fault, frame_handler, properties, raw_properties
+from tasks.decoding import Properties, fault, properties, raw_properties
+from tasks.reading import frame_handler
 
 HEADERS, MESSAGE_ID = 0x2000, 0x0080
 
@@ -165,8 +167,10 @@ class Arrived:
     """A connection, as far as a frame handler needs one, and what came over it."""
 
     bytes_recv = 0
+    channels = (1,)
 
     def __init__(self) -> None:
+        self.transport = SimpleNamespace()
         self.came: list[tuple[Any, ...]] = []
         self._handle = frame_handler(self, lambda *method: self.came.append(method))
 

@@ -54,7 +54,13 @@ def test_nothing_but_tests_imports_tests() -> None:
 def test_remote_mp_knows_only_how_one_connects_and_publishes_with_confirms() -> None:
     names = {name for path in sources("remote_mp") for name in imported(path)}
     known = {name for name in names if name.partition(".")[0] in {"producers", "tasks"}}
-    assert known == {"producers.confirmed", "producers.frames", "tasks.confirms", "tasks.connection"}
+    assert known == {
+        "producers.confirmed",
+        "producers.frames",
+        "tasks.confirms",
+        "tasks.connection",
+        "tasks.reading",
+    }
     assert not {name for name in names if name.partition(".")[0] == "celery"}
 
 
