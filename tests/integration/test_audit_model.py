@@ -154,7 +154,8 @@ def test_an_audit_waits_for_a_producer_that_goes_on_with_a_closed_order(here: Ma
     wait_until(lambda: journal.read_text().count(" opened ") == 2, "the order to be opened again")
     code, sums = audit(place, "--wait", "50")
     assert (code, sums["total"]["accepted"], sums["total"]["eaten"]) == (0, 60, 60)
-    assert producer.wait(20) == 0
+    _, err = producer.communicate(timeout=60)
+    assert producer.returncode == 0, err
 
 
 @pytest.mark.parametrize(("first", "second", "more"), [(100, 50, ()), (3, 7, ()), (40, 40, ("--tray", "8"))])
