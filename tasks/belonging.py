@@ -24,8 +24,6 @@ from tasks import topology
 from tasks.confirms import ConfirmedChannel
 from tasks.connection import connect, using
 
-#: Seconds that a look may take, while others look too. It takes some hundredths of a second.
-_PATIENCE = 10
 #: Seconds for the broker to confirm the mark. While a memory or disk alarm is on, it does not.
 _CONFIRMED = 5
 #: Seconds of the shortest and of the longest pause before the next try while another worker looks.
@@ -87,7 +85,7 @@ def _named(ledger: dict[str, str]) -> str:
 
 def _look(ledger: dict[str, str], adopt: bool) -> dict[str, str] | None:
     """Return the ledger that the queue names. If it names none, or to ``adopt``, have it name ours."""
-    deadline = time.monotonic() + min(_PATIENCE, settings().broker_timeout)
+    deadline = time.monotonic() + settings().broker_timeout
     connection = connect("ledger's look", timeout=max(1, int(deadline - time.monotonic())))
     publisher = ConfirmedChannel(connection)
     try:

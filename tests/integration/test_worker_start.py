@@ -19,7 +19,7 @@ def start(place: Place, *arguments: str, **settings: object) -> subprocess.Compl
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=40,
+        timeout=120,
         check=False,
     )
 
