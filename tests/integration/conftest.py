@@ -8,14 +8,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from baozi.broker import container, install, private_node
 from baozi.broker.state import Folder
 from side_by_side.crew import Crew
 from tests.integration.place import Place
-from tests.integration.rabbitmq import Node
+from tests.integration.rabbitmq import Node, private_rabbitmq
 from tests.integration.remote_queues import making
 from tests.requirements import need, need_engine
 
@@ -30,23 +29,8 @@ def private() -> Iterator[Node]:
     program = private_node.server()
     need(program is not None, "this machine has no rabbitmq-server")
     assert program is not None
-    # Not under pytest's folder: a Unix socket's path has 108 bytes at the most.
-    home = Path(tempfile.mkdtemp(prefix="baozi-"))
-    record = private_node.start_node(Folder(home), program, "the tests need it")
-
-    def control(*arguments: str) -> None:
-        environment = psutil.Process(record.pid).environ()
-        subprocess.run(
-            [program.parent / "rabbitmqctl", *arguments],
-            env=environment,
-            check=True,
-            timeout=60,
-            stdout=subprocess.DEVNULL,
-        )
-
-    yield Node(record.url, str(record.management_url), control)
-    private_node.stop_node(record)
-    shutil.rmtree(home)
+    with private_rabbitmq(program) as node:
+        yield node
 
 
 @pytest.fixture(scope="session")

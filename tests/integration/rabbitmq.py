@@ -1,15 +1,20 @@
 """A real RabbitMQ for the tests, and what an administrator does on it."""
 
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+import psutil
 from kombu import Connection
 
-from baozi.broker import management
+from baozi.broker import management, private_node
+from baozi.broker.state import Folder
 from tests.waiting import wait_until
 
 
@@ -86,3 +91,27 @@ def queue_state(url: str, queue: str) -> tuple[int, int]:
         except connection.channel_errors:
             return 0, 0
         return int(declared.message_count), int(declared.consumer_count)
+
+
+@contextmanager
+def private_rabbitmq(program: Path) -> Iterator[Node]:
+    """Run this machine's RabbitMQ as a private node, which is gone at the end; ``program`` starts it."""
+    # Not under pytest's folder: the path of a Unix socket has 108 bytes at most.
+    home = Path(tempfile.mkdtemp(prefix="baozi-"))
+    record = private_node.start_node(Folder(home), program, "the tests need it")
+
+    def control(*arguments: str) -> None:
+        environment = psutil.Process(record.pid).environ()
+        subprocess.run(
+            [program.parent / "rabbitmqctl", *arguments],
+            env=environment,
+            check=True,
+            timeout=60,
+            stdout=subprocess.DEVNULL,
+        )
+
+    try:
+        yield Node(record.url, str(record.management_url), control)
+    finally:
+        private_node.stop_node(record)
+        shutil.rmtree(home)

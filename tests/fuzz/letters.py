@@ -1,0 +1,109 @@
+"""Hostile messages that are dead letters already, as the broker itself moves them: the commands must bear them."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from subprocess import CompletedProcess, TimeoutExpired
+
+from kombu import Connection
+
+from baozi.ledger import Ledger
+from baozi.model import Order
+from baozi.settings import Settings
+from tasks import topology
+from tests.fuzz.messages import Message, good
+from tests.fuzz.wire import Client, Got, Refused
+from tests.fuzz.worker import QUIET, Fault
+from tests.integration.place import Place
+
+#: Names of headers that a burial or the broker adds, and a replay takes away.
+_ADDED = (b"baozi-", b"x-death", b"x-first-death", b"x-last-death", b"x-delivery-count", b"x-acquired-count")
+#: How many letters are shown.
+_SHOWN = 60
+
+
+class Letters:
+    """The dead letters of a virtual host without a worker, and the commands."""
+
+    def __init__(self, place: Place) -> None:
+        """Declare the queues, and make a ledger with one order."""
+        self._place = place
+        with Connection(place.url, connect_timeout=5) as connection:
+            topology.declare(connection, Settings())
+        ledger = Ledger(place.ledger_url).open()
+        ledger.record_order(Order(run="r", producer="alex", accepted=0, attempted=0, closed_at=1.5))
+        ledger.close()
+        self.client = Client(place.url)
+        self.accepted: Counter[str] = Counter()
+        self.refused: Counter[str] = Counter()
+
+    def close(self) -> None:
+        """Hang up."""
+        self.client.close()
+
+    def take(self, messages: Iterable[Message], quiet: float = QUIET) -> list[Fault]:  # noqa: ARG002
+        """Put ``messages`` to the dead letters and run each command on them; return what is wrong."""
+        for queue in ("baozi", "baozi.dead"):
+            self.client.purge(queue)
+        sent = self._send(enumerate([*messages, good()]))
+        faults: list[Fault] = []
+        listed = [json.loads(line) for line in self._run(faults, "dead", "list", "--json").splitlines()]
+        self._run(faults, "dead", "list")
+        if len(listed) != len(sent) and not faults:
+            faults.append(Fault(f"`baozi dead list` lists {len(listed)} letters of {len(sent)}"))
+        ids = sorted({str(letter["id"]) for letter in listed})
+        if ids:
+            self._run(faults, "dead", "show", *ids[:_SHOWN])
+            shown = self._run(faults, "dead", "show", "--json", *ids[:_SHOWN]).splitlines()
+            if any("id" not in json.loads(line) for line in shown):
+                faults.append(Fault("`baozi dead show` shows a letter without its id"))
+        self._run(faults, "audit", "r", "--json")
+        before = Counter(map(_of_letter, self._all("baozi.dead")))
+        self._run(faults, "dead", "replay", "--all")
+        after = Counter(map(_of_letter, self._all("baozi")))
+        if before != after and not faults:
+            lost, new = next(iter(before - after), None), next(iter(after - before), None)
+            faults.append(Fault(f"a letter is replayed otherwise than it came: {lost!r:.300}, now {new!r:.300}"))
+        self._send(enumerate([*messages, good()]))
+        if ids:
+            self._run(faults, "dead", "drop", "--yes", *ids)
+            if (left := self.client.count("baozi.dead")) and not faults:
+                faults.append(Fault(f"`baozi dead drop` left {left} letters"))
+        return faults
+
+    def _send(self, messages: Iterable[tuple[int, Message]]) -> list[Message]:
+        sent = []
+        for number, message in messages:
+            filled = message.filled(number)
+            try:
+                self.client.publish("baozi.dead", "baozi", filled.head, filled.wire_body, filled.frame)
+            except Refused:
+                self.refused[message.kind] += 1
+            else:
+                self.accepted[message.kind] += 1
+                sent.append(filled)
+        return sent
+
+    def _all(self, queue: str) -> list[Got]:
+        found = list(self.client.get_all(queue))
+        self.client.give_back()
+        return found
+
+    def _run(self, faults: list[Fault], *arguments: str) -> str:
+        words = " ".join(arguments)[:60]
+        try:
+            done: CompletedProcess[str] = self._place.run(*arguments)
+        except TimeoutExpired:
+            faults.append(Fault(f"`baozi {words}` does not end"))
+            return ""
+        if done.returncode or "Traceback" in done.stderr:
+            faults.append(Fault(f"`baozi {words}` ends with {done.returncode}: {done.stderr.strip()[-300:]}"))
+            return ""
+        return done.stdout
+
+
+def _of_letter(letter: Got) -> tuple[bytes, bytes, bytes, tuple[bytes, ...]]:
+    """What of a letter a replay keeps: body, content type and encoding, and the names of its own headers."""
+    names = tuple(sorted(name for name in letter.headers if not name.startswith(_ADDED)))
+    properties = letter.properties
+    return letter.body, properties.get("content_type", b""), properties.get("content_encoding", b""), names

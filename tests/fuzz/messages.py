@@ -1,0 +1,657 @@
+"""What the fuzzer sends: messages as Hypothesis strategies, most of them a valid message with something wrong.
+
+A message is plain data, so that its ``repr`` is a Python literal that sends it again.
+"""
+
+import bz2
+import json
+import lzma
+import zlib
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from typing import Any, Self
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.wire import Value, properties
+
+#: Replaced when a message is sent: by a name that no other message has, and by a task id of its own; by one
+#: that a control command has revoked, and one that it has revoked with ``terminate``.
+NAME, ID, REVOKED, TERMINATED = "name@@", "uuid@@", "revoked@@", "terminated@@"
+
+_COMPRESS = {"zlib": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
+#: What kombu calls them, and what it does not know.
+_COMPRESSION_NAMES = {
+    "zlib": ("zlib", "gzip", "application/x-gzip"),
+    "bzip2": ("bzip2", "bzip", "application/x-bz2"),
+    "lzma": ("lzma", "xz", "application/x-lzma"),
+}
+#: Bytes of the largest body that is sent, and that a compressed one becomes.
+LARGEST_BODY, LARGEST_BOMB = 4_000_000, 400_000_000
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message."""
+
+    kind: str
+    """Which strategy made it."""
+    body: list[tuple[bytes, int]]
+    """Pieces of the body, each with how often it is repeated; without charset and compression."""
+    headers: list[tuple[Any, Value]] | None = None
+    properties: dict[str, Any] = field(default_factory=dict)
+    charset: str | None = None
+    """The body, which is UTF-8 here, is sent in this charset."""
+    compression: str | None = None
+    """The body is sent compressed: ``zlib``, ``bzip2`` or ``lzma``."""
+    times: int = 1
+    """How many copies of the compressed body are sent one behind the other, which some formats allow."""
+    frame: int = 0
+    """Bytes of the body in one frame; 0 for as many as the broker takes."""
+
+    @property
+    def head(self) -> bytes:
+        """Its properties as they are sent."""
+        headers = {} if self.headers is None else {"headers": self.headers}
+        return properties({**headers, **self.properties})
+
+    @property
+    def wire_body(self) -> bytes:
+        """Its body as it is sent."""
+        return _wire_body(tuple(self.body), self.charset, self.compression) * self.times
+
+    def literal(self) -> str:
+        """Return it as a Python literal, a line for each part that is not a default."""
+        parts = {name: it for name, it in asdict(self).items() if it != _DEFAULTS.get(name)}
+        return "{\n" + "".join(f"    {name!r}: {it!r},\n" for name, it in parts.items()) + "}\n"
+
+    @classmethod
+    def read(cls, parts: dict[str, Any]) -> Self:
+        """Make it of what :meth:`literal` returned, evaluated."""
+        return cls(**parts)
+
+    def filled(self, number: int) -> "Message":
+        """Return it as the ``number``-th message that is sent: with a name and ids like no other's."""
+        names = {
+            NAME: name_of(number),
+            ID: f"{number:08x}-0000-4000-8000-000000000000",
+            REVOKED: revoked_id(number),
+            TERMINATED: terminated_id(number),
+        }
+        return Message(**{part: _replaced(getattr(self, part), names) for part in asdict(self)})
+
+
+def name_of(number: int) -> str:
+    """Return the name of the ``number``-th message's producer and run."""
+    return f"msg{number:07x}"
+
+
+def revoked_id(number: int) -> str:
+    """Return the task id of the ``number``-th message where that is revoked."""
+    return f"{number:08x}-0000-4000-8000-00000000dead"
+
+
+def terminated_id(number: int) -> str:
+    """Return the same where it is revoked with ``terminate``."""
+    return f"{number:08x}-0000-4000-8000-00000000beef"
+
+
+def _replaced(it: Any, names: dict[str, str]) -> Any:
+    if isinstance(it, bytes):
+        for old, new in names.items():
+            it = it.replace(old.encode(), new.encode())
+        return it
+    if isinstance(it, str):
+        for old, new in names.items():
+            it = it.replace(old, new)
+        return it
+    if isinstance(it, list):
+        return [_replaced(one, names) for one in it]
+    if isinstance(it, tuple):
+        return tuple(_replaced(one, names) for one in it)
+    if isinstance(it, dict):
+        return {_replaced(name, names): _replaced(one, names) for name, one in it.items()}
+    return it
+
+
+@lru_cache(maxsize=64)
+def _wire_body(pieces: tuple[tuple[bytes, int], ...], charset: str | None, compression: str | None) -> bytes:
+    body = b"".join(piece * times for piece, times in pieces)
+    if charset:
+        body = body.decode("utf-8", "surrogatepass").encode(charset, "surrogatepass")
+    return _COMPRESS[compression](body) if compression else body
+
+
+_DEFAULTS: dict[str, Any] = {"headers": None, "properties": {}, "charset": None, "compression": None}
+_DEFAULTS |= {"times": 1, "frame": 0}
+
+# --- values of every type that AMQP has ---------------------------------------------------------------------
+
+_texts = st.one_of(
+    st.text(max_size=20),
+    st.sampled_from(["", "é", "包子", "\x00", "\x1b[2J", "a\nb", "..", "9" * 400, "None", "\u202e", "[]", "{}"]),
+)
+_raw = st.binary(max_size=20)
+
+
+def _integers(bits: int, signed: bool) -> st.SearchStrategy[int]:
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
+    return st.one_of(st.integers(low, high), st.sampled_from([0, 1, low, high]))
+
+
+_leaves = st.one_of(
+    st.tuples(st.just("t"), st.booleans()),
+    *(
+        st.tuples(st.just(letter), _integers(bits, signed))
+        for letter, bits, signed in [
+            ("b", 8, True),
+            ("B", 8, False),
+            ("s", 16, True),
+            ("u", 16, False),
+            ("I", 32, True),
+            ("i", 32, False),
+            ("l", 64, True),
+            ("T", 64, False),
+        ]
+    ),
+    st.tuples(st.just("f"), st.sampled_from([0.0, -1.5, "nan", "inf", "-inf"])),
+    st.tuples(st.just("d"), st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["nan", "inf"]))),
+    st.tuples(st.just("D"), st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1))),
+    st.tuples(st.just("S"), st.one_of(_texts, _raw)),
+    st.tuples(st.just("x"), _raw),
+    st.just(("V", None)),
+)
+_names = st.one_of(st.text(max_size=12), st.sampled_from(["", "id", "task", "\x00", "é" * 60, "x-death"]))
+
+
+def _containers(inner: st.SearchStrategy[Value]) -> st.SearchStrategy[Value]:
+    arrays = st.lists(inner, max_size=4).map(lambda it: ("A", it))
+    tables = st.lists(st.tuples(_names, inner), max_size=4).map(lambda it: ("F", it))
+    return st.one_of(arrays, tables)
+
+
+_deep = st.tuples(
+    st.just("deep"), st.tuples(st.sampled_from("AF"), st.sampled_from([2, 50, 500, 1200, 3000, 12000]))
+)
+values: st.SearchStrategy[Value] = st.one_of(
+    _leaves, st.recursive(_leaves, _containers, max_leaves=8), st.one_of(_leaves, _deep)
+)
+
+# --- valid messages -----------------------------------------------------------------------------------------
+
+_V: Value = ("V", None)
+_HEADERS: dict[str, Value] = {
+    "lang": ("S", "py"),
+    "task": ("S", "tasks.eat"),
+    "id": ("S", ID),
+    "shadow": _V,
+    "eta": _V,
+    "expires": _V,
+    "group": _V,
+    "group_index": _V,
+    "retries": ("I", 0),
+    "timelimit": ("A", [_V, _V]),
+    "root_id": ("S", ID),
+    "parent_id": _V,
+    "argsrepr": ("S", "({},)"),
+    "kwargsrepr": ("S", "{}"),
+    "origin": ("S", "gen1@fuzzer"),
+    "ignore_result": ("t", True),
+    "replaced_task_nesting": ("I", 0),
+    "stamped_headers": _V,
+    "stamps": ("F", []),
+}
+_PROPERTIES = {
+    "content_type": "application/json",
+    "content_encoding": "utf-8",
+    "correlation_id": ID,
+    "delivery_mode": 2,
+    "priority": 0,
+}
+_EMBED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
+_BAOZI: dict[str, Any] = {"run": NAME, "producer": NAME, "number": 0, "made_at": 1.5}
+_TRAY: dict[str, Any] = {"run": NAME, "producer": NAME, "numbers": [0, 1, 2], "made_at": 1.5}
+_ORDER: dict[str, Any] = {"run": NAME, "producer": NAME, "accepted": 0, "attempted": 0, "closed_at": 1.5}
+_TASKS = {"tasks.eat": _BAOZI, "tasks.eat_tray": _TRAY, "tasks.close_order": _ORDER}
+_tasks = st.sampled_from(["tasks.eat", "tasks.eat", "tasks.eat", "tasks.eat_tray", "tasks.close_order"])
+
+
+def _headers(task: str = "tasks.eat", **changes: Value) -> list[tuple[Any, Value]]:
+    return list({**_HEADERS, "task": ("S", task), **changes}.items())
+
+
+def _json(it: Any) -> list[tuple[bytes, int]]:
+    return [(json.dumps(it).encode(), 1)]
+
+
+def _valid(task: str = "tasks.eat") -> dict[str, Any]:
+    return {
+        "headers": _headers(task),
+        "properties": dict(_PROPERTIES),
+        "body": _json([[_TASKS[task]], {}, _EMBED]),
+    }
+
+
+def good(number: int = 0) -> Message:
+    """Return a message that must be eaten: the ``number``-th of its producer."""
+    body = _json([[{**_BAOZI, "number": number}], {}, _EMBED])
+    return Message("good", **{**_valid(), "body": body})
+
+
+def good_order() -> Message:
+    """Return an order, closed with nothing in it, that must reach the ledger."""
+    return Message("good", **_valid("tasks.close_order"))
+
+
+# --- what is wrong with the others --------------------------------------------------------------------------
+
+#: Headers that somebody reads: Celery, kombu, the broker, or this project.
+_READ = [*_HEADERS, "meth", "compression", "x-delivery-count", "x-acquired-count", "x-death", "x-retry-count"]
+_READ += ["baozi-reason", "baozi-consumer", "baozi-died-at", "baozi-deliveries", "x-first-death-reason"]
+_READ += ["x-first-death-queue", "x-last-death-reason", "chord", "callbacks", "delivery_info", "hostname"]
+_READ += ["task_name", "kwargs", "args", "reply_to", "correlation_id", "traceparent", "run", "producer"]
+
+_times = st.sampled_from(
+    [
+        *("2099-01-01T00:00:00+00:00", "1970-01-01T00:00:00", "2020-02-30T00:00:00", "9999-12-31T23:59:59Z"),
+        *("0001-01-01T00:00:00+14:00", "2099-01-01", "12:00", "now", "", "-1", "1e400", "nan", "+292277026596"),
+        *("2026-13-45T99:99:99", "2099-01-01T00:00:00+99:99", "2099-01-01T00:00:00 Nowhere/City"),
+    ]
+)
+_moments: st.SearchStrategy[Value] = st.one_of(
+    st.tuples(st.just("S"), _times),
+    st.tuples(st.just("S"), st.text("0123456789-:T.+Z", max_size=26)),
+    st.tuples(st.just("d"), st.sampled_from([0.0, -1.0, 1e10, 1e18, 1e300, "inf", "nan"])),
+    st.tuples(st.just("l"), _integers(64, signed=True)),
+    st.tuples(st.just("T"), _integers(64, signed=False)),
+    values,
+)
+_short_texts = st.one_of(
+    _texts.filter(lambda it: len(it.encode("utf-8", "surrogatepass")) <= 255),
+    st.binary(max_size=20),
+    st.sampled_from([b"\xff\xfe", "é" * 127, "x" * 255]),
+)
+
+
+@st.composite
+def _wrong_headers(draw: st.DrawFn) -> Message:
+    parts = _valid(draw(_tasks))
+    headers = dict(parts["headers"])
+    for name in draw(st.lists(st.sampled_from(_READ), min_size=1, max_size=3)):
+        headers[name] = draw(values)
+    for name in draw(st.lists(st.sampled_from(list(_HEADERS)), max_size=2)) if draw(st.booleans()) else ():
+        headers.pop(name, None)
+    return Message("headers", **{**parts, "headers": list(headers.items())})
+
+
+@st.composite
+def _wrong_times(draw: st.DrawFn) -> Message:
+    parts = _valid(draw(_tasks))
+    names = draw(st.sampled_from([("eta",), ("expires",), ("eta", "expires")]))
+    headers = _headers(**{name: draw(_moments) for name in names})
+    return Message("times", **{**parts, "headers": headers})
+
+
+@st.composite
+def _wrong_limits(draw: st.DrawFn) -> Message:
+    numbers = st.one_of(
+        st.sampled_from([("V", None), ("I", 0), ("I", -1), ("l", 2**62), ("d", 1e300), ("d", "nan")]),
+        values,
+    )
+    limits = draw(st.lists(numbers, max_size=3))
+    return Message("limits", **{**_valid(), "headers": _headers(timelimit=("A", limits))})
+
+
+@st.composite
+def _revoked(draw: st.DrawFn) -> Message:
+    parts = _valid(task := draw(_tasks))
+    chosen = draw(st.sampled_from([REVOKED, TERMINATED]))
+    headers = dict(_headers(task, id=("S", chosen)))
+    if draw(st.booleans()):
+        headers["eta"] = draw(_moments)
+    return Message("revoked", **{**parts, "headers": list(headers.items())})
+
+
+@st.composite
+def _wrong_properties(draw: st.DrawFn) -> Message:
+    parts = _valid(draw(_tasks))
+    changed = parts["properties"]
+    for name in draw(
+        st.lists(
+            st.sampled_from(
+                ["content_type", "content_encoding", "correlation_id", "reply_to", "message_id", "type", "app_id"]
+                + ["cluster_id", "timestamp", "priority", "delivery_mode", "expiration", "user_id"]
+            ),
+            min_size=1,
+            max_size=3,
+            unique=True,
+        )
+    ):
+        if name == "timestamp":
+            changed[name] = draw(_integers(64, signed=False) | st.sampled_from([1_700_000_000_000, 2**40]))
+        elif name in {"priority", "delivery_mode"}:
+            changed[name] = draw(st.integers(0, 255))
+        elif name == "expiration":
+            changed[name] = draw(st.sampled_from(["0", "1", "60000", "-1", "x", "", "4294967295", "1e3"]))
+        elif name == "user_id":
+            changed[name] = draw(st.sampled_from(["baozi", "guest", ""]))
+        elif draw(st.booleans()):
+            changed[name] = draw(_short_texts)
+        else:
+            changed.pop(name, None)
+    return Message("properties", **parts)
+
+
+@st.composite
+def _content_types(draw: st.DrawFn) -> Message:
+    parts = _valid(draw(_tasks))
+    types = ["application/json", "application/data", "application/x-python-serialize", "application/x-yaml"]
+    types += ["application/x-msgpack", "text/plain", "application/JSON", "application/json; charset=utf-8"]
+    encodings = ["utf-8", "UTF8", "binary", "ascii", "latin-1", "utf-16", "utf-7", "rot13", "base64", "zlib"]
+    encodings += ["unicode_escape", "idna", "punycode", "hex", "undefined", "utf-8\0", "8bit", "us-ascii", "cp037"]
+    parts["properties"]["content_type"] = draw(st.sampled_from(types) | _short_texts)
+    parts["properties"]["content_encoding"] = draw(st.sampled_from(encodings) | _short_texts)
+    return Message("content types", **parts)
+
+
+@st.composite
+def _charsets(draw: st.DrawFn) -> Message:
+    parts = _valid(draw(_tasks))
+    charset = draw(st.sampled_from(["utf-16", "utf-32", "utf-8-sig", "utf-7", "cp037", "utf-16-le"]))
+    parts["properties"]["content_encoding"] = draw(st.sampled_from([charset, "utf-8", "binary", "latin-1"]))
+    return Message("charsets", **parts, charset=charset)
+
+
+@st.composite
+def _compressed(draw: st.DrawFn) -> Message:
+    kind = draw(st.sampled_from(list(_COMPRESS)))
+    named = draw(
+        st.one_of(
+            st.sampled_from(_COMPRESSION_NAMES[kind]).map(lambda it: ("S", it)),
+            st.sampled_from(["zstd", "brotli", "ZLIB", "", "none", "snappy", "application/zstd"]).map(
+                lambda it: ("S", it)
+            ),
+            values,
+        )
+    )
+    parts = _valid(task := draw(_tasks))
+    parts["headers"] = _headers(task, compression=named)
+    times = 1
+    shape = draw(st.sampled_from(["small", "small", "bomb", "not compressed"]))
+    if shape == "bomb":
+        # Zeros, spaces or digits around a valid message; some formats allow copies one behind the other.
+        size = draw(st.sampled_from([1_000_000, 20_000_000, 50_000_000]))
+        parts["body"] = [(draw(st.sampled_from([b" ", b"\0", b"0"])), size), *parts["body"]]
+        times = draw(st.sampled_from([1, 1, LARGEST_BOMB // size])) if kind != "zlib" else 1
+    return Message("compressed", **parts, compression=None if shape == "not compressed" else kind, times=times)
+
+
+_json_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(-(2**70), 2**70),
+        st.floats(allow_nan=True),
+        st.text(max_size=8),
+        st.sampled_from([_BAOZI, _TRAY, _ORDER, NAME]),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=6,
+)
+_signatures = st.one_of(
+    _json_values,
+    st.fixed_dictionaries(
+        {"task": st.sampled_from(["tasks.eat", "tasks.nothing", ""]) | _json_values},
+        optional={
+            "args": st.lists(st.sampled_from([_BAOZI, None]), max_size=2) | _json_values,
+            "kwargs": st.just({}) | _json_values,
+            "options": st.just({}) | st.fixed_dictionaries({"queue": _json_values}) | _json_values,
+            "subtask_type": st.sampled_from(["chain", "group", "chord", None, "x"]) | _json_values,
+            "immutable": st.booleans(),
+            "chord_size": _json_values,
+        },
+    ),
+)
+
+
+@st.composite
+def _embeds(draw: st.DrawFn) -> Message:
+    parts = _valid(task := draw(_tasks))
+    embed: Any = dict(_EMBED)
+    for name in draw(
+        st.lists(st.sampled_from([*_EMBED, "group", "unknown"]), min_size=1, max_size=2, unique=True)
+    ):
+        embed[name] = draw(st.one_of(_signatures, st.lists(_signatures, max_size=2)))
+    if draw(st.integers(0, 9)) == 0:
+        embed = draw(_json_values)
+    return Message("embeds", **{**parts, "body": _json([[_TASKS[task]], {}, embed])})
+
+
+@st.composite
+def _arguments(draw: st.DrawFn) -> Message:
+    parts = _valid(task := draw(_tasks))
+    item = _TASKS[task]
+    wrong = st.one_of(
+        _json_values,
+        st.fixed_dictionaries({}, optional={name: _json_values for name in item}).map(
+            lambda it: {**item, **it}
+        ),
+        st.sampled_from(sorted(item)).map(lambda name: {it: item[it] for it in item if it != name}),
+    )
+    args = draw(st.one_of(st.lists(wrong, max_size=2), wrong.map(lambda it: [it]), _json_values))
+    kwargs = draw(st.just({}) | st.just({"item": item}) | _json_values)
+    body = draw(
+        st.sampled_from([[args, kwargs, _EMBED], [args, kwargs], [args], {"args": args}, args, [args, kwargs, 1, 2]])
+    )
+    return Message("arguments", **{**parts, "body": _json(body)})
+
+
+@st.composite
+def _damaged(draw: st.DrawFn) -> Message:
+    parts = _valid(draw(_tasks))
+    [(body, _)] = parts["body"]
+    at = draw(st.integers(0, len(body)))
+    gone = draw(st.integers(0, 8))
+    new = draw(st.one_of(_raw, st.sampled_from([b"\\ud800", b"NaN", b"1e999", b"\\u0000", b"//", b"\xef\xbb\xbf"])))
+    return Message("damaged", **{**parts, "body": [(body[:at] + new + body[at + gone :], 1)]})
+
+
+@st.composite
+def _deep_bodies(draw: st.DrawFn) -> Message:
+    parts = _valid(task := draw(_tasks))
+    depth = draw(st.sampled_from([10, 500, 990, 5000, 100_000, 1_000_000]))
+    opening, closing = draw(st.sampled_from([(b"[", b"]"), (b'{"a":', b"}")]))
+    deep = [(opening, depth), (b"1", 1), (closing, depth)]
+    if draw(st.booleans()):
+        item = json.dumps(_TASKS[task]).encode()
+        deep = [(b"[[" + item[:-1] + b', "x": ', 1), *deep, (b"}], {}, {}]", 1)]
+    elif draw(st.booleans()):
+        deep = [(b"[[" + json.dumps(_TASKS[task]).encode() + b'], {}, {"chain": ', 1), *deep, (b"}]", 1)]
+    return Message("deep bodies", **{**parts, "body": deep})
+
+
+@st.composite
+def _large(draw: st.DrawFn) -> Message:
+    parts = _valid(task := draw(_tasks))
+    size = draw(st.sampled_from([9_000, 10_001, 131_064, 131_072, 1_000_000, LARGEST_BODY - 1000]))
+    item = json.dumps(_TASKS[task]).encode()
+    body = draw(
+        st.sampled_from(
+            [
+                [(b" ", size), (b"[[" + item + b"], {}, {}]", 1)],
+                [(b"[[" + item[:-1] + b', "x": "', 1), (b"a", size), (b'"}], {}, {}]', 1)],
+                [(b"[[" + item + b"], {}, {}, ", 1), (b"9", size), (b"]", 1)],
+                [(b"[[", 1), (b"1,", size // 2), (b"1], {}, {}]", 1)],
+                [(b"\0", size)],
+            ]
+        )
+    )
+    frame = draw(st.sampled_from([0, 4096, 100_000]))
+    return Message("large", **{**parts, "body": body}, frame=frame)
+
+
+@st.composite
+def _large_headers(draw: st.DrawFn) -> Message:
+    parts = _valid(draw(_tasks))
+    name = draw(st.sampled_from(["argsrepr", "filling", "id", "task", "origin", "root_id", "baozi-reason"]))
+    size = draw(st.sampled_from([1_000, 65_536, 120_000, 128_000, 129_500, 129_900, 130_000, 130_300]))
+    shape: Value = draw(
+        st.sampled_from(
+            [("S", ("x", size)), ("S", ("é", size // 2)), ("x", (b"\xff", size)), ("A", [("V", None)] * 40)]
+        )
+    )
+    headers = dict(parts["headers"]) | {name: shape}
+    return Message("large headers", **{**parts, "headers": list(headers.items())})
+
+
+@st.composite
+def _protocol_1(draw: st.DrawFn) -> Message:
+    task = draw(_tasks)
+    body: dict[str, Any] = {"task": task, "id": ID, "args": [_TASKS[task]], "kwargs": {}, "retries": 0, "eta": None}
+    body |= {"expires": None, "utc": True, "callbacks": None, "errbacks": None, "timelimit": [None, None]}
+    for name in draw(st.lists(st.sampled_from(sorted(body)), max_size=3)):
+        body[name] = draw(_json_values)
+    headers = draw(st.sampled_from([None, []]))
+    return Message("protocol 1", _json(body), headers, dict(_PROPERTIES))
+
+
+@st.composite
+def _strangers(draw: st.DrawFn) -> Message:
+    headers = draw(st.none() | st.lists(st.tuples(_names, values), max_size=5))
+    changed = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "content_type": _short_texts,
+                "content_encoding": _short_texts,
+                "message_id": _short_texts,
+                "timestamp": _integers(64, signed=False),
+                "type": _short_texts,
+                "priority": st.integers(0, 255),
+            },
+        )
+    )
+    body = draw(st.binary(max_size=60) | st.sampled_from([b"", b"null", b"0", b"[]", b"{}", b'""', b"[[],{},{}]"]))
+    return Message("strangers", [(body, 1)], headers, changed)
+
+
+@st.composite
+def _other_tasks(draw: st.DrawFn) -> Message:
+    """Tasks that every Celery app has, and the one that buries, sent by somebody else."""
+    names = ["tasks.bury", "celery.accumulate", "celery.backend_cleanup", "celery.chain", "celery.chord"]
+    names += ["celery.chord_unlock", "celery.chunks", "celery.group", "celery.map", "celery.starmap", "tasks.none"]
+    task = draw(st.sampled_from(names))
+    letter = {"body": "eA==", "headers": {}, "properties": {}, "routing_key": "baozi", "reason": NAME}
+    args = draw(st.just([letter]) | st.lists(_signatures, max_size=3) | _json_values)
+    body = _json([args, draw(st.just({}) | _json_values), _EMBED])
+    return Message("other tasks", body, _headers(task), dict(_PROPERTIES))
+
+
+@st.composite
+def _several_frames(draw: st.DrawFn) -> Message:
+    parts = _valid(draw(_tasks))
+    body = draw(st.sampled_from([parts["body"], [(b"", 1)], [(b" ", 300), *parts["body"]]]))
+    return Message("several frames", **{**parts, "body": body}, frame=draw(st.sampled_from([1, 2, 7, 64])))
+
+
+@st.composite
+def _twice(draw: st.DrawFn) -> Message:
+    """Names that stand twice in a table, or that are no text."""
+    parts = _valid(draw(_tasks))
+    more = draw(
+        st.lists(
+            st.tuples(st.sampled_from([*_READ, b"\xff", b"", "CC", "BCC", "x-match"]), values),
+            min_size=1,
+            max_size=3,
+        )
+    )
+    headers = parts["headers"] + more if draw(st.booleans()) else more + parts["headers"]
+    return Message("names", **{**parts, "headers": headers})
+
+
+messages: st.SearchStrategy[Message] = st.one_of(
+    _wrong_headers(),
+    _wrong_headers(),
+    _wrong_times(),
+    _wrong_limits(),
+    _revoked(),
+    _wrong_properties(),
+    _content_types(),
+    _charsets(),
+    _compressed(),
+    _embeds(),
+    _arguments(),
+    _damaged(),
+    _deep_bodies(),
+    _large(),
+    _large_headers(),
+    _protocol_1(),
+    _strangers(),
+    _other_tasks(),
+    _several_frames(),
+    _twice(),
+)
+
+# --- remote_mp ----------------------------------------------------------------------------------------------
+
+
+def good_item() -> Message:
+    """Return an item of a remote_mp queue that must be got."""
+    return Message("good", _json([NAME]), None, {"content_type": "application/json", "delivery_mode": 2})
+
+
+@st.composite
+def _items(draw: st.DrawFn) -> Message:
+    """Nearly an item of a queue of remote_mp, or nearly word of what is done."""
+    changed: dict[str, Any] = {"content_type": "application/json", "message_id": "0-0", "delivery_mode": 2}
+    changed |= draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "content_type": _short_texts,
+                "message_id": _short_texts
+                | st.sampled_from(["a-1", "-", "a-", "a-\u0663", "a-²", "a-" + "9" * 200, NAME]),
+                "reply_to": _short_texts | st.sampled_from(["remote_mp.q.q", "remote_mp.done.0", "nowhere"]),
+                "timestamp": _integers(64, signed=False),
+                "content_encoding": _short_texts,
+                "priority": st.integers(0, 255),
+                "type": _short_texts,
+            },
+        )
+    )
+    headers = draw(st.none() | st.lists(st.tuples(st.sampled_from(_READ) | _names, values), max_size=3))
+    body = draw(
+        st.one_of(
+            st.lists(_json_values, max_size=3).map(_json),
+            _json_values.map(_json),
+            st.binary(max_size=30).map(lambda it: [(it, 1)]),
+            st.sampled_from([10, 990, 100_000]).map(lambda it: [(b"[", it), (b"]", it)]),
+            st.sampled_from([1_000, 20_000]).map(lambda it: [(b"[", 1), (b"1,", it), (b"1]", 1)]),
+            st.sampled_from([[(b"[1e999]", 1)], [(b"[NaN]", 1)], [(b"[", 1), (b"9", 5000), (b"]", 1)]]),
+        )
+    )
+    return Message("items", body, headers, changed, frame=draw(st.sampled_from([0, 0, 0, 1, 100])))
+
+
+items: st.SearchStrategy[Message] = st.one_of(_items(), _items(), messages)
+
+
+def generate(strategy: st.SearchStrategy[Message], number: int, count: int) -> list[Message]:
+    """Return ``count`` messages of ``strategy``, always the same for the same ``number``."""
+    made: list[Message] = []
+
+    @seed(number)
+    @settings(
+        max_examples=count,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(strategy)
+    def collect(message: Message) -> None:
+        made.append(message)
+
+    collect()
+    return made[:count]
