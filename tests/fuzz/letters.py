@@ -1,4 +1,4 @@
-"""Hostile messages that are dead letters already, as the broker itself moves them: the commands must bear them."""
+"""Hostile messages that are dead letters already, as the broker itself moves them, and the commands."""
 
 import json
 from collections import Counter
@@ -63,7 +63,9 @@ class Letters:
         after = Counter(map(_of_letter, self._all("baozi")))
         if before != after and not faults:
             lost, new = next(iter(before - after), None), next(iter(after - before), None)
-            faults.append(Fault(f"a letter is replayed otherwise than it came: {lost!r:.300}, now {new!r:.300}"))
+            faults.append(
+                Fault(f"a letter is replayed otherwise than it came: {lost!r:.300}, now {new!r:.300}")
+            )
         self._send(enumerate([*messages, good()]))
         if ids:
             self._run(faults, "dead", "drop", "--yes", *ids)

@@ -1,16 +1,17 @@
-"""A task for the worker under test: it ends when so many of its kind run at once, each in its own pool slot."""
+"""A task for the worker under test, which ends when so many of its kind run at once: one in each slot."""
 
 import time
 from pathlib import Path
 
 from tasks.app import app
+from tasks.eating import BaoziTask
 
 #: Seconds to wait for the others.
 _TIMEOUT = 20
 _LOOK_EVERY = 0.02
 
 
-@app.task(name="fuzz.meet")
+@app.task(base=BaoziTask, name="fuzz.meet")
 def meet(folder: str, own: str, count: int) -> None:
     """Write a file of one's ``own`` name in ``folder``, and wait until there are ``count``."""
     (Path(folder) / own).touch()

@@ -1,4 +1,4 @@
-"""What the fuzzer sends: messages as Hypothesis strategies, most of them a valid message with something wrong.
+"""What the fuzzer sends, as Hypothesis strategies: most of it is a valid message with something wrong.
 
 A message is plain data, so that its ``repr`` is a Python literal that sends it again.
 """
@@ -7,7 +7,9 @@ import bz2
 import json
 import lzma
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Self
 
@@ -19,8 +21,14 @@ from tests.fuzz.wire import Value, properties
 #: Replaced when a message is sent: by a name that no other message has, and by a task id of its own; by one
 #: that a control command has revoked, and one that it has revoked with ``terminate``.
 NAME, ID, REVOKED, TERMINATED = "name@@", "uuid@@", "revoked@@", "terminated@@"
+#: Replaced by the time two seconds after the message is sent.
+SOON = "soon@@"
 
-_COMPRESS = {"zlib": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compress}
+_COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "zlib": zlib.compress,
+    "bzip2": bz2.compress,
+    "lzma": lzma.compress,
+}
 #: What kombu calls them, and what it does not know.
 _COMPRESSION_NAMES = {
     "zlib": ("zlib", "gzip", "application/x-gzip"),
@@ -78,6 +86,7 @@ class Message:
             ID: f"{number:08x}-0000-4000-8000-000000000000",
             REVOKED: revoked_id(number),
             TERMINATED: terminated_id(number),
+            SOON: (datetime.now(UTC) + timedelta(seconds=2)).isoformat(),
         }
         return Message(**{part: _replaced(getattr(self, part), names) for part in asdict(self)})
 
@@ -130,7 +139,9 @@ _DEFAULTS |= {"times": 1, "frame": 0}
 
 _texts = st.one_of(
     st.text(max_size=20),
-    st.sampled_from(["", "é", "包子", "\x00", "\x1b[2J", "a\nb", "..", "9" * 400, "None", "\u202e", "[]", "{}"]),
+    st.sampled_from(
+        ["", "é", "包子", "\x00", "\x1b[2J", "a\nb", "..", "9" * 400, "None", "\u202e", "[]", "{}"]
+    ),
 )
 _raw = st.binary(max_size=20)
 
@@ -156,7 +167,10 @@ _leaves = st.one_of(
         ]
     ),
     st.tuples(st.just("f"), st.sampled_from([0.0, -1.5, "nan", "inf", "-inf"])),
-    st.tuples(st.just("d"), st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["nan", "inf"]))),
+    st.tuples(
+        st.just("d"),
+        st.one_of(st.floats(allow_nan=False, allow_infinity=False), st.sampled_from(["nan", "inf"])),
+    ),
     st.tuples(st.just("D"), st.tuples(st.integers(0, 255), st.integers(0, 2**32 - 1))),
     st.tuples(st.just("S"), st.one_of(_texts, _raw)),
     st.tuples(st.just("x"), _raw),
@@ -217,7 +231,7 @@ _TASKS = {"tasks.eat": _BAOZI, "tasks.eat_tray": _TRAY, "tasks.close_order": _OR
 _tasks = st.sampled_from(["tasks.eat", "tasks.eat", "tasks.eat", "tasks.eat_tray", "tasks.close_order"])
 
 
-def _headers(task: str = "tasks.eat", **changes: Value) -> list[tuple[Any, Value]]:
+def _headers(task: str = "tasks.eat", /, **changes: Value) -> list[tuple[Any, Value]]:
     return list({**_HEADERS, "task": ("S", task), **changes}.items())
 
 
@@ -255,12 +269,23 @@ _READ += ["task_name", "kwargs", "args", "reply_to", "correlation_id", "tracepar
 _times = st.sampled_from(
     [
         *("2099-01-01T00:00:00+00:00", "1970-01-01T00:00:00", "2020-02-30T00:00:00", "9999-12-31T23:59:59Z"),
-        *("0001-01-01T00:00:00+14:00", "2099-01-01", "12:00", "now", "", "-1", "1e400", "nan", "+292277026596"),
+        *(
+            "0001-01-01T00:00:00+14:00",
+            "2099-01-01",
+            "12:00",
+            "now",
+            "",
+            "-1",
+            "1e400",
+            "nan",
+            "+292277026596",
+        ),
         *("2026-13-45T99:99:99", "2099-01-01T00:00:00+99:99", "2099-01-01T00:00:00 Nowhere/City"),
     ]
 )
 _moments: st.SearchStrategy[Value] = st.one_of(
     st.tuples(st.just("S"), _times),
+    st.just(("S", SOON)),
     st.tuples(st.just("S"), st.text("0123456789-:T.+Z", max_size=26)),
     st.tuples(st.just("d"), st.sampled_from([0.0, -1.0, 1e10, 1e18, 1e300, "inf", "nan"])),
     st.tuples(st.just("l"), _integers(64, signed=True)),
@@ -289,7 +314,7 @@ def _wrong_headers(draw: st.DrawFn) -> Message:
 def _wrong_times(draw: st.DrawFn) -> Message:
     parts = _valid(draw(_tasks))
     names = draw(st.sampled_from([("eta",), ("expires",), ("eta", "expires")]))
-    headers = _headers(**{name: draw(_moments) for name in names})
+    headers = list((dict(_headers()) | {name: draw(_moments) for name in names}).items())
     return Message("times", **{**parts, "headers": headers})
 
 
@@ -313,16 +338,19 @@ def _revoked(draw: st.DrawFn) -> Message:
     return Message("revoked", **{**parts, "headers": list(headers.items())})
 
 
+_CHANGED = [
+    *("content_type", "content_encoding", "correlation_id", "reply_to", "message_id", "type", "app_id"),
+    *("cluster_id", "timestamp", "priority", "delivery_mode", "expiration", "user_id"),
+]
+
+
 @st.composite
 def _wrong_properties(draw: st.DrawFn) -> Message:
     parts = _valid(draw(_tasks))
     changed = parts["properties"]
     for name in draw(
         st.lists(
-            st.sampled_from(
-                ["content_type", "content_encoding", "correlation_id", "reply_to", "message_id", "type", "app_id"]
-                + ["cluster_id", "timestamp", "priority", "delivery_mode", "expiration", "user_id"]
-            ),
+            st.sampled_from(_CHANGED),
             min_size=1,
             max_size=3,
             unique=True,
@@ -349,7 +377,17 @@ def _content_types(draw: st.DrawFn) -> Message:
     types = ["application/json", "application/data", "application/x-python-serialize", "application/x-yaml"]
     types += ["application/x-msgpack", "text/plain", "application/JSON", "application/json; charset=utf-8"]
     encodings = ["utf-8", "UTF8", "binary", "ascii", "latin-1", "utf-16", "utf-7", "rot13", "base64", "zlib"]
-    encodings += ["unicode_escape", "idna", "punycode", "hex", "undefined", "utf-8\0", "8bit", "us-ascii", "cp037"]
+    encodings += [
+        "unicode_escape",
+        "idna",
+        "punycode",
+        "hex",
+        "undefined",
+        "utf-8\0",
+        "8bit",
+        "us-ascii",
+        "cp037",
+    ]
     parts["properties"]["content_type"] = draw(st.sampled_from(types) | _short_texts)
     parts["properties"]["content_encoding"] = draw(st.sampled_from(encodings) | _short_texts)
     return Message("content types", **parts)
@@ -384,7 +422,9 @@ def _compressed(draw: st.DrawFn) -> Message:
         size = draw(st.sampled_from([1_000_000, 20_000_000, 50_000_000]))
         parts["body"] = [(draw(st.sampled_from([b" ", b"\0", b"0"])), size), *parts["body"]]
         times = draw(st.sampled_from([1, 1, LARGEST_BOMB // size])) if kind != "zlib" else 1
-    return Message("compressed", **parts, compression=None if shape == "not compressed" else kind, times=times)
+    return Message(
+        "compressed", **parts, compression=None if shape == "not compressed" else kind, times=times
+    )
 
 
 _json_values = st.recursive(
@@ -434,15 +474,15 @@ def _arguments(draw: st.DrawFn) -> Message:
     item = _TASKS[task]
     wrong = st.one_of(
         _json_values,
-        st.fixed_dictionaries({}, optional={name: _json_values for name in item}).map(
-            lambda it: {**item, **it}
-        ),
+        st.fixed_dictionaries({}, optional=dict.fromkeys(item, _json_values)).map(lambda it: {**item, **it}),
         st.sampled_from(sorted(item)).map(lambda name: {it: item[it] for it in item if it != name}),
     )
     args = draw(st.one_of(st.lists(wrong, max_size=2), wrong.map(lambda it: [it]), _json_values))
     kwargs = draw(st.just({}) | st.just({"item": item}) | _json_values)
     body = draw(
-        st.sampled_from([[args, kwargs, _EMBED], [args, kwargs], [args], {"args": args}, args, [args, kwargs, 1, 2]])
+        st.sampled_from(
+            [[args, kwargs, _EMBED], [args, kwargs], [args], {"args": args}, args, [args, kwargs, 1, 2]]
+        )
     )
     return Message("arguments", **{**parts, "body": _json(body)})
 
@@ -453,7 +493,9 @@ def _damaged(draw: st.DrawFn) -> Message:
     [(body, _)] = parts["body"]
     at = draw(st.integers(0, len(body)))
     gone = draw(st.integers(0, 8))
-    new = draw(st.one_of(_raw, st.sampled_from([b"\\ud800", b"NaN", b"1e999", b"\\u0000", b"//", b"\xef\xbb\xbf"])))
+    new = draw(
+        st.one_of(_raw, st.sampled_from([b"\\ud800", b"NaN", b"1e999", b"\\u0000", b"//", b"\xef\xbb\xbf"]))
+    )
     return Message("damaged", **{**parts, "body": [(body[:at] + new + body[at + gone :], 1)]})
 
 
@@ -508,11 +550,18 @@ def _large_headers(draw: st.DrawFn) -> Message:
 @st.composite
 def _protocol_1(draw: st.DrawFn) -> Message:
     task = draw(_tasks)
-    body: dict[str, Any] = {"task": task, "id": ID, "args": [_TASKS[task]], "kwargs": {}, "retries": 0, "eta": None}
+    body: dict[str, Any] = {
+        "task": task,
+        "id": ID,
+        "args": [_TASKS[task]],
+        "kwargs": {},
+        "retries": 0,
+        "eta": None,
+    }
     body |= {"expires": None, "utc": True, "callbacks": None, "errbacks": None, "timelimit": [None, None]}
     for name in draw(st.lists(st.sampled_from(sorted(body)), max_size=3)):
         body[name] = draw(_json_values)
-    headers = draw(st.sampled_from([None, []]))
+    headers: list[tuple[Any, Value]] | None = draw(st.sampled_from([None, []]))
     return Message("protocol 1", _json(body), headers, dict(_PROPERTIES))
 
 
@@ -532,7 +581,9 @@ def _strangers(draw: st.DrawFn) -> Message:
             },
         )
     )
-    body = draw(st.binary(max_size=60) | st.sampled_from([b"", b"null", b"0", b"[]", b"{}", b'""', b"[[],{},{}]"]))
+    body = draw(
+        st.binary(max_size=60) | st.sampled_from([b"", b"null", b"0", b"[]", b"{}", b'""', b"[[],{},{}]"])
+    )
     return Message("strangers", [(body, 1)], headers, changed)
 
 
@@ -540,7 +591,14 @@ def _strangers(draw: st.DrawFn) -> Message:
 def _other_tasks(draw: st.DrawFn) -> Message:
     """Tasks that every Celery app has, and the one that buries, sent by somebody else."""
     names = ["tasks.bury", "celery.accumulate", "celery.backend_cleanup", "celery.chain", "celery.chord"]
-    names += ["celery.chord_unlock", "celery.chunks", "celery.group", "celery.map", "celery.starmap", "tasks.none"]
+    names += [
+        "celery.chord_unlock",
+        "celery.chunks",
+        "celery.group",
+        "celery.map",
+        "celery.starmap",
+        "tasks.none",
+    ]
     task = draw(st.sampled_from(names))
     letter = {"body": "eA==", "headers": {}, "properties": {}, "routing_key": "baozi", "reason": NAME}
     args = draw(st.just([letter]) | st.lists(_signatures, max_size=3) | _json_values)

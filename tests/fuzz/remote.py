@@ -146,4 +146,3 @@ def _items_in(body: bytes) -> int:
     except (ValueError, RecursionError):
         return 1
     return len(items) if isinstance(items, list) and items else 1
-

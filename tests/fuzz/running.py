@@ -133,7 +133,9 @@ def _smaller(message: Message) -> Iterator[Message]:
     changed = {name: it for name, it in message.properties.items() if valid.properties.get(name) != it}
     without = [
         replace(message, headers=needed) if message.headers else message,
-        replace(message, properties={**changed, "content_type": "application/json", "content_encoding": "utf-8"}),
+        replace(
+            message, properties={**changed, "content_type": "application/json", "content_encoding": "utf-8"}
+        ),
         replace(message, properties=changed),
         replace(message, body=valid.body, charset=None, compression=None, times=1, frame=0),
         replace(message, times=1),

@@ -27,7 +27,9 @@ def see_that_it_takes(node: Node, name: str, batch: list[Message], with_commands
     if faults:
         found = failures(node, name, batch, with_commands)
         said = "\n".join(map(str, found)) or "none of them alone"
-        pytest.fail("\n".join(fault.what for fault in faults[:5]) + f"\nFUZZ_SEED={SEED}; these fail:\n{said}")
+        pytest.fail(
+            "\n".join(fault.what for fault in faults[:5]) + f"\nFUZZ_SEED={SEED}; these fail:\n{said}"
+        )
 
 
 @pytest.mark.parametrize("name", TARGETS)

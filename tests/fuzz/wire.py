@@ -70,7 +70,7 @@ def text(value: str | bytes | tuple[str | bytes, int]) -> bytes:
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
-def field(value: Value) -> bytes:
+def field(value: Value) -> bytes:  # noqa: PLR0911  # a type each
     """Return a typed value as it stands in a field table.
 
     Besides AMQP's letters there is ``("deep", (letter, depth))``: so many tables or arrays in each other.
@@ -127,7 +127,8 @@ def properties(values: dict[str, Any]) -> bytes:
 def read_properties(raw: bytes) -> dict[str, Any]:
     """Return the properties of a message; its headers as a dictionary of typed values."""
     (flags,) = struct.unpack_from(">H", raw)
-    at, found = 2, {}
+    at = 2
+    found: dict[str, Any] = {}
     for bit, (name, form) in enumerate(_PROPERTIES.items()):
         if not flags & 1 << (15 - bit):
             continue
@@ -144,7 +145,8 @@ def read_properties(raw: bytes) -> dict[str, Any]:
 def _read_table(raw: bytes, at: int) -> tuple[dict[bytes, Value], int]:
     (size,) = struct.unpack_from(">I", raw, at)
     at += 4
-    end, found = at + size, {}
+    end = at + size
+    found: dict[bytes, Value] = {}
     while at < end:
         name, at = _read_short(raw, at)
         found[name], at = _read_field(raw, at)
@@ -230,7 +232,12 @@ class Client:
         self._expect(85, 11)
 
     def publish(
-        self, exchange: str, routing_key: str, head: bytes, body: bytes, frame: int = 0, size: int | None = None
+        self,
+        exchange: str,
+        routing_key: str,
+        head: bytes,
+        body: bytes,
+        frame: int = 0,
     ) -> None:
         """Publish one mandatory message and wait until the broker has confirmed it.
 
@@ -240,14 +247,13 @@ class Client:
             head: what :func:`properties` returned.
             body: in frames of ``frame`` bytes; 0 for the largest.
             frame: see ``body``.
-            size: what the content header says of the body's size; default: the truth.
 
         Raises:
             Refused: the broker did not take it.
         """
         most = self.frame_max - _AROUND
         length = min(frame or most, most)
-        head_payload = struct.pack(">HHQ", 60, 0, len(body) if size is None else size) + head
+        head_payload = struct.pack(">HHQ", 60, 0, len(body)) + head
         method = struct.pack(">HHH", 60, 40, 0) + _short(exchange) + _short(routing_key) + b"\x01"
         frames = [_frame(_METHOD, method), _frame(_HEADER, head_payload)]
         frames += [_frame(_BODY, body[at : at + length]) for at in range(0, len(body), length)]
@@ -279,7 +285,7 @@ class Client:
         return int(struct.unpack_from(">I", raw, at)[0])
 
     def get_all(self, queue: str) -> Iterator[Got]:
-        """Yield every message that is ready in ``queue``; the broker keeps them all, see :meth:`give_back`."""
+        """Yield every message that is ready in ``queue``; :meth:`give_back` gives them back."""
         while True:
             self._method(60, 70, struct.pack(">H", 0) + _short(queue) + b"\0")
             _, identity, arguments = self._next()

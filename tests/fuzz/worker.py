@@ -10,11 +10,12 @@ import re
 import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import psutil
@@ -37,8 +38,18 @@ GOOD_EVERY = 6
 #: Seconds between two looks.
 _LOOK_EVERY = 0.1
 _NAME = re.compile(r"msg[0-9a-f]{7}\Z")
+_NAMED = re.compile(rb"msg([0-9a-f]{7})|([0-9a-f]{8})-0000-4000-8000-")
+_NO_LIMITS = ("A", [("V", None), ("V", None)])
+#: Where a message waits for its ETA (Celery's native delayed delivery), and after how many seconds without
+#: progress one looks there.
+_DELAYED = [f"celery_delayed_{level}" for level in range(28)]
+_SOON = 5
 #: What a worker's log has when its loop began again: it lost its connection over a message.
-_LOG_FAULTS = ("Unrecoverable error", "Connection to broker lost", "Traceback (most recent call last):\n  File")
+_LOG_FAULTS = (
+    "Unrecoverable error",
+    "Connection to broker lost",
+    "Traceback (most recent call last):\n  File",
+)
 
 
 class Fault(NamedTuple):
@@ -130,7 +141,7 @@ class Worker:
         faults = self._settled(self._sent, quiet) or self._slots(quiet)
         faults += self._memory()
         log = self.member.log.read_bytes()[log_at:].decode(errors="replace")
-        faults += [Fault(f"the worker's log has {line!r}") for line in _LOG_FAULTS[:2] if line in log]
+        faults += [Fault(f"the worker's log has {line!r}") for line in _LOG_FAULTS if line in log]
         return faults
 
     def settle_again(self) -> list[Fault]:
@@ -178,8 +189,15 @@ class Worker:
             now = time.monotonic()
             if state != before:
                 before, changed = state, now
-            if now - changed > quiet or now - started > LONGEST:
-                return self._account(sent, self._eaten())
+            stuck = now - changed > quiet or now - started > LONGEST
+            if stuck or now - changed > _SOON:
+                parked = Counter(letter.body for queue in _DELAYED for letter in self._all(queue))
+                faults = self._account(sent, self._eaten(), parked)
+                if parked and not faults:
+                    for queue in _DELAYED:
+                        self.client.purge(queue)
+                if stuck or not faults:
+                    return faults
             time.sleep(_LOOK_EVERY)
 
     def _eaten(self) -> set[int]:
@@ -192,13 +210,17 @@ class Worker:
                     found.update(row)
         return {int(name[3:], 16) for name in found if _NAME.match(name)}
 
-    def letters(self) -> list[Got]:
-        """Every dead letter that there is now."""
-        found = list(self.client.get_all("baozi.dead"))
+    def _all(self, queue: str) -> list[Got]:
+        if not self.client.count(queue):
+            return []
+        found = list(self.client.get_all(queue))
         self.client.give_back()
         return found
 
-    def _account(self, sent: dict[int, Message], eaten: set[int]) -> list[Fault]:
+    def _account(
+        self, sent: dict[int, Message], eaten: set[int], parked: Mapping[bytes, int] = MappingProxyType({})
+    ) -> list[Fault]:
+        """Return what is wrong with the fates of ``sent``; ``parked`` are bodies that wait for their ETA."""
         faults = []
         same: dict[bytes, list[int]] = defaultdict(list)
         for number, message in sent.items():
@@ -206,7 +228,7 @@ class Worker:
             if message.kind == "good" and number not in eaten:
                 faults.append(Fault("a good message was not eaten", number))
         letters = defaultdict(list)
-        for letter in self.letters():
+        for letter in self._all("baozi.dead"):
             letters[letter.body].append(letter)
         for body, numbers in same.items():
             dead = letters.pop(body, [])
@@ -216,14 +238,12 @@ class Worker:
             if len(dead) > len(missing):
                 what = "is dead twice" if missing else "was eaten and is dead"
                 faults.append(Fault(f"a message {what}: {_reason(dead[-1])}", numbers[0]))
-            elif len(dead) < len(missing) and not all(_may_vanish(sent[it]) for it in missing):
+            elif len(dead) + parked.get(body, 0) < len(missing):
                 faults.append(Fault("a message is neither eaten nor dead", missing[-1]))
-        names = {name_of(number).encode() for number in sent}
         for body, strange in letters.items():
             if body in self._earlier:
                 faults.append(Fault(f"a message that was settled is dead now: {_reason(strange[0])}"))
-            # What a message had sent in its turn, a callback for example, has the message's name.
-            elif not any(name in body for name in names):
+            elif not all(_sent_by(letter) & sent.keys() for letter in strange):
                 faults.append(Fault(f"a dead letter that nobody sent: {body[:80]!r}, {_reason(strange[0])}"))
         return faults
 
@@ -238,7 +258,10 @@ class Worker:
         for slot in range(slots):
             task = good()
             headers = [(name, value) for name, value in task.headers or [] if name not in {"task", "id"}]
-            headers += [("task", ("S", "fuzz.meet")), ("id", ("S", f"{number:08x}-0000-4000-9000-{slot:012x}"))]
+            headers += [
+                ("task", ("S", "fuzz.meet")),
+                ("id", ("S", f"{number:08x}-0000-4000-9000-{slot:012x}")),
+            ]
             body = json.dumps([[str(folder), f"came-{slot}", slots], {}, {}]).encode()
             message = Message("good", [(body, 1)], headers, task.properties)
             self.client.publish("baozi", "baozi", message.head, message.wire_body)
@@ -273,13 +296,18 @@ def _wrong_with(letter: Got, message: Message) -> list[str]:
     reason = _reason(letter)
     if not reason:
         return ["a dead letter has no reason"]
-    # A time limit of the message's own choice kills its pool process each time.
-    if reason == "delivery_limit" and dict(message.headers or []).get("timelimit") == _NO_LIMITS:
+    # A time limit of the message's own choice may kill its pool process each time.
+    limit = dict(message.headers or []).get("timelimit", _NO_LIMITS)
+    if reason == "delivery_limit" and limit == _NO_LIMITS and message.kind != "protocol 1":
         return ["a message was delivered up to the limit"]
     return []
 
 
-_NO_LIMITS = ("A", [("V", None), ("V", None)])
+def _sent_by(letter: Got) -> set[int]:
+    """The messages that had a task send ``letter`` in its turn: it has their names or ids."""
+    headers = b" ".join(value for kind, value in letter.headers.values() if kind in "SAF")
+    found = _NAMED.findall(letter.body + headers)
+    return {int(name or identity, 16) for name, identity in found}
 
 
 def _reason(letter: Got) -> str:
@@ -292,15 +320,9 @@ def _reason(letter: Got) -> str:
     return ""
 
 
-def _may_vanish(message: Message) -> bool:
-    """Whether ``message`` may be done without a trace: one of the tasks that every Celery app has."""
-    return message.kind == "other tasks"
-
-
 def peak(process: psutil.Process) -> int:
     """Bytes of the most memory that ``process`` ever had."""
     with suppress(OSError):
         found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
         return int(found[1]) * 1000 if found else 0
     return 0
-
