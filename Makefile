@@ -21,6 +21,11 @@ demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the aud
 test: $(SET_UP)  ## all tests, against a real broker; three files at a time, for most of the time is waiting
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
+SECONDS_TO_FUZZ := $(if $(filter file command\ line environment,$(origin SECONDS)),$(SECONDS),600)
+.PHONY: fuzz
+fuzz: $(SET_UP)  ## hostile messages for SECONDS (default 600) with SEED (default: another each time)
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS_TO_FUZZ) $(if $(SEED),--seed $(SEED))
+
 .PHONY: test-containers
 test-containers: $(SET_UP)  ## the tests of docker compose alone; they need a Docker engine
 	@$(BIN)/pytest tests/containers

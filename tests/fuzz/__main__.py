@@ -8,6 +8,7 @@ result as JSON. Exit codes: 0 all is well, 1 a target failed, 2 wrong usage or n
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from base64 import b64encode
@@ -17,8 +18,10 @@ from pathlib import Path
 
 from baozi.broker import private_node
 from tests.fuzz import corpus
+from tests.fuzz.messages import Message
+from tests.fuzz.remote import REMOTE
 from tests.fuzz.running import TARGETS, Failure, failures, made_for, say, shrunk, take, target
-from tests.fuzz.worker import MODES, Fault
+from tests.fuzz.worker import Fault
 from tests.integration.rabbitmq import Node, private_rabbitmq
 
 #: Messages of a batch, and batches of one target before the next one has its turn.
@@ -37,6 +40,8 @@ def main() -> int:
     parser.add_argument("--target", choices=TARGETS, action="append", help="default: all, in turn")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-failures"), help="folder for what fails")
     chosen = parser.parse_args()
+    # As Ctrl-C: what was started is stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     seed = random.SystemRandom().randrange(2**32) if chosen.seed is None else chosen.seed
     program = private_node.server()
     if program is None:
@@ -85,16 +90,17 @@ def _run(node: Node, targets: tuple[str, ...] | list[str], seed: int, seconds: f
     return 1 if found else 0
 
 
-def _searched(node: Node, name: str, batch: list, faults: list[Fault], keep: Path) -> list[Failure]:  # type: ignore[type-arg]
+def _searched(node: Node, name: str, batch: list[Message], faults: list[Fault], keep: Path) -> list[Failure]:
     """Find which messages of a batch fail, print them and keep them."""
     for fault in faults[:10]:
         say(f"  {fault.what}")
     numbered = {fault.number for fault in faults}
     say(f"  looking for the message among {len(batch)}; faults with {len(numbered)} numbers")
-    folder = "worker" if name in MODES else "remote_mp"
+    folder = corpus.REMOTE.name if name in REMOTE else corpus.WORKER.name
+    with_commands = any("`baozi" in fault.what for fault in faults)
     found = []
-    for failure in failures(node, name, batch, with_commands=False) or failures(node, name, batch, True):
-        small = shrunk(node, failure, with_commands=False, seconds=_SHRINKING)
+    for failure in failures(node, name, batch, with_commands):
+        small = shrunk(node, failure, with_commands, _SHRINKING)
         path = corpus.keep(small.message, "\n".join(fault.what for fault in small.faults), keep / folder)
         frames = b64encode(small.message.head + small.message.wire_body)
         say(f"FAILED {small}kept in {path}")

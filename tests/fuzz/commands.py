@@ -15,6 +15,7 @@ def after(worker: Worker, place: Place) -> list[Fault]:
     """Run the commands on all dead letters of ``worker``'s last batch; in the end there are none left."""
     letters = worker.client.count("baozi.dead")
     faults: list[Fault] = []
+    said = ""
 
     def run(*arguments: str) -> CompletedProcess[str]:
         try:
@@ -46,11 +47,12 @@ def after(worker: Worker, place: Place) -> list[Fault]:
         faults += worker.settle_again()
         ids = sorted({json.loads(line)["id"] for line in run("dead", "list", "--json").stdout.splitlines()})
         if ids:
-            run("dead", "drop", "--yes", *ids)
-    # What was dropped is acknowledged a moment later.
+            said = run("dead", "drop", "--yes", *ids).stdout.strip()
+    # What is dropped is gone from the queue a moment later.
     deadline = time.monotonic() + 10
     while (left := worker.client.count("baozi.dead")) and not faults and time.monotonic() < deadline:
         time.sleep(0.1)
     if left and not faults:
-        faults.append(Fault(f"`baozi dead drop` left {left} letters"))
+        reasons = worker.reasons()
+        faults.append(Fault(f"`baozi dead drop` said {said!r} of {len(ids)} ids; {left} are left: {reasons}"))
     return faults

@@ -58,9 +58,9 @@ class Letters:
             if any("id" not in json.loads(line) for line in shown):
                 faults.append(Fault("`baozi dead show` shows a letter without its id"))
         self._run(faults, "audit", "r", "--json")
-        before = Counter(map(_of_letter, self._all("baozi.dead")))
+        before = Counter(map(_of_letter, self.client.all("baozi.dead")))
         self._run(faults, "dead", "replay", "--all")
-        after = Counter(map(_of_letter, self._all("baozi")))
+        after = Counter(map(_of_letter, self.client.all("baozi")))
         if before != after and not faults:
             lost, new = next(iter(before - after), None), next(iter(after - before), None)
             faults.append(
@@ -85,11 +85,6 @@ class Letters:
                 self.accepted[message.kind] += 1
                 sent.append(filled)
         return sent
-
-    def _all(self, queue: str) -> list[Got]:
-        found = list(self.client.get_all(queue))
-        self.client.give_back()
-        return found
 
     def _run(self, faults: list[Fault], *arguments: str) -> str:
         words = " ".join(arguments)[:60]

@@ -112,8 +112,7 @@ class Remote:
             for number, message in sent.items()
             if message.kind == "good" and not got[name_of(number)]
         ]
-        letters = list(self.client.get_all(_DEAD))
-        self.client.give_back()
+        letters = self.client.all(_DEAD)
         dead = Counter(letter.body for letter in letters)
         if unreadable != len(letters):
             faults.append(Fault(f"{unreadable} messages could not be read, {len(letters)} are put aside"))

@@ -81,32 +81,31 @@ class Failure:
 
 
 def failures(node: Node, name: str, batch: Sequence[Message], with_commands: bool) -> list[Failure]:
-    """Send the messages of a batch one by one; return those with which the target fails."""
-    if name == LETTERS:
-        return _by_halves(node, batch)
+    """Send the messages of a batch one by one; return those with which the target fails.
+
+    With the commands, which take longer to start than to read a batch, by halves.
+    """
+    if with_commands or name == LETTERS:
+        return _by_halves(node, name, batch)
     found = []
     left = list(batch)
     while left:
         with target(node, name) as on:
             while left:
                 message = left.pop(0)
-                faults = on.take([message], _QUIET_ALONE)
-                if not faults and with_commands and isinstance(on, Worker):
-                    faults = commands.after(on, on.place)
-                if faults:
+                if faults := on.take([message], _QUIET_ALONE):
                     found.append(Failure(name, message, faults))
                     break
     return found
 
 
-def _by_halves(node: Node, batch: Sequence[Message]) -> list[Failure]:
-    """The same for the commands, which take longer to start than to read a batch."""
-    with target(node, LETTERS) as on:
-        faults = on.take(batch)
+def _by_halves(node: Node, name: str, batch: Sequence[Message]) -> list[Failure]:
+    with target(node, name) as on:
+        faults = take(on, batch, with_commands=True)
     if not faults or len(batch) == 1:
-        return [Failure(LETTERS, message, faults) for message in batch if faults]
+        return [Failure(name, message, faults) for message in batch if faults]
     middle = len(batch) // 2
-    return _by_halves(node, batch[:middle]) + _by_halves(node, batch[middle:])
+    return _by_halves(node, name, batch[:middle]) + _by_halves(node, name, batch[middle:])
 
 
 def shrunk(node: Node, failure: Failure, with_commands: bool, seconds: float) -> Failure:

@@ -5,6 +5,7 @@ py-amqp refuses to encode most of what a fuzzer wants to send, and fails to deco
 
 import socket
 import struct
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ _METHOD, _HEADER, _BODY, _HEARTBEAT, _END = 1, 2, 3, 8, b"\xce"
 _AROUND = 8
 #: Seconds to wait for the broker's answer.
 _TIMEOUT = 60
+#: Seconds between two looks.
+_LOOK_EVERY = 0.02
 _CHANNEL = 1
 
 #: Properties in the order of their flags, from bit 15 down, each with how it is encoded.
@@ -284,8 +287,18 @@ class Client:
         _, at = _read_short(raw, 0)
         return int(struct.unpack_from(">I", raw, at)[0])
 
-    def get_all(self, queue: str) -> Iterator[Got]:
-        """Yield every message that is ready in ``queue``; :meth:`give_back` gives them back."""
+    def all(self, queue: str) -> list[Got]:
+        """Return every message that is ready in ``queue``, and leave them there."""
+        found = list(self._got(queue))
+        if found:
+            self._method(60, 120, struct.pack(">QB", 0, 0b11))
+            # A quorum queue takes them back some time later.
+            deadline = time.monotonic() + _TIMEOUT
+            while self.count(queue) < len(found) and time.monotonic() < deadline:
+                time.sleep(_LOOK_EVERY)
+        return found
+
+    def _got(self, queue: str) -> Iterator[Got]:
         while True:
             self._method(60, 70, struct.pack(">H", 0) + _short(queue) + b"\0")
             _, identity, arguments = self._next()
@@ -298,10 +311,6 @@ class Client:
             while len(body) < size:
                 body += self._next(_BODY)[2]
             yield Got(tag, read_properties(head[12:]), body)
-
-    def give_back(self) -> None:
-        """Give back all that was got."""
-        self._method(60, 120, struct.pack(">QB", 0, 0b11))
 
     def purge(self, queue: str) -> None:
         """Drop every message of ``queue``."""

@@ -35,8 +35,8 @@ MEMORY = 400_000_000
 DELIVERY_LIMIT = 2
 #: Every so many-th message is a good one.
 GOOD_EVERY = 6
-#: Seconds between two looks.
-_LOOK_EVERY = 0.1
+#: Seconds between two looks at the counts, and between two at all dead letters.
+_LOOK_EVERY, _READ_EVERY = 0.1, 1
 _NAME = re.compile(r"msg[0-9a-f]{7}\Z")
 _NAMED = re.compile(rb"msg([0-9a-f]{7})|([0-9a-f]{8})-0000-4000-8000-")
 _NO_LIMITS = ("A", [("V", None), ("V", None)])
@@ -45,11 +45,7 @@ _NO_LIMITS = ("A", [("V", None), ("V", None)])
 _DELAYED = [f"celery_delayed_{level}" for level in range(28)]
 _SOON = 5
 #: What a worker's log has when its loop began again: it lost its connection over a message.
-_LOG_FAULTS = (
-    "Unrecoverable error",
-    "Connection to broker lost",
-    "Traceback (most recent call last):\n  File",
-)
+_LOG_FAULTS = ("Unrecoverable error", "Connection to broker lost")
 
 
 class Fault(NamedTuple):
@@ -186,6 +182,7 @@ class Worker:
                 faults = self._account(sent, eaten)
                 if not faults:
                     return []
+                time.sleep(_READ_EVERY)
             now = time.monotonic()
             if state != before:
                 before, changed = state, now
@@ -210,12 +207,12 @@ class Worker:
                     found.update(row)
         return {int(name[3:], 16) for name in found if _NAME.match(name)}
 
+    def reasons(self) -> dict[str, int]:
+        """Why the dead letters died that are there now, and how many of each."""
+        return dict(Counter(_reason(letter) for letter in self._all("baozi.dead")))
+
     def _all(self, queue: str) -> list[Got]:
-        if not self.client.count(queue):
-            return []
-        found = list(self.client.get_all(queue))
-        self.client.give_back()
-        return found
+        return self.client.all(queue) if self.client.count(queue) else []
 
     def _account(
         self, sent: dict[int, Message], eaten: set[int], parked: Mapping[bytes, int] = MappingProxyType({})
