@@ -46,6 +46,7 @@ class Look:
         self._timeout = timeout
         self._held: dict[int, int] = {}  # delivery tags, each with the number of its page
         self._pages = 0
+        self._taken = False
         with using():
             self._channel: Any = connection.channel()
             self._queue: Any = topology.dead_queue()(self._channel)
@@ -116,6 +117,7 @@ class Look:
         with using():
             self._channel.basic_ack(letter.delivery_tag)
         del self._held[letter.delivery_tag]
+        self._taken = True
 
     def give_back(self) -> None:
         """End the look.
@@ -124,9 +126,22 @@ class Look:
             BrokerError: the connection was lost, and the broker gives the letters back by itself.
         """
         with using():
+            if self._taken:
+                self._see_that_they_are_gone()
             self._requeue()
             # Its answer says that the broker has done all that was asked for.
             self._channel.close()
+
+    def _see_that_they_are_gone(self) -> None:
+        """Wait until the queue has every acknowledgement, for a channel that closes forgets some of them.
+
+        RabbitMQ's channel has no more than 32 commands on their way to a quorum queue
+        (``quorum_commands_soft_limit``). It keeps the others, as one command, until it hears of the first. A
+        ``basic.get`` is answered behind all that is on its way: the second one, behind what was kept.
+        """
+        for _ in range(2):
+            # It may bring a letter that is new: like all that nobody acknowledges, it goes back.
+            self._channel.basic_get(topology.DEAD)
 
     def _requeue(self) -> None:
         # One page after the other: when a channel closes, they come back in any order.

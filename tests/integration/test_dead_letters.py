@@ -263,6 +263,21 @@ def on_a_terminal(place: Place, answer: str, *words: str) -> subprocess.Complete
     )
 
 
+def test_all_of_many_letters_that_are_dropped_at_once_are_gone(private_place: Place, dead: Dead) -> None:
+    declare(private_place)
+    dead.turn_to(private_place)
+    # RabbitMQ keeps acknowledgements beyond 32 for a while, and forgets them with their channel.
+    for _ in range(3):
+        bury(private_place, *range(200))
+        wait_until(lambda: private_place.waiting("baozi.dead") == 200, "all letters to be there")
+        [said] = dead.says("drop", "--yes", *(baozi(number).task_id for number in range(0, 200, 2)))
+        assert said == {"dropped": 100}
+        # Not sooner: those that are not gone come back when the connection is closed.
+        assert len(dead.says("list")) == 100
+        dead.says("drop", "--yes", *(baozi(number).task_id for number in range(1, 200, 2)))
+        assert dead.says("list") == []
+
+
 def test_who_only_reads_the_dead_letters_can_look_but_not_replay(private_place: Place) -> None:
     declare(private_place)
     bury(private_place, 0)
