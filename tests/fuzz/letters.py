@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from subprocess import CompletedProcess, TimeoutExpired
 
 from kombu import Connection
@@ -76,7 +77,9 @@ class Letters:
     def _send(self, messages: Iterable[tuple[int, Message]]) -> list[Message]:
         sent = []
         for number, message in messages:
-            filled = message.filled(number)
+            # The broker takes a message's time to live away when it moves it to the dead letters.
+            lasting = {name: it for name, it in message.properties.items() if name != "expiration"}
+            filled = replace(message, properties=lasting).filled(number)
             try:
                 self.client.publish("baozi.dead", "baozi", filled.head, filled.wire_body, filled.frame)
             except Refused:

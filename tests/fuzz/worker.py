@@ -140,9 +140,9 @@ class Worker:
         faults += [Fault(f"the worker's log has {line!r}") for line in _LOG_FAULTS if line in log]
         return faults
 
-    def settle_again(self) -> list[Fault]:
+    def settle_again(self, quiet: float = QUIET) -> list[Fault]:
         """Account for the last messages once more, after their dead letters were replayed."""
-        return self._settled(self._sent, QUIET) or self._slots(QUIET)
+        return self._settled(self._sent, quiet) or self._slots(quiet)
 
     def _send(self, messages: Iterable[Message]) -> dict[int, Message]:
         ordered: list[Message] = []
