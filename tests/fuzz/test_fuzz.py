@@ -34,14 +34,14 @@ def see_that_it_takes(node: Node, name: str, batch: list[Message]) -> None:
         pytest.fail(f"{what}\nFUZZ_SEED={SEED}; these messages fail:\n{said}")
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [LETTERS, *REMOTE])
 def test_whatever_the_messages_are_each_has_one_fate_and_good_ones_are_eaten(
     private: Node, name: str
 ) -> None:
     see_that_it_takes(private, name, made_for(name, SEED, MESSAGES))
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", [LETTERS, *REMOTE])
 def test_each_message_that_failed_once_has_one_fate(private: Node, name: str) -> None:
     folder = corpus.REMOTE if name in REMOTE else corpus.WORKER
     see_that_it_takes(private, name, list(corpus.read(folder).values()))
