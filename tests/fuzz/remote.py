@@ -12,7 +12,8 @@ from typing import Any
 
 import psutil
 
-from tests.fuzz.messages import Message, good_item, name_of
+from tests.fuzz.items import good_item
+from tests.fuzz.messages import Message, name_of
 from tests.fuzz.wire import Client, Refused
 from tests.fuzz.worker import GOOD_EVERY, LONGEST, MEMORY, QUIET, Fault, peak
 from tests.integration.place import Place

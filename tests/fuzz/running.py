@@ -11,8 +11,10 @@ from tempfile import TemporaryDirectory
 
 from side_by_side.crew import Crew
 from tests.fuzz import commands
+from tests.fuzz.hostile import messages
+from tests.fuzz.items import items
 from tests.fuzz.letters import Letters
-from tests.fuzz.messages import Message, generate, good, items, messages
+from tests.fuzz.messages import Message, generate, good
 from tests.fuzz.remote import REMOTE, Remote
 from tests.fuzz.worker import MODES, Fault, Worker
 from tests.integration.place import Place

@@ -39,6 +39,7 @@ GOOD_EVERY = 6
 _LOOK_EVERY, _READ_EVERY = 0.1, 1
 _NAME = re.compile(r"msg[0-9a-f]{7}\Z")
 _NAMED = re.compile(rb"msg([0-9a-f]{7})|([0-9a-f]{8})-0000-4000-8000-")
+_PROPERTIES = b"baozi-properties"
 _NO_LIMITS = ("A", [("V", None), ("V", None)])
 #: Where a message waits for its ETA (Celery's native delayed delivery), and after how many seconds without
 #: progress one looks there.
@@ -188,7 +189,7 @@ class Worker:
                 before, changed = state, now
             stuck = now - changed > quiet or now - started > LONGEST
             if stuck or now - changed > _SOON:
-                parked = Counter(letter.body for queue in _DELAYED for letter in self._all(queue))
+                parked = Counter(_body(letter) for queue in _DELAYED for letter in self._all(queue))
                 faults = self._account(sent, self._eaten(), parked)
                 if parked and not faults:
                     for queue in _DELAYED:
@@ -226,7 +227,7 @@ class Worker:
                 faults.append(Fault("a good message was not eaten", number))
         letters = defaultdict(list)
         for letter in self._all("baozi.dead"):
-            letters[letter.body].append(letter)
+            letters[_body(letter)].append(letter)
         for body, numbers in same.items():
             dead = letters.pop(body, [])
             missing = [number for number in numbers if number not in eaten]
@@ -298,6 +299,12 @@ def _wrong_with(letter: Got, message: Message) -> list[str]:
     if reason == "delivery_limit" and limit == _NO_LIMITS and message.kind != "protocol 1":
         return ["a message was delivered up to the limit"]
     return []
+
+
+def _body(letter: Got) -> bytes:
+    """The body of the message as it came: before it are its properties where they would fit in no frame."""
+    _, properties = letter.headers.get(_PROPERTIES, ("I", 0))
+    return letter.body[properties:] if isinstance(properties, int) else letter.body
 
 
 def _sent_by(letter: Got) -> set[int]:
