@@ -127,7 +127,7 @@ def test_a_log_line_cannot_be_forged_by_a_message(private_place: Place, worker: 
     with private_place.producer() as producer:
         private_place.send_eat(producer, {"no": "baozi"}, more_headers={"id": forged})
         private_place.send_eat(producer, {"no": "baozi"}, task="tasks.none" + forged)
-        private_place.send_eat(producer, {"run": forged, "producer": "p", "number": 0, "made_at": 1.0})
+        private_place.send_eat(producer, {"run": forged, "producer": "p"})
         producer.publish(forged, exchange="baozi", routing_key="baozi", content_type="text/plain" + forged)
     wait_until(lambda: private_place.waiting("baozi.dead") == 4, "all to be dead", 60)
     assert "forged" in worker.said()
