@@ -24,7 +24,7 @@ from sqlalchemy import Column, Connection, Engine, MetaData, Table, insert, insp
 from sqlalchemy.event import listen
 
 from baozi import ledger_schema
-from baozi.journal import Event, Journal
+from baozi.journal import Event, WorkerJournal
 from baozi.ledger import Ledger
 from baozi.settings import Settings
 from tasks import app, config, eating, topology
@@ -177,14 +177,14 @@ POISONS: dict[Callable[[], None], str] = {
 
 def _when_started(number: int, do: Callable[[], object]) -> None:
     """Do something when baozi ``number``, alone or on a tray, was noted as started."""
-    write = Journal.write
+    write = WorkerJournal.write
 
-    def write_and_do(journal: Journal, event: Event, *ids: str) -> None:
+    def write_and_do(journal: WorkerJournal, event: Event, *ids: str) -> None:
         write(journal, event, *ids)
         if event is Event.STARTED and any(it.endswith(f"/{number}") for it in ids):
             do()
 
-    put_in_place(Journal, "write", write_and_do)
+    put_in_place(WorkerJournal, "write", write_and_do)
 
 
 if __name__ == "__main__":
