@@ -135,6 +135,15 @@ class Unroutable(PutRefused):
     """No queue takes this message, for it was deleted; start a worker, which declares it, then try again."""
 
 
+class MessageRefused(PutRefused):
+    """The broker refused a message for what it is, and would do so each time; its log has the reason."""
+
+    limit: int | None = None
+    """Bytes that the broker takes, if it refused the message because it has more."""
+    refused: str = ""
+    """Of several messages that were put ahead, the id of the refused one; empty if it is unknown."""
+
+
 class LedgerError(BaoziError):
     """The ledger cannot be used; see BAOZI_LEDGER_URL."""
 

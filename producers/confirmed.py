@@ -17,7 +17,7 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
-from baozi.errors import BaoziError, BrokerAway, QueueFull
+from baozi.errors import BaoziError, BrokerAway, MessageRefused, QueueFull
 from baozi.pauses import growing
 from tasks.confirms import SILENCE, ConfirmedChannel
 from tasks.window import Fate
@@ -62,6 +62,7 @@ class ConfirmedPublisher(Generic[M]):
         window: int,
         timeout: float,
         stop: Event | None = None,
+        size: Callable[[M], int] = lambda _: 0,
     ) -> None:
         """Open nothing before the first put.
 
@@ -73,6 +74,8 @@ class ConfirmedPublisher(Generic[M]):
                 puts whatever happens.
             timeout: seconds that one call may take.
             stop: when it is set, a call gives up at its present try.
+            size: returns how large a message is, in bytes. One that is larger than any which the broker has
+                taken is sent alone: should the broker refuse it, no other is in doubt.
         """
         self._open_channel = open_channel
         self._on_confirmed = on_confirmed
@@ -82,6 +85,13 @@ class ConfirmedPublisher(Generic[M]):
         self._channel: ConfirmedChannel | None = None
         self._unsettled: dict[str, M] = {}
         self._to_send: deque[M] = deque()
+        self._measure = size
+        self._taken = 0
+        """The size of the largest that the broker has taken."""
+        self._alone = False
+        """Whether a message goes out alone now, because the broker may refuse it."""
+        self._one_by_one = False
+        """Whether all go alone, because the broker has refused one of several."""
         _publishers.add(self)
 
     def put_ahead(self, messages: Sequence[M], timeout: float | None = None) -> None:
@@ -97,6 +107,7 @@ class ConfirmedPublisher(Generic[M]):
             Unroutable: no queue takes one of them.
             BrokerAway, BrokerBlocked: there was no room until the deadline.
             BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not mend them.
+            MessageRefused: at once; the broker will never take the one that the error names in ``refused``.
         """
         self._add(messages)
         self._until(lambda: not self._to_send, timeout)
@@ -170,6 +181,16 @@ class ConfirmedPublisher(Generic[M]):
         except QueueFull:
             self._channel = channel
             raise
+        except MessageRefused as error:
+            lost = channel.abort()
+            self._note_fates(lost)
+            unknown = [message_id for message_id, fate in lost if fate is Fate.UNKNOWN]
+            if len(unknown) > 1:
+                # One by one, it will be seen which. Those that the broker has already are there twice, then.
+                self._one_by_one = True
+                raise BrokerAway(str(error)) from error
+            error.refused = "".join(unknown)
+            raise
         except BaseException:
             self._note_fates(channel.abort())
             raise
@@ -177,12 +198,20 @@ class ConfirmedPublisher(Generic[M]):
 
     def _send(self, channel: ConfirmedChannel, deadline: float) -> None:
         """Send what there is room for. Once the window was full, not before half of it is free again."""
-        room = self._size - channel.waiting
-        if not self._to_send or room < min(len(self._to_send), (self._size + 1) // 2):
+        size = 1 if self._one_by_one else self._size
+        room = size - channel.waiting
+        self._alone = self._alone and bool(channel.waiting)
+        if self._alone or not self._to_send or room < min(len(self._to_send), (size + 1) // 2):
             return
         for _ in range(min(room, len(self._to_send))):
+            larger = self._measure(self._to_send[0]) > self._taken
+            if larger and channel.waiting:
+                break
             message = self._to_send.popleft()
             channel.send(message.id, message.publish)
+            if larger:
+                self._alone = True
+                break
         channel.flush(deadline)
 
     def _note_and_raise(self, channel: ConfirmedChannel, settled: Sequence[tuple[str, Fate]]) -> None:
@@ -200,10 +229,13 @@ class ConfirmedPublisher(Generic[M]):
         for message_id, fate in settled:
             fates.add(fate)
             if fate is Fate.CONFIRMED:
-                confirmed.append(self._unsettled.pop(message_id))
+                message = self._unsettled.pop(message_id)
+                confirmed.append(message)
+                self._taken = max(self._taken, self._measure(message))
             else:
                 again.append(self._unsettled[message_id])
         self._to_send.extendleft(reversed(again))
+        self._one_by_one = self._one_by_one and bool(self._unsettled)
         if confirmed:
             self._on_confirmed(confirmed)
         return fates
@@ -220,6 +252,7 @@ class ConfirmedPublisher(Generic[M]):
         unsettled = list(self._unsettled)
         self._unsettled.clear()
         self._to_send.clear()
+        self._one_by_one = False
         if self._channel is not None:
             channel, self._channel = self._channel, None
             channel.abort()

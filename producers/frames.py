@@ -34,6 +34,11 @@ class Frames:
         arguments = dumps("Bssbb", (0, exchange, routing_key, mandatory, False))
         self._method = self._frame(_METHOD, _SIGNATURE.pack(*Basic.Publish) + arguments)
 
+    @property
+    def room(self) -> int:
+        """Bytes that a message's properties may have: they are not divided over frames."""
+        return self._largest - _CONTENT.size
+
     def of(self, properties: bytes, body: bytes) -> bytes:
         """Return all frames of one message with these ``properties``, their flags before them."""
         header = _CONTENT.pack(Basic.CLASS_ID, 0, len(body)) + properties

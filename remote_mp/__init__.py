@@ -35,7 +35,8 @@ unless configured) is given to another. A broker that is away is waited for, BAO
 each call. While an alarm of the broker's is on, nothing can be put nor, in a JoinableQueue, finished.
 """
 
+from remote_mp.line import ThreadEnded
 from remote_mp.queues import JoinableQueue, Queue
 from remote_mp.serializers import Unreadable
 
-__all__ = ["JoinableQueue", "Queue", "Unreadable"]
+__all__ = ["JoinableQueue", "Queue", "ThreadEnded", "Unreadable"]

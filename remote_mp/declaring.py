@@ -17,6 +17,7 @@ from baozi.errors import TopologyMismatch
 
 DEAD = "remote_mp.dead"
 
+_DONE = "remote_mp.done."
 #: Milliseconds after which the broker forgets a process that was killed, or could not reach it for so long.
 _DONE_EXPIRES = 3_600_000
 #: RabbitMQ 4 drops what was given back 20 times unless told otherwise (guide "Quorum Queues", Poison Message
@@ -64,7 +65,12 @@ class Place:
 
 def done_queue(process: str) -> str:
     """Return the name of the queue that tells ``process`` what is done."""
-    return f"remote_mp.done.{process}"
+    return _DONE + process
+
+
+def is_done_queue(name: str) -> bool:
+    """Whether ``name`` is that of such a queue."""
+    return name.startswith(_DONE)
 
 
 def declare_done(channel: Any, name: str) -> None:

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any, Protocol, TypeVar
+from copy import copy
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from amqp.exceptions import AMQPError
 from kombu import Connection
@@ -31,6 +32,26 @@ _BEAT = 5.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 Result = TypeVar("Result")
+
+
+class ThreadEnded(BaoziError):
+    """A queue's thread ended with an error that has no name yet. The next call starts another; report it."""
+
+
+def ended(error: BaseException) -> BaoziError:
+    """Return what those are told that wait for a thread which has ended with ``error``."""
+    if isinstance(error, BaoziError):
+        return error
+    told = ThreadEnded(
+        f"A queue's thread ended ({type(error).__name__}: {error}). The next call starts another."
+    )
+    told.__cause__ = error
+    return told
+
+
+def raise_again(trouble: BaoziError) -> NoReturn:
+    """Raise a copy: several may be told of the same trouble, and each time would lengthen its traceback."""
+    raise copy(trouble) from trouble.__cause__
 
 
 class User(Protocol):
@@ -68,6 +89,8 @@ class Line:
         self._timeout = timeout
         self._user = user
         self._thread: threading.Thread | None = None
+        self._running = False
+        """Whether the thread serves whoever waits; said under ``changed``, so that its end wakes them."""
         self._connection: Any = None
         self._closing_by: float | None = None
         self._asked: deque[tuple[Callable[[Any], Any], Callable[[Any], object], Future[Any]]] = deque()
@@ -77,10 +100,15 @@ class Line:
         self._awake = False
 
     def start(self) -> None:
-        """See that the thread runs. It tries for as long as it takes, but for what time does not mend."""
-        if self._thread is None or not self._thread.is_alive():
+        """See that the thread runs. It tries for as long as it takes, but for what time does not mend.
+
+        Raises:
+            ValueError: the line is closed.
+        """
+        if not self._running:
             with self.changed:
-                if self._thread is None or not self._thread.is_alive():
+                self._see_that_it_is_open()
+                if not self._running:
                     self._trouble, self._trouble_since = None, time.monotonic()
                     if self._wake_in < 0:
                         self._wake_out, self._wake_in = os.pipe()
@@ -90,69 +118,82 @@ class Line:
                         target=self._run, name=f"remote_mp {self._name}", daemon=True
                     )
                     self._thread.start()
+                    self._running = True
 
     def wake(self) -> None:
         """Have the thread take its turn now."""
-        if not self._awake and self._wake_in >= 0:
-            self._awake = True
-            with suppress(BlockingIOError):
-                os.write(self._wake_in, b"\0")
+        if not self._awake:
+            # Under the lock, or the pipe may be closed by now and its number be another file's.
+            with self.changed, suppress(BlockingIOError):
+                if self._wake_in >= 0:
+                    self._awake = True
+                    os.write(self._wake_in, b"\0")
 
     def wait_for(self, seen: Callable[[], object], deadline: float | None) -> bool:
         """Return whether ``seen`` became true by the deadline; None waits for ever.
 
         Raises:
             BrokerAway: the broker has been away for too long.
-            BaoziError: as soon as there is an error that time does not mend.
+            BaoziError: as soon as there is an error that time does not mend, or the thread has ended.
+            ValueError: the line was closed.
         """
         self.start()
+        see_that_another_runs(self._thread)
         with self.changed:
             while not seen():
                 now = time.monotonic()
                 limits = [] if deadline is None else [deadline]
                 if self._trouble is not None:
                     if not isinstance(self._trouble, BrokerAway):
-                        raise self._trouble
+                        raise_again(self._trouble)
                     limits.append(self._trouble_since + self._timeout)
                     if min(limits) <= now:
-                        raise self._trouble
+                        raise_again(self._trouble)
                 if deadline is not None and deadline <= now:
                     return False
-                self.changed.wait(min(limits) - now if limits else None)
+                if not self._running:
+                    self._see_that_it_is_open()
+                    self.start()
+                self.changed.wait(min(min(limits) - now, threading.TIMEOUT_MAX) if limits else None)
             return True
+
+    def _see_that_it_is_open(self) -> None:
+        if self._closing_by is not None:
+            raise ValueError("the queue is closed")
 
     def ask(self, question: Callable[[Any], Result], undo: Callable[[Result], object]) -> Result:
         """Have the thread put a ``question`` to the broker, through a channel; return the answer.
 
         Args:
             question: called by the thread; on a new connection, it may be called again.
-            undo: called by the thread with an answer that came too late.
+            undo: called with an answer that nobody takes any more, by this thread or that of the line.
 
         Raises:
             BaoziError: as :meth:`wait_for`.
         """
         answer: Future[Result] = Future()
-        self._asked.append((question, undo, answer))
         self.start()
-        self.wake()
+        self._asked.append((question, undo, answer))
         try:
+            self.wake()
             self.wait_for(answer.done, None)
+            return answer.result()
         except BaseException:
-            answer.cancel()
+            if not answer.cancel():
+                undo(answer.result())
             raise
-        return answer.result()
 
     def close(self, timeout: float) -> None:
-        """Settle what is to be settled, for so many seconds, and hang up."""
-        thread = self._thread
-        if thread is not None and thread.is_alive():
+        """Settle what is to be settled, for so many seconds, and hang up. Whoever waits is told."""
+        with self.changed:
             self._closing_by = time.monotonic() + timeout
             self._awake = False
+            running = self._thread if self._running else None
+        if running is not None:
             self.wake()
-            thread.join(timeout + CONNECT_TIMEOUT)
-            self._closing_by = None
-        self._thread = None
-        self._close_pipe()
+            running.join(timeout + CONNECT_TIMEOUT)
+        else:
+            self._close_pipe()
 
     def abandon(self) -> None:
         """In a forked child, which has no such thread: close its copies of what is open, and say nothing."""
@@ -169,6 +210,21 @@ class Line:
     # --- what the thread does
 
     def _run(self) -> None:
+        trouble: BaoziError | None = None
+        try:
+            self._keep_up()
+        except (
+            BaseException
+        ) as error:  # whatever it is, nobody must be left waiting for a thread that is gone
+            trouble = ended(error)
+        with self.changed:
+            self._running = False
+            self._trouble = trouble or self._trouble
+            if self._closing_by is not None:
+                self._close_pipe()
+            self.changed.notify_all()
+
+    def _keep_up(self) -> None:
         pause = _FIRST_PAUSE
         while self._closing_by is None:
             connection: Any = None
@@ -181,10 +237,8 @@ class Line:
                     connection.close()
                 connection = None
                 return
-            except BaoziError as error:
+            except BrokerAway as error:
                 self._note(error)
-                if not isinstance(error, BrokerAway):
-                    return  # who comes next may try again
             finally:
                 self._user.lost()
                 if connection is not None:
@@ -256,6 +310,16 @@ class Line:
             self._asked.popleft()
             with self.changed:
                 self.changed.notify_all()
+
+
+def see_that_another_runs(thread: threading.Thread | None) -> None:
+    """Raise if this is ``thread``, which would wait for itself: a ``__del__`` may run in any thread.
+
+    Raises:
+        RuntimeError: it is.
+    """
+    if thread is not None and thread.ident == threading.get_ident():
+        raise RuntimeError("a queue is used by an object's __del__, in the queue's own thread")
 
 
 def _hang_up(connection: Any) -> None:

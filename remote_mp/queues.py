@@ -1,18 +1,21 @@
 """``Queue`` and ``JoinableQueue`` as ``multiprocessing`` has them, on RabbitMQ."""
 
+import _thread
 import os
 import queue
 import secrets
+import sys
 import threading
 import time
 import weakref
+from contextlib import suppress
 from itertools import count
 from multiprocessing import context, util
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
 from baozi.broker_url import MEMORY, nodes, safe_url
-from baozi.errors import QueueFull, UsageError
+from baozi.errors import BaoziError, QueueFull, UsageError
 from baozi.model import checked_name
 from baozi.settings import settings
 from remote_mp.declaring import Place, done_queue
@@ -36,7 +39,7 @@ _queues: "weakref.WeakSet[Queue[Any]]" = weakref.WeakSet()
 
 
 class _Ends:
-    """What one process has of a queue."""
+    """What one process has of a queue. It does not know the queue, so that the queue can be collected."""
 
     def __init__(self, queue: "Queue[Any]") -> None:
         process = secrets.token_hex(8)
@@ -46,22 +49,68 @@ class _Ends:
         reply_to = done_queue(process) if queue._joinable else None
         door = Door(queue._place, queue._url, process, queue._serializer, reply_to)
         ahead = queue._window > 1 and not queue._place.maxsize
-        self.sender: Sender = Feeder(door, queue._window, timeout) if ahead else OneByOne(door, timeout)
         self.receiver = Receiver(
             queue._place, queue._url, process, queue._serializer, queue._prefetch, timeout
+        )
+        self.sender: Sender = (
+            Feeder(door, queue._window, timeout, self.receiver.unfinished.discard)
+            if ahead
+            else OneByOne(door, timeout)
         )
         self.in_hand = InHand[Got]()
         self.numbers = count()
         self.flush_at_exit = True
+        self.is_closed = False
+        self._name = repr(queue)
         self._timeout = timeout
+        self._closing = threading.Lock()
+        self._pid = os.getpid()
+        self._at_exit = util.Finalize(None, self.close_and_tell, exitpriority=10)
 
     def close(self) -> None:
+        """Flush, settle and hang up, once. An interrupted close can be tried again.
+
+        Raises:
+            BaoziError: not all that was put is the broker's; it is closed all the same.
+        """
+        with self._closing:
+            if self.is_closed:
+                return
+            try:
+                self.sender.close(flush=self.flush_at_exit)
+            except BaoziError:
+                self._hang_up()
+                raise
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        self.receiver.close(self._timeout)
+        self.is_closed = True
+        self._at_exit.cancel()
+
+    def close_and_tell(self) -> None:
+        """Close where nobody catches an error: say it."""
         try:
-            self.sender.close(flush=self.flush_at_exit)
-        finally:
-            self.receiver.close(self._timeout)
+            self.close()
+        except Exception as error:
+            print(f"{self._name}: not all that was put is on the broker. {error}", file=sys.stderr)
+
+    def close_elsewhere(self) -> None:
+        """Close in a thread of its own: the queue was collected as garbage.
+
+        The collector runs in any thread between any two steps: in the queue's own, which must not wait for
+        itself, and while locks are held. So nothing is waited for here, nor any lock taken, not even those
+        with which ``threading`` starts a thread.
+        """
+        if self._pid == os.getpid():
+            with suppress(RuntimeError):  # the interpreter is ending, and closes all that is open
+                _thread.start_new_thread(self._close_in_a_thread, ())
+
+    def _close_in_a_thread(self) -> None:
+        threading.Thread(target=self.close_and_tell, name="remote_mp closing", daemon=True).start()
 
     def abandon(self) -> None:
+        """In a forked child: let go of what is the parent's."""
         self.sender.abandon()
         self.receiver.abandon()
 
@@ -121,19 +170,27 @@ class Queue(Generic[Item]):
         self._lock = threading.Lock()
         self._opened: _Ends | None = None
         self._closed = False
+        self._collected: weakref.finalize[[], Any] | None = None
         _queues.add(self)
 
     @property
     def _ends(self) -> _Ends:
-        """This process's, made at the first use."""
-        return self._opened or self._open()
+        """This process's, made at the first use.
+
+        Raises:
+            ValueError: they were closed.
+        """
+        ends = self._opened or self._open()
+        if ends.is_closed:
+            raise ValueError(f"{self!r} is closed")
+        return ends
 
     def _open(self) -> _Ends:
         with self._lock:
             if self._opened is None:
                 self._opened = _Ends(self)
-                # At the end of the process, or of the object. A child begins without its parent's.
-                util.Finalize(self, self._opened.close, exitpriority=10)
+                self._collected = weakref.finalize(self, self._opened.close_elsewhere)
+                self._collected.atexit = False
             return self._opened
 
     def put(self, obj: Item, block: bool = True, timeout: float | None = None) -> None:
@@ -150,6 +207,7 @@ class Queue(Generic[Item]):
             TypeError, or what the serializer raises: it cannot be serialised; nothing is put.
             BrokerAway, BrokerBlocked: not confirmed within ``BAOZI_BROKER_TIMEOUT``; it may be in the queue,
                 and there twice when it is put again.
+            MessageRefused: it is larger than what the broker takes; it is not in the queue.
             BaoziError: the broker refuses for good; says why.
         """
         self._see_that_it_is_open()
@@ -223,7 +281,7 @@ class Queue(Generic[Item]):
     def close(self) -> None:
         """Put and get no more. What was fetched ahead goes back, what was got is this process's to finish."""
         self._closed = True
-        if self._opened is None:
+        if self._opened is None or self._opened.is_closed:
             return
         if not self._joinable and self._acknowledge == "next":
             while (got := self._opened.in_hand.take()) is not None:
@@ -243,10 +301,12 @@ class Queue(Generic[Item]):
             raise ValueError(f"{self!r} is not closed")
         if self._opened is not None:
             self._opened.close()
+            if self._collected is not None:
+                self._collected.detach()
 
     def cancel_join_thread(self) -> None:
         """At the process's end, do not wait for what is on its way: it may be lost."""
-        self._ends.flush_at_exit = False
+        (self._opened or self._open()).flush_at_exit = False
 
     def _finish_own(self) -> None:
         while (got := self._ends.in_hand.take_own()) is not None:
@@ -362,6 +422,8 @@ def _begin_in_child() -> None:
     for inherited in list(_queues):
         if inherited._opened is not None:
             inherited._opened.abandon()
+        if inherited._collected is not None:
+            inherited._collected.detach()
         inherited._begin()
 
 

@@ -10,6 +10,7 @@ from remote_mp.line import Line
 from remote_mp.serializers import Serializer, Unreadable
 from remote_mp.settling import Delivery, Got, Settlement
 from remote_mp.unfinished import Unfinished
+from tasks.decoding import fault
 
 
 class Receiver:
@@ -127,6 +128,10 @@ class Receiver:
                 self._line.start()
                 self._line.wake()
                 self._line.wait_for(take, deadline)
+            except BaseException:
+                self._arrived.extendleft(found)  # interrupted with one in hand: it is for whoever is next
+                found.clear()
+                raise
             finally:
                 with self._line.changed:
                     self._waiting -= 1
@@ -138,6 +143,9 @@ class Receiver:
         """Take the first item off a tray, and leave the others to whoever is next."""
         message = delivery.message
         try:
+            unreadable = fault(message)
+            if unreadable:
+                raise Unreadable(f"A message cannot be read: {unreadable}.")
             items = self._form.loads(message.properties.get("content_type"), message.body)
         except Unreadable as error:
             self._settlement.bury(delivery, str(error))

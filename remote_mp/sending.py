@@ -4,18 +4,19 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
+from math import inf
 from threading import Lock
 from typing import Protocol
 
 from kombu import Connection
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay, stop_never
 
-from baozi.errors import BrokerAway, QueueFull
+from baozi.errors import BrokerAway, MessageRefused, QueueFull
 from baozi.pauses import growing
 from remote_mp.declaring import Place
 from remote_mp.envelope import Envelope
 from remote_mp.serializers import Serializer
-from tasks.confirms import SILENCE, ConfirmedChannel
+from tasks.confirms import SILENCE, ConfirmedChannel, too_large
 from tasks.connection import connect, let_go
 
 #: Seconds of the first and of the longest pause before a queue that was full is tried again: a place in it
@@ -23,6 +24,10 @@ from tasks.connection import connect, let_go
 _FIRST_LOOK, _LAST_LOOK = 0.002, 0.1
 #: The same before a broker that is away is tried again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
+#: Bytes of the largest message that any RabbitMQ takes: its ``max_message_size`` cannot be set higher.
+_LARGEST = 536_870_912
+#: Seconds for which a limit that the broker has told is believed: an administrator may raise it.
+_BELIEVED = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,27 @@ class Door:
         self._turns = count()
         self._connection: Connection | None = None
         self._envelope: tuple[ConfirmedChannel, Envelope] | None = None
+        self._limit, self._limit_until = _LARGEST, inf
+
+    def size_alone(self, item: bytes) -> int:
+        """Return how many bytes a message with this one item has."""
+        return len(item) + self._form.around
+
+    def see_that_it_is_taken(self, size: int) -> None:
+        """Raise if the broker is known to refuse a message of ``size`` bytes.
+
+        Raises:
+            MessageRefused: it is.
+        """
+        if time.monotonic() > self._limit_until:
+            self._limit, self._limit_until = _LARGEST, inf
+        if size > self._limit:
+            raise too_large(size, self._limit)
+
+    def learn(self, error: MessageRefused) -> None:
+        """Remember, for a while, the limit that the broker has told."""
+        if error.limit is not None:
+            self._limit, self._limit_until = error.limit, time.monotonic() + _BELIEVED
 
     def parcel(self, number: int, items: Sequence[bytes]) -> Parcel:
         """Return a message with these items, of which the first has this number."""
@@ -112,6 +138,7 @@ class Sender(Protocol):
         Raises:
             QueueFull: there was no place until the deadline; it is not in the queue.
             BrokerAway, BrokerBlocked: not confirmed in time; it may be in the queue.
+            MessageRefused: it is larger than what the broker takes; it is not in the queue.
             BaoziError: at once, for time does not mend it.
         """
 
@@ -137,6 +164,7 @@ class OneByOne:
 
     def put(self, number: int, item: bytes, deadline: float | None) -> None:
         """Put one; it is in the queue when this returns. See :class:`Sender`."""
+        self._door.see_that_it_is_taken(self._door.size_alone(item))
         stop = stop_never if deadline is None else stop_before_delay(max(0.0, deadline - time.monotonic()))
         looks = Retrying(
             retry=retry_if_exception_type(QueueFull),
@@ -178,7 +206,9 @@ class OneByOne:
         except QueueFull:
             self._channel = channel
             raise
-        except BaseException:
+        except BaseException as error:
             channel.abort()
+            if isinstance(error, MessageRefused):
+                self._door.learn(error)
             raise
         self._channel = channel

@@ -28,6 +28,8 @@ class Serializer:
     """Makes bytes of one item."""
     tray: Callable[[Sequence[bytes]], bytes]
     """Makes a body of the bytes of several."""
+    around: int
+    """Bytes that a body with one item has more than the item."""
     _loads: Callable[[bytes], list[Any]]
 
     def loads(self, content_type: object, body: bytes) -> list[Any]:
@@ -113,8 +115,8 @@ def _unpickled(body: bytes) -> list[Any]:
 
 
 _SERIALIZERS = {
-    "json": Serializer("application/json", _to_json, _json_tray, _from_json),
-    "pickle": Serializer("application/x-python-serialize", pickle.dumps, b"".join, _unpickled),
+    "json": Serializer("application/json", _to_json, _json_tray, 2, _from_json),
+    "pickle": Serializer("application/x-python-serialize", pickle.dumps, b"".join, 0, _unpickled),
 }
 
 

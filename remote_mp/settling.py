@@ -2,16 +2,22 @@
 
 import json
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from amqp import Message
 
 from baozi.errors import BrokerAway
-from remote_mp.declaring import DEAD
+from producers.frames import Frames
+from remote_mp.aside import put_aside
+from remote_mp.declaring import DEAD, is_done_queue
+from tasks.decoding import raw_properties
 
 _PERSISTENT = 2
+#: Numbers in one word of what is finished, so that it is small enough for any broker.
+_MOST_TOLD = 100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +46,7 @@ class Got:
 
     @property
     def number(self) -> int | None:
-        """The number by which its putter knows it; None of a stranger's message."""
+        """The number by which its putter knows it; None if another client sent the message."""
         process, _, first = str(self.delivery.message.properties.get("message_id", "")).rpartition("-")
         return int(first) + self.index if process and first.isdecimal() else None
 
@@ -102,16 +108,24 @@ class Settlement:
         for _ in range(len(self._finished)):
             got = self._finished.popleft()
             if got.delivery.connection == connection:
-                told.setdefault(got.delivery.message.properties.get("reply_to", ""), []).append(got)
+                address = got.delivery.message.properties.get("reply_to", "")
+                # Another client may have named any queue: none but a putter's own is to get our word.
+                told.setdefault(address if is_done_queue(address) else "", []).append(got)
         self._acknowledge(self._count(told.pop("", [])))
-        for address, several in told.items():
-            numbers = [got.number for got in several if got.number is not None]
-            word = Message(json.dumps(numbers), content_type="application/json", delivery_mode=_PERSISTENT)
-            self._publish(word, address, self._count(several))
+        for address, finished in told.items():
+            for several in _in_parts(finished):
+                numbers = [got.number for got in several if got.number is not None]
+                word = Message(
+                    json.dumps(numbers), content_type="application/json", delivery_mode=_PERSISTENT
+                )
+                self._expect(self._count(several))
+                # Not mandatory: a process that has ended since is to be told nothing.
+                self._channel.basic_publish(word, "", address)
         while self._to_bury:
             delivery, reason = self._to_bury.popleft()
             if delivery.connection == connection:
-                self._publish(_with_reason(delivery.message, reason), DEAD, [delivery])
+                self._expect([delivery])
+                self._bury(delivery.message, reason)
 
     def _count(self, several: list[Got]) -> list[Delivery]:
         """Count them off; return the deliveries of which none is left."""
@@ -124,11 +138,18 @@ class Settlement:
                 complete.append(got.delivery)
         return complete
 
-    def _publish(self, message: Message, queue: str, then: list[Delivery]) -> None:
+    def _bury(self, message: Any, reason: str) -> None:
+        amqp = self._channel.connection
+        # Mandatory: if the queue was deleted meanwhile, the broker returns it, and py-amqp raises.
+        frames = Frames(self._channel.channel_id, amqp.frame_max, "", DEAD)
+        body = message.body or b""
+        amqp.transport.write(frames.of(put_aside(raw_properties(message), reason, frames.room), body))
+        amqp.bytes_sent += 1
+
+    def _expect(self, then: list[Delivery]) -> None:
+        """Acknowledge these deliveries when what is published next is confirmed."""
         self._published += 1
         self._confirming[self._published] = then
-        # Not mandatory: a process that has ended since is to be told nothing.
-        self._channel.basic_publish(message, "", queue)
 
     def _on_confirm(self, tag: int, multiple: bool) -> None:
         confirmed = [it for it in self._confirming if it <= tag] if multiple else [tag]
@@ -153,8 +174,7 @@ class Settlement:
             del self._left[tag]
 
 
-def _with_reason(message: Any, reason: str) -> Message:
-    """Return a copy, with the ``reason`` in the header that the project's other dead letters have it in."""
-    properties = dict(message.properties)
-    headers = {**properties.pop("application_headers", {}), "baozi-reason": reason}
-    return Message(message.body, application_headers=headers, **properties)
+def _in_parts(finished: list[Got]) -> Iterator[list[Got]]:
+    several = iter(finished)
+    while part := list(islice(several, _MOST_TOLD)):
+        yield part

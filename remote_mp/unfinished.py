@@ -66,8 +66,17 @@ class Unfinished:
             self._channel.queue_delete(self._queue)
 
     def _on_done(self, message: Any) -> None:
-        numbers = json.loads(message.body)
+        numbers = _told(message.body)
         with self._changed:
             self._numbers.difference_update(numbers)
             self._changed.notify_all()
         self._channel.basic_ack(message.delivery_info["delivery_tag"])
+
+
+def _told(body: bytes) -> list[int]:
+    """Return the numbers that a word of what is done tells; none if it is not such a word."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    return [number for number in said if isinstance(number, int)] if isinstance(said, list) else []

@@ -5,20 +5,26 @@ lost connection. Here the channel's events are listened to instead (RabbitMQ gui
 and Publisher Confirms"; py-amqp's ``Channel.events``).
 """
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import inf
 from typing import Any, Self
 
-from amqp.exceptions import AMQPError, ChannelError
+from amqp.exceptions import AMQPError, ChannelError, PreconditionFailed
 from kombu import Connection, Producer
 
-from baozi.errors import BrokerAway, BrokerBlocked, QueueFull, Unroutable
+from baozi.errors import BrokerAway, BrokerBlocked, MessageRefused, QueueFull, Unroutable
 from tasks.connection import answering_within, let_go, using
 from tasks.window import Fate, Window
 
 #: Bytes of frames that are gathered before they are written: many small writes cost more than one.
 _GATHER = 1 << 16
+#: Bytes of one write: a write has a timeout, and a large message on a slow network takes longer in all.
+_PIECE = 1 << 20
+#: What RabbitMQ says of a message that is too large.
+_TOO_LARGE = re.compile(r"message size (\d+) is larger than configured max size (\d+)")
 #: Seconds without a word while a confirm is due, after which who can try again does so on another connection:
 #: a node whose host has lost its power, or that is cut off from its cluster's majority, never says so
 #: (RabbitMQ guides "Detecting Dead TCP Connections with Heartbeats" and "Quorum Queues").
@@ -144,8 +150,9 @@ class ConfirmedChannel:
 
     def _write_out(self) -> None:
         if self._frames:
-            frames, self._frames, self._gathered = b"".join(self._frames), [], 0
-            self._amqp.transport.write(frames)
+            frames, self._frames, self._gathered = memoryview(b"".join(self._frames)), [], 0
+            for start in range(0, len(frames), _PIECE):
+                self._amqp.transport.write(frames[start : start + _PIECE])
             # What py-amqp's own writer counts, so that its heartbeats know of them.
             self._amqp.bytes_sent += 1
 
@@ -153,9 +160,9 @@ class ConfirmedChannel:
         """Hand all that was written to the operating system; wait while the broker takes nothing.
 
         Raises:
-            BrokerBlocked, BrokerAway: as :meth:`settle`.
+            BrokerBlocked, BrokerAway, MessageRefused: as :meth:`settle`.
         """
-        with using():
+        with _putting():
             while self._blocked and self._frames:
                 self._drain(deadline)
             self._write_out()
@@ -172,9 +179,11 @@ class ConfirmedChannel:
             BrokerBlocked: an alarm was on until the deadline; whether those that wait were queued is unknown.
             BrokerAway: the connection was lost or silent; the same.
             NotPermitted: this user may not publish here; none that wait was queued.
+            MessageRefused: the broker refuses one of those that wait, and has closed the channel: that one
+                was not queued, nor were those sent after it; whether those before it were is unknown.
         """
         self.flush(deadline)
-        with using():
+        with _putting():
             while self._window and not self._settled:
                 self._drain(deadline, silence)
         settled, self._settled = self._settled, []
@@ -191,6 +200,7 @@ class ConfirmedChannel:
         Raises:
             QueueFull: the broker refused it; it was not queued.
             Unroutable: no queue takes it; it was not queued.
+            MessageRefused: the broker will never take it; it was not queued.
             BrokerBlocked, BrokerAway, NotPermitted: as :meth:`settle`.
         """
         self._returned = ""
@@ -262,3 +272,30 @@ class ConfirmedChannel:
 
     def _on_unblocked(self) -> None:
         self._blocked = False
+
+
+@contextmanager
+def _putting() -> Iterator[None]:
+    """Turn what goes wrong into our errors; on a channel that only puts, a precondition is a message's."""
+    with using():
+        try:
+            yield
+        except PreconditionFailed as error:
+            raise _refused(str(error.reply_text)) from error
+
+
+def _refused(reason: str) -> MessageRefused:
+    sizes = _TOO_LARGE.search(reason)
+    if sizes is None:
+        return MessageRefused(f"The broker refuses this message, and always will: {reason}.")
+    return too_large(*map(int, sizes.groups()))
+
+
+def too_large(size: int, limit: int) -> MessageRefused:
+    """Return the error that tells of a message of ``size`` bytes where the broker takes ``limit``."""
+    error = MessageRefused(
+        f"The broker refuses a message of {size:,} bytes: its max_message_size is {limit:,}. Put less in one"
+        " message, or have an administrator raise the limit."
+    )
+    error.limit = limit
+    return error

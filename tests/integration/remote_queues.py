@@ -7,7 +7,11 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from baozi.errors import BrokerAway, MessageRefused
+from producers.frames import Frames
 from remote_mp import JoinableQueue
+from tasks.confirms import ConfirmedChannel
+from tasks.connection import connect
 from tests.integration.place import Place
 
 spawn = multiprocessing.get_context("spawn")
@@ -36,6 +40,32 @@ def running(do: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
     yield process
     process.kill()
     process.join()
+
+
+@contextmanager
+def send_raw(url: str) -> Iterator[Callable[..., bool]]:
+    """Yield what publishes a message, confirmed, with any bytes for its properties.
+
+    It takes the routing key, the properties (flags first), the body and the exchange, and returns whether the
+    broker took the message.
+    """
+    channels: list[ConfirmedChannel] = []
+
+    def send(routing_key: Any, properties: bytes, body: bytes, exchange: str = "") -> bool:
+        if not channels:
+            channels.append(ConfirmedChannel(connect("a test", url=url)))
+        [channel] = channels
+        frames = Frames(channel.number, channel.frame_max, exchange, routing_key).of(properties, body)
+        try:
+            channel.publish(lambda _: channel.write(frames), time.monotonic() + 30)
+        except (BrokerAway, MessageRefused):
+            channels.pop().abort()
+            return False
+        return True
+
+    yield send
+    for channel in channels:
+        channel.close()
 
 
 def cut_all(place: Place) -> None:

@@ -51,7 +51,7 @@ def test_nothing_but_tests_imports_tests() -> None:
     assert not [path for path in [*everywhere, ROOT / "cli.py"] if "tests" in set(imported(path))]
 
 
-def test_remote_mp_knows_only_how_one_connects_and_publishes_with_confirms() -> None:
+def test_remote_mp_knows_only_how_one_connects_publishes_with_confirms_and_reads_properties() -> None:
     names = {name for path in sources("remote_mp") for name in imported(path)}
     known = {name for name in names if name.partition(".")[0] in {"producers", "tasks"}}
     assert known == {
@@ -59,6 +59,8 @@ def test_remote_mp_knows_only_how_one_connects_and_publishes_with_confirms() -> 
         "producers.frames",
         "tasks.confirms",
         "tasks.connection",
+        "tasks.decoding",
+        "tasks.properties",
         "tasks.reading",
     }
     assert not {name for name in names if name.partition(".")[0] == "celery"}

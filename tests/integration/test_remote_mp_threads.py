@@ -1,0 +1,519 @@
+"""remote_mp's threads: whatever ends them, whoever waits is told; the garbage collector may run in them."""
+
+import gc
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from remote_mp import JoinableQueue, Queue
+from remote_mp.feeding import Feeder
+from remote_mp.line import ThreadEnded
+from remote_mp.receiving import Receiver
+from tests.integration.place import Place
+from tests.integration.rabbitmq import queue_state
+from tests.waiting import wait_until
+
+
+class Unforeseen(BaseException):
+    """Not even an Exception."""
+
+
+ERRORS = [
+    *(KeyError(1), ValueError("a time in milliseconds"), RecursionError(), MemoryError(), AssertionError()),
+    *(SystemExit(3), KeyboardInterrupt(), GeneratorExit(), Unforeseen(), StopIteration()),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_thread_that_ends_fails_every_call_that_waits_and_the_next_works(
+    error: BaseException, make_queue_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = make_queue_here()
+    q.put("one")
+    assert q.qsize() == 1
+    q.get(timeout=30)
+    fail = threading.Event()
+    turn = Receiver.turn
+
+    def turn_or_fail(self: Receiver) -> bool:
+        if fail.is_set():
+            raise error
+        return turn(self)
+
+    monkeypatch.setattr(Receiver, "turn", turn_or_fail)
+    waiting: list[Callable[[], object]] = [q.get, q.get, q.join, lambda: q.get(timeout=60)]
+    with ThreadPoolExecutor(len(waiting)) as pool:
+        calls = [pool.submit(call) for call in waiting]
+        wait_until(lambda: q._opened.receiver._waiting == 3, "three to wait")
+        fail.set()
+        q._opened.receiver._line.wake()
+        for call in calls:
+            with pytest.raises(ThreadEnded, match=f"thread ended .{type(error).__name__}"):
+                call.result(30)
+        for do in (q.get, lambda: q.get(timeout=60), q.get_nowait, q.qsize, q.empty, lambda: q.join(60)):
+            began = time.monotonic()
+            with pytest.raises(ThreadEnded) as raised:
+                do()
+            assert raised.value.__cause__ is error
+            assert time.monotonic() - began < 20
+    fail.clear()
+    q.put("two")
+    assert {q.get(timeout=30), q.get(timeout=30)} == {"one", "two"}
+    for _ in range(3):  # the first "one" was got too, through a connection that is gone
+        q.task_done()
+    q.join(30)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_a_feeding_thread_that_ends_fails_every_call_that_waits_and_loses_nothing(
+    error: BaseException, make_queue_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    q = make_queue_here(window=3)
+    q.put("first")
+    fail = threading.Event()
+    may_fail = threading.Event()
+    send = Feeder._send
+
+    def send_or_fail(self: Feeder) -> None:
+        if fail.is_set():
+            assert may_fail.wait(60)
+            raise error
+        send(self)
+
+    monkeypatch.setattr(Feeder, "_send", send_or_fail)
+    fail.set()
+    for item in "abc":
+        q.put(item)  # no more than have room
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(q.put, "d"), pool.submit(q.join)]
+        with pytest.raises(TimeoutError):
+            calls[0].result(0.3)
+        may_fail.set()
+        for call in calls:
+            with pytest.raises(ThreadEnded, match=f"thread ended .{type(error).__name__}"):
+                call.result(30)
+    fail.clear()
+    q.put("e")
+    got = [q.get(timeout=30) for _ in range(5)]
+    assert got == ["first", "a", "b", "c", "e"]
+    for _ in got:
+        q.task_done()
+    q.join(30)
+
+
+def test_what_waits_on_a_queue_that_another_thread_hangs_up_is_told(
+    make_queue_here: Callable[..., Any],
+) -> None:
+    q = make_queue_here()
+    with ThreadPoolExecutor(2) as pool:
+        calls = [pool.submit(q.get), pool.submit(q.get, True, 60)]
+        wait_until(lambda: q._opened is not None and q._opened.receiver._waiting == 2, "two to wait")
+        q.close()
+        q.join_thread()
+        for call in calls:
+            with pytest.raises(ValueError, match="is closed"):
+                call.result(30)
+    for do in (q.get, q.get_nowait, q.qsize, q.empty, q.join, q.task_done, lambda: q.put(1)):
+        with pytest.raises(ValueError, match="is closed"):
+            do()
+    q.close()
+    q.join_thread()
+    q.cancel_join_thread()
+
+
+IN_A_CYCLE = """
+import gc, sys, threading
+import remote_mp
+from remote_mp import JoinableQueue, Queue
+from remote_mp.feeding import Feeder
+from remote_mp.line import Line
+gc.disable()
+where = {place!r}
+collected = threading.Event()
+
+def collecting(function):
+    def collect(self, *arguments, **more):
+        if collect.armed and threading.current_thread().name.startswith("remote_mp"):
+            collect.armed = False
+            gc.collect()
+            collected.set()
+        return function(self, *arguments, **more)
+    collect.armed = False
+    return collect
+
+if where == "feeder":
+    Feeder._on_confirmed = watched = collecting(Feeder._on_confirmed)
+else:
+    Line._answer = watched = collecting(Line._answer)
+
+def use():
+    q = Queue(name="q", window=5000)
+    cycle = [q]
+    cycle.append(cycle)
+    if where == "line":
+        q.qsize()
+    for number in range({count}):
+        q.put(number)
+    watched.armed = True
+    if where == "line":
+        wake = q._opened.receiver._line.wake
+    else:
+        wake = lambda: None
+    return wake
+
+wake = use()
+wake()
+if where == "elsewhere":
+    gc.collect()
+else:
+    assert collected.wait(60), "nothing was collected in that thread"
+"""
+
+
+@pytest.mark.parametrize("where", ["feeder", "line", "elsewhere"])
+def test_a_queue_in_a_cycle_that_is_collected_in_its_own_thread_loses_nothing(
+    where: str, private_place: Place, make_queue_here: Callable[..., Any]
+) -> None:
+    count = 20_000
+    done = run(IN_A_CYCLE.format(place=where, count=count), private_place)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    q = make_queue_here(cls=Queue)
+    assert [q.get(timeout=30) for _ in range(count)] == list(range(count))
+    with pytest.raises(queue.Empty):
+        q.get(timeout=0.3)
+
+
+def run(program: str, place: Place, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **place.environment()},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("window", [1, 100])
+def test_a_queue_that_is_collected_while_a_lock_of_threading_is_held_blocks_nobody(
+    window: int, private_place: Place
+) -> None:
+    before = set(threading.enumerate())
+    q: Any = Queue(name="q", url=private_place.url, window=window)
+    q.put("one")
+    q.qsize()
+    its_own = set(threading.enumerate()) - before
+    gone = weakref.ref(q)
+    cycle = [q]
+    cycle.append(cycle)
+    del q, cycle
+    with threading._active_limbo_lock:  # type: ignore[attr-defined]  # which Thread.start takes, and its thread
+        gc.collect()
+        assert gone() is None
+    wait_until(lambda: not any(thread.is_alive() for thread in its_own), "its threads to end")
+    assert queue_state(private_place.url, "remote_mp.q.q") == (1, 0)
+
+
+def test_many_queues_are_collected_in_each_others_threads(
+    private_place: Place, make_queue_here: Callable[..., Any]
+) -> None:
+    program = """
+import gc
+from remote_mp import Queue
+gc.set_threshold(50, 2, 2)
+for number in range(30):
+    q = Queue(name="q", window=100)
+    q.me = q
+    for item in range(50):
+        q.put([number, item])
+"""
+    done = run(program, private_place)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    q = make_queue_here(cls=Queue)
+    got = [tuple(q.get(timeout=30)) for _ in range(1500)]
+    assert sorted(got) == [(number, item) for number in range(30) for item in range(50)]
+
+
+@pytest.mark.parametrize("window", [1, 1000])
+@pytest.mark.parametrize(
+    "ending", ["", "raise SystemExit(0)", "q.close()", "q.close(); q.join_thread()", "del q"]
+)
+def test_what_was_put_is_on_the_broker_when_the_process_has_ended(
+    ending: str, window: int, private_place: Place
+) -> None:
+    program = f"""
+from remote_mp import Queue
+q = Queue(name="q", window={window})
+for number in range(500):
+    q.put("x" * 100)
+{ending}
+"""
+    done = run(program, private_place)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    reader = Queue[str](name="q", url=private_place.url)
+    with reader:
+        for _ in range(500):
+            assert reader.get(timeout=30) == "x" * 100
+        with pytest.raises(queue.Empty):
+            reader.get(timeout=0.3)
+
+
+def test_a_process_whose_last_items_cannot_be_put_says_so_at_its_end() -> None:
+    program = """
+from remote_mp import Queue
+from remote_mp.feeding import Feeder
+q = Queue(name="q", url="amqp://a:secret@127.0.0.1:1/", window=10)
+Feeder._wait_for, wait_for = lambda self, seen: None, Feeder._wait_for
+q.put("lost")
+Feeder._wait_for = wait_for
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "BAOZI_BROKER_TIMEOUT": "1"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0
+    [line] = done.stderr.splitlines()
+    assert "not all that was put is on the broker" in line
+    assert "does not answer" in line
+    assert "secret" not in line
+
+
+BLOCKED = """
+import os, signal, sys, threading
+from remote_mp import JoinableQueue, Queue
+q = JoinableQueue({maxsize}, name="q", window={window})
+{before}
+signal.setitimer(signal.ITIMER_REAL, 1)
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+try:
+    {call}
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+{after}
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "before", "after", "maxsize", "window"),
+    [
+        ("q.get()", "", "q.put(1); print(q.get(timeout=30))", 0, 1),
+        ("q.get()", "", "q.put(1); print(q.get(timeout=30))", 3, 1),
+        ("q.get(timeout=60)", "", "q.put(1); print(q.get(timeout=30))", 0, 100),
+        ("q.put(2)", "q.put(1)", "print(q.get(timeout=30)); q.put(3); q.get(timeout=30)", 1, 1),
+        ("q.put(2, timeout=60)", "q.put(1)", "print(q.get(timeout=30)); q.put(3); q.get(timeout=30)", 1, 1),
+        ("q.join()", "q.put(1)", "print(q.get(timeout=30)); q.task_done(); q.join(30)", 0, 1),
+        ("q.join(60)", "q.put(1)", "print(q.get(timeout=30)); q.task_done(); q.join(30)", 0, 100),
+    ],
+)
+def test_an_interrupt_ends_each_wait_and_the_queue_goes_on(
+    call: str, before: str, after: str, maxsize: int, window: int, private_place: Place
+) -> None:
+    program = BLOCKED.format(call=call, before=before, after=after, maxsize=maxsize, window=window)
+    done = run(program, private_place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "interrupted\n1\n"
+
+
+@pytest.mark.parametrize("maxsize", [0, 3])
+def test_interrupts_at_any_moment_of_get_lose_no_item(
+    maxsize: int, private_place: Place, make_queue_here: Callable[..., Any]
+) -> None:
+    """Those that were got when the interrupt came are the process's own; nothing else may be missing."""
+    program = f"""
+import signal, sys
+from remote_mp import Queue
+q = Queue({maxsize}, name="q", acknowledge="next")
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+interrupted = 0
+while interrupted < 60:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.0005 * (interrupted % 10))
+        while True:
+            item = q.get()
+            sys.stdout.write(f"{{item}}\\n")
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        interrupted += 1
+signal.setitimer(signal.ITIMER_REAL, 0)
+"""
+    source = make_queue_here(maxsize, cls=Queue)
+    stop = threading.Event()
+    put: list[int] = []
+
+    def feed() -> None:
+        number = 0
+        while not stop.is_set():
+            try:
+                source.put(number, timeout=0.2)
+            except queue.Full:
+                continue
+            put.append(number)
+            number += 1
+
+    feeding = threading.Thread(target=feed)
+    feeding.start()
+    try:
+        done = run(program, private_place)
+    finally:
+        stop.set()
+        feeding.join()
+    assert (done.returncode, done.stderr) == (0, "")
+    got = {int(line) for line in done.stdout.split()}
+    rest = make_queue_here(maxsize, cls=Queue)
+    while True:
+        try:
+            got.add(rest.get(timeout=1))
+        except queue.Empty:
+            break
+    assert got == set(put)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, 0.0, 1e-9])
+@pytest.mark.parametrize("maxsize", [0, 1])
+def test_no_time_to_wait_is_no_error_by_itself(
+    maxsize: int, timeout: float, make_queue_here: Callable[..., Any]
+) -> None:
+    q = make_queue_here(maxsize)
+    with pytest.raises(queue.Empty):
+        q.get(timeout=timeout)
+    q.put("one", timeout=timeout)
+    if maxsize:
+        with pytest.raises(queue.Full):
+            q.put("two", timeout=timeout)
+    with pytest.raises(TimeoutError):
+        q.join(timeout)
+    assert q.get(timeout=timeout) == "one"
+    with pytest.raises(queue.Empty):
+        q.get(timeout=timeout)
+    q.task_done()
+    q.join(30)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, threading.TIMEOUT_MAX * 2])
+def test_the_longest_times_to_wait_are_taken(timeout: float, make_queue_here: Callable[..., Any]) -> None:
+    q = make_queue_here(2)
+    with ThreadPoolExecutor(1) as pool:
+        getting = pool.submit(q.get, True, timeout)
+        with pytest.raises(TimeoutError):
+            getting.result(0.3)
+        q.put("late", timeout=timeout)
+        assert getting.result(30) == "late"
+        joining = pool.submit(q.join, timeout)
+        q.task_done()
+        joining.result(30)
+
+
+def test_a_queue_that_is_used_in_its_own_thread_raises_there(make_queue_here: Callable[..., Any]) -> None:
+    q = make_queue_here(window=10)
+    q.put("one")
+    raised: list[BaseException] = []
+
+    def use(_channel: Any) -> None:
+        try:
+            q._opened.receiver._line.wait_for(lambda: False, None)
+        except RuntimeError as error:
+            raised.append(error)
+
+    q._opened.receiver._line.ask(use, lambda _: None)
+    assert "in the queue's own thread" in str(raised[0])
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_children_of_a_process_with_open_queues_have_their_own(method: str, private_place: Place) -> None:
+    program = f"""
+import multiprocessing, warnings
+from remote_mp import JoinableQueue
+
+def work(q, answers):
+    for _ in range(20):
+        answers.put(q.get(timeout=60) + 1)
+        q.task_done()
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore", DeprecationWarning)
+    context = multiprocessing.get_context({method!r})
+    q, answers = JoinableQueue(name="q", window=100), JoinableQueue(5, name="answers")
+    q.put(0)
+    q.get(timeout=30)
+    q.task_done()
+    children = [context.Process(target=work, args=(q, answers)) for _ in range(3)]
+    for child in children:
+        child.start()
+    for number in range(60):
+        q.put(number)
+    got = []
+    for _ in range(60):
+        got.append(answers.get(timeout=60))
+        answers.task_done()
+    q.join(60)
+    for child in children:
+        child.join(60)
+        assert child.exitcode == 0, child.exitcode
+    assert sorted(got) == list(range(1, 61)), sorted(got)
+    print("all")
+"""
+    home = private_place.home
+    (home / "program.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, "program.py"],
+        cwd=home,
+        env={**os.environ, **private_place.environment()},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "all\n", "")
+
+
+def test_a_second_interrupt_is_not_needed_to_end_with_unsent_items(private_place: Place) -> None:
+    program = """
+import time
+from remote_mp import Queue
+q = Queue(name="q", window=1000)
+for number in range(1000):
+    q.put(number)
+print("put", flush=True)
+time.sleep(60)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, **private_place.environment()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "put\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert said.splitlines()[-1] == "KeyboardInterrupt"
+    reader = JoinableQueue[int](name="q", url=private_place.url)
+    with reader:
+        assert [reader.get(timeout=30) for _ in range(1000)] == list(range(1000))
+
+
+def test_a_large_garbage_collection_leaves_open_queues_open(make_queue_here: Callable[..., Any]) -> None:
+    q = make_queue_here(window=100)
+    for number in range(200):
+        q.put(number)
+        if not number % 20:
+            gc.collect()
+    assert [q.get(timeout=30) for _ in range(200)] == list(range(200))
