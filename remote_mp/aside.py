@@ -4,9 +4,8 @@ The bytes stay what they are: a value that is decoded and encoded again is anoth
 decoded.
 """
 
-from tasks import properties
-from tasks.decoding import properties as decoded
-from tasks.properties import Field, Malformed
+from tasks.decoding import properties
+from tasks.properties import HEADERS, Field, Malformed, field, fields, join, split, table
 
 #: The header that the project's other dead letters have their reason in.
 REASON = "baozi-reason"
@@ -32,25 +31,25 @@ def put_aside(raw: bytes | None, reason: str, room: int) -> bytes:
             cannot be read, and the reason says how many.
     """
     try:
-        values = properties.split(raw or b"\0\0")
-        headers = properties.fields(values.pop(properties.HEADERS, None))
+        values = split(raw or b"\0\0")
+        headers = fields(values.pop(HEADERS, None))
     except Malformed:
         values, headers = {}, []
     for name in _NOT_KEPT:
         values.pop(name, None)
     values["delivery_mode"] = _PERSISTENT
     headers = [header for header in headers if header.name not in _REPLACED]
-    told = properties.field(REASON, reason[:_LONGEST_REASON])
-    room -= len(properties.join({**values, properties.HEADERS: properties.table([told])})) + _SUFFIX
+    told = field(REASON, reason[:_LONGEST_REASON])
+    room -= len(join({**values, HEADERS: table([told])})) + _SUFFIX
     kept = []
     for header in headers:
         if len(header.whole) <= room and not _holds_up(header):
             kept.append(header)
             room -= len(header.whole)
     if left_out := len(headers) - len(kept):
-        told = properties.field(REASON, f"{reason[:_LONGEST_REASON]} {left_out} of its headers are left out.")
-    values[properties.HEADERS] = properties.table([*kept, told])
-    return properties.join(values)
+        told = field(REASON, f"{reason[:_LONGEST_REASON]} {left_out} of its headers are left out.")
+    values[HEADERS] = table([*kept, told])
+    return join(values)
 
 
 def _holds_up(header: Field) -> bool:
@@ -58,4 +57,4 @@ def _holds_up(header: Field) -> bool:
     # nothing else meanwhile.
     if len(header.whole) < _SURELY_QUICK:
         return False
-    return decoded(properties.join({properties.HEADERS: properties.table([header])})).fault is not None
+    return properties(join({HEADERS: table([header])})).fault is not None
