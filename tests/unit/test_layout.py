@@ -10,8 +10,6 @@ from tests.requirements import need
 
 ROOT = Path(__file__).parents[2]
 
-#: Lines of the longest module that may be.
-LONGEST = 400
 #: Names by which a program reads its environment.
 READERS = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
 #: Where the machine keeps its programs is not a setting of ours.
@@ -103,11 +101,6 @@ def declares_queues(source: str) -> bool:
 
 def relative(paths: Iterator[Path]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in paths]
-
-
-def test_no_module_is_over_400_lines() -> None:
-    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in tracked()}
-    assert not {str(path): length for path, length in lengths.items() if length > LONGEST}
 
 
 def test_one_place_reads_settings() -> None:
