@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -12,11 +11,19 @@ from typer.core import TyperGroup
 from baozi.errors import UsageError
 from baozi.journal import Journal
 from baozi.settings import settings
-from baozi.workload import Workload, checked_workload
-from local_mp import manager_queue, queue_basics, tickets
-from local_mp.manager_queue import Door
-from local_mp.stage import Role, Stage, Work
-from local_mp.transports import TRANSPORTS
+from baozi.workload import checked_workload
+from local_mp import (
+    file_lock,
+    joinable_queue,
+    manager_queue,
+    observed,
+    pipe_lock,
+    queue_basics,
+    sentinel_queue,
+    tickets,
+)
+from local_mp.guarded import guarded
+from local_mp.manager_address import ManagerAddress
 
 #: Next to RabbitMQ's own port, and below those that the system gives away by itself.
 _ADDRESS = "127.0.0.1:5680"
@@ -55,34 +62,39 @@ def local(context: typer.Context) -> None:
             typer.echo(f"{name:16}{about}")
 
 
-def _about(module: object) -> str:
-    """The first line of a module's docstring, without its row and name: the line for the list."""
-    return (module.__doc__ or "").partition("\n")[0].partition(": ")[2].replace("``", "")
-
-
-_ABOUT = {
-    "tickets": _about(tickets),
-    "file-lock": _about(TRANSPORTS["file-lock"]),
-    "pipe-lock": _about(TRANSPORTS["pipe-lock"]),
-    "queue-basics": _about(queue_basics),
-    **{name: _about(TRANSPORTS[name]) for name in ("queue", "joinable-queue", "manager-queue")},
+#: The lessons by name, in the course's order.
+LESSONS = {
+    "tickets": tickets,
+    "file-lock": file_lock,
+    "pipe-lock": pipe_lock,
+    "queue-basics": queue_basics,
+    "queue": sentinel_queue,
+    "joinable-queue": joinable_queue,
+    "manager-queue": manager_queue,
 }
 
 
+def _about(module: object) -> str:
+    """The English title of a module's docstring, without its row and name: the line for the list."""
+    title = next(line for line in (module.__doc__ or "").splitlines() if ": " in line and "``" in line)
+    return title.partition(": ")[2]
+
+
+_ABOUT = {name: _about(module) for name, module in LESSONS.items()}
+
+#: Seconds after which a lesson at the course's pace is given up.
+_DEADLINE = 120
+
+
 def _run(name: str, pace: float) -> None:
-    transport = TRANSPORTS[name]
-    with TemporaryDirectory() as folder, Stage(transport.COURSE.paced(pace), Path(folder)) as stage:
-        transport.run(stage)
+    lesson: Any = LESSONS[name]
+    with guarded(LESSONS.values(), _DEADLINE * max(1.0, pace)):
+        lesson.main(pace)
 
 
 def _command(name: str) -> Callable[[float], None]:
-    main = {"tickets": tickets.main, "queue-basics": queue_basics.main}.get(name)
-
     def command(pace: Pace = 1.0) -> None:
-        if main is not None:
-            main(pace)
-        else:
-            _run(name, pace)
+        _run(name, pace)
 
     return command
 
@@ -109,8 +121,8 @@ def serve(
     capacity: Annotated[int | None, typer.Option(min=1, help="Items before a put waits.")] = None,
 ) -> None:
     """Keep the queue until Ctrl-C."""
-    door = _door(address, authkey_file)
-    manager_queue.serve(door, capacity, lambda port: typer.echo(f"the Manager is at {door.host}:{port}"))
+    manager = _manager(address, authkey_file)
+    manager.serve(capacity, lambda port: typer.echo(f"the Manager is at {manager.host}:{port}"))
 
 
 @manager.command()
@@ -123,7 +135,8 @@ def produce(
 ) -> None:
     """Make and put NAME's baozi."""
     workload = checked_workload(producers=(name,)).paced(pace)
-    _work(Role.PRODUCER, manager_queue.producer, _door(address, authkey_file), name, workload, journal)
+    with _journal(journal, "producer", name) as own, _manager(address, authkey_file).opened() as queue:
+        observed.produce(sentinel_queue, queue, name, workload, own)
 
 
 @manager.command()
@@ -136,7 +149,8 @@ def consume(
 ) -> None:
     """Get and eat baozi as NAME, until a None comes."""
     workload = checked_workload(consumers=(name,)).paced(pace)
-    _work(Role.CONSUMER, manager_queue.consumer, _door(address, authkey_file), name, workload, journal)
+    with _journal(journal, "consumer", name) as own, _manager(address, authkey_file).opened() as queue:
+        observed.consume(sentinel_queue, queue, name, workload, own)
 
 
 @manager.command()
@@ -146,25 +160,24 @@ def close(
     authkey_file: AuthkeyFile = None,
 ) -> None:
     """Put a None for each consumer: when every producer has finished, and not before."""
-    workload = checked_workload(consumers=tuple(str(number) for number in range(consumers)))
-    _work(Role.CLOSER, manager_queue.close, _door(address, authkey_file), "close", workload, None)
+    with _manager(address, authkey_file).opened() as queue:
+        for _ in range(consumers):
+            queue.put(None)
 
 
-def _work(role: Role, work: Work, door: Door, name: str, workload: Workload, folder: Path | None) -> None:
+def _journal(folder: Path | None, role: str, name: str) -> Journal:
     path = Path(os.devnull) if folder is None else folder / role / f"{name}.journal"
     try:
-        journal = Journal(path)
+        return Journal(path)
     except OSError as error:
         raise UsageError(f"The journal cannot be kept in {folder}: {error.strerror}.") from error
-    with journal:
-        work(door, name, workload, journal)
 
 
-def _door(address: str, authkey_file: Path | None) -> Door:
+def _manager(address: str, authkey_file: Path | None) -> ManagerAddress:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise UsageError(f"{address!r} is no address; it is HOST:PORT, as in {_ADDRESS}.")
-    return Door(host, int(port), _authkey(authkey_file))
+    return ManagerAddress(host, int(port), _authkey(authkey_file))
 
 
 def _authkey(path: Path | None) -> bytes:

@@ -1,120 +1,85 @@
-"""Row 1, ``file-lock``: producer and consumer with a file, and a mutex around it.
+"""第一行 ``file-lock``：把文件当作共享空间，用互斥锁保护。
 
-The course: processes share no memory, but they share files. A file works as the shared place, as long as
-one at a time uses it; it is slow, and you write the lock yourself.
+进程之间不共享内存，但是共享文件。只要同一时间只有一个进程使用它，文件就能当作共享空间；只是慢，而且锁要
+自己写。包子放在一个文件里，一行一个；另一个文件记着还有几个在等，下一个从哪里读起。文件变了，没有谁会
+通知你：满了或者空了，只能过一会儿再看。
 
-It shows everything that a queue spares you. The baozi stand in a file, a line a tray; a second file says
-how many wait and where the next one begins. Who puts or takes does so under the lock. Nothing tells a
-process that the file has changed, so who finds it full or empty looks again a little later.
+做不到的：``multiprocessing.Lock`` 的持有者被杀，锁就永远不会释放。文件比进程活得久，但是消费者取走一个
+包子以后被杀，这个包子就没有了。这把锁不能跨机器。
 
-It cannot wait without asking again and again, and it cannot bear a death: a ``multiprocessing.Lock`` whose
-holder is killed is never released. A file does outlive its processes, but who took a baozi and died has
-eaten it for all anyone knows. It does not cross machines, for this lock does not.
+Row 1, ``file-lock``: a file as the shared place, protected by a mutex.
+
+Processes do not share memory, but they share files. A file works as the shared place if one process at a time
+uses it; it is slow, and you write the lock yourself. The baozi are in one file, a line each; a second file
+says how many wait and where the next one begins. Nothing tells a process that a file has changed: if it is
+full or empty, the process looks again a little later.
+
+What it cannot do: a ``multiprocessing.Lock`` is never released if its holder is killed. The file outlives the
+processes, but a baozi whose consumer is killed is gone. This lock does not cross machines.
 """
 
 import json
 import time
-from dataclasses import dataclass
-from multiprocessing.synchronize import Lock
+from multiprocessing import Lock
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
-from baozi.journal import Event, Journal
-from baozi.model import Baozi
-from baozi.workload import Workload
-from local_mp.stage import Role, Stage, note
+from local_mp import sentinel_queue
 
-#: Seconds between two looks at a file that is full or empty; a file offers no better way to wait.
-#: More often costs more of the processor, less often keeps each baozi waiting longer.
+#: 两次查看之间的秒数。 Seconds between two looks: more often costs processor time, less often costs waiting.
 POLL = 0.01
 
-COURSE = Workload()
 
+class SharedFile:
+    """一个有 ``put`` 和 ``get`` 的文件。 A file with a Queue's ``put`` and ``get``."""
 
-def producer(shelf: "Shelf", name: str, workload: Workload, journal: Journal) -> None:
-    """Make baozi and put them, a tray at a time (the course's tray holds one)."""
-    for tray in workload.trays(name):
-        note(journal, Event.ATTEMPTED, tray)
-        shelf.put(tray)
-        note(journal, Event.ACCEPTED, tray)
-        for baozi in tray:
-            print(baozi.made_line)
+    def __init__(self, folder: Path, lock: Any, capacity: int | None = None) -> None:
+        """在 ``folder`` 里新建，最多放 ``capacity`` 个。 Make it in ``folder``, for ``capacity`` items."""
+        self._items, self._state = folder / "items", folder / "state"
+        self._lock = lock
+        self._capacity = capacity
+        self._items.write_text("")
+        self._state.write_text(json.dumps({"waiting": 0, "offset": 0}))
 
-
-def consumer(shelf: "Shelf", name: str, workload: Workload, journal: Journal) -> None:
-    """Get trays and eat what is on them, until ``None`` comes."""
-    while (tray := shelf.get()) is not None:
-        note(journal, Event.STARTED, tray)
-        for baozi in tray:
-            time.sleep(workload.eat_seconds)
-            journal.write(Event.EATEN, baozi.id)
-            print(baozi.eaten_line(name))
-
-
-@dataclass(frozen=True)
-class Shelf:
-    """The shared place: a file of trays, a file that says how many wait, the lock around both."""
-
-    trays: Path
-    state: Path
-    lock: Lock
-    capacity: int | None
-
-    def put(self, tray: list[Baozi] | None) -> None:
-        """Append a tray; look again while the shelf is full."""
-        line = json.dumps(tray and [baozi.model_dump() for baozi in tray])
-        while not self._append(line + "\n"):
+    def put(self, item: object) -> None:
+        """满了就过一会儿再看。 Looks again while the file is full."""
+        while not self._append(item):
             time.sleep(POLL)
 
-    def _append(self, line: str) -> bool:
-        with self.lock:
-            state = json.loads(self.state.read_text())
-            if self.capacity is not None and state["waiting"] >= self.capacity:
+    def get(self) -> Any:
+        """空了就过一会儿再看。 Looks again while the file is empty."""
+        while not (found := self._take()):
+            time.sleep(POLL)
+        return json.loads(found)
+
+    def _append(self, item: object) -> bool:
+        with self._lock:
+            state = json.loads(self._state.read_text())
+            if self._capacity is not None and state["waiting"] >= self._capacity:
                 return False
-            with self.trays.open("a") as trays:
-                trays.write(line)
-            self.state.write_text(json.dumps(state | {"waiting": state["waiting"] + 1}))
+            with self._items.open("a") as items:
+                items.write(json.dumps(item) + "\n")
+            self._state.write_text(json.dumps(state | {"waiting": state["waiting"] + 1}))
             return True
 
-    def get(self) -> list[Baozi] | None:
-        """Take the oldest tray; look again while the shelf is empty."""
-        while (line := self._take()) is None:
-            time.sleep(POLL)
-        tray = json.loads(line)
-        return tray and [Baozi.parse(baozi) for baozi in tray]
-
-    def _take(self) -> str | None:
-        with self.lock:
-            state = json.loads(self.state.read_text())
+    def _take(self) -> str:
+        with self._lock:
+            state = json.loads(self._state.read_text())
             if not state["waiting"]:
-                return None
-            with self.trays.open() as trays:
-                trays.seek(state["offset"])
-                line = trays.readline()
-                state = {"waiting": state["waiting"] - 1, "offset": trays.tell()}
-            self.state.write_text(json.dumps(state))
+                return ""
+            with self._items.open() as items:
+                items.seek(state["offset"])
+                line = items.readline()
+                self._state.write_text(json.dumps({"waiting": state["waiting"] - 1, "offset": items.tell()}))
             return line
 
 
-def close(shelf: Shelf, _name: str, workload: Workload, _journal: Journal) -> None:
-    """Put one ``None`` for each consumer."""
-    for _ in workload.consumers:
-        shelf.put(None)
+def main(pace: float = 1) -> None:
+    """第四行的程序，换成这个文件。 Row 4's program with this file. ``pace``: factor on its seconds."""
+    with TemporaryDirectory() as folder:
+        sentinel_queue.main(pace, SharedFile(Path(folder), Lock()))
 
 
-def run(stage: Stage) -> None:
-    """Start all, wait for the producers, then have the consumers stopped.
-
-    Raises:
-        DeadlinePassed, ActorFailed: as Stage.wait says.
-    """
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    shelf = Shelf(stage.folder / "trays", stage.folder / "state", stage.mp.Lock(), stage.workload.capacity)
-    shelf.trays.write_text("")
-    shelf.state.write_text(json.dumps({"waiting": 0, "offset": 0}))
-    producers = [stage.start(Role.PRODUCER, producer, shelf, name) for name in stage.workload.producers]
-    consumers = [stage.start(Role.CONSUMER, consumer, shelf, name) for name in stage.workload.consumers]
-    stage.wait(producers)
-    # A process of its own puts the None: a put can wait for ever, and the parent must be free to end it.
-    stage.start(Role.CLOSER, close, shelf, "close")
-    stage.wait(consumers)
-    stage.say("主进程")
+if __name__ == "__main__":
+    main()

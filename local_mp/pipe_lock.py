@@ -1,91 +1,61 @@
-"""Row 2, ``pipe-lock``: producer and consumer with a pipe, its locks taken by hand.
+"""第二行 ``pipe-lock``：管道加锁，自己写一个 Queue。
 
-The course: a Queue is a pipe and a lock.
+课程说：队列 = 管道 + 锁。管道有两端，一端写，一端读。两个进程同时写，字节就会混在一起，同时读也一样，
+所以每一端要有一把锁。管道不会数里面有几个东西，所以用信号量来数，位置用完了 ``put`` 就等。
 
-It shows what a Queue does for you. A pipe has an end to write and an end to read. Two who write at once mix
-up their bytes, and so do two who read: so each end has a lock. A pipe does not count what is in it: so a
-semaphore does, and a put waits when its slots are used up.
+做不到的：没有容量限制时，管道里最多放下系统的缓冲区（Linux 上 64 KiB），满了 ``put`` 就等；Queue 为此
+另有一个线程和一个缓冲区。一个进程在 ``recv`` 里等待时被杀，锁就不会释放，别的进程永远等下去。不能跨机器。
 
-It cannot hold more than the operating system's buffer, 64 KiB on Linux: without a capacity, put waits when
-that is full (a Queue has a thread and a buffer of its own for that). It cannot bear a death: a reader that
-is killed while it waits in ``recv`` never gives the lock back, and the others wait for ever. It cannot
-cross machines.
+Row 2, ``pipe-lock``: a pipe and locks, which together are a Queue.
+
+The course: a Queue is a pipe and a lock. A pipe has an end to write to and an end to read from. Two processes
+that write at once mix up their bytes, and so do two that read: each end needs a lock. A pipe does not count
+what is in it: a semaphore does, and ``put`` waits when its slots are used up.
+
+What it cannot do: without a capacity it holds no more than the operating system's buffer (64 KiB on Linux),
+and then ``put`` waits; a Queue has a thread and a buffer of its own for that. A process that is killed while
+it waits in ``recv`` never releases the lock, so the others wait without end. It does not cross machines.
 """
 
-import time
-from multiprocessing.connection import Connection
-from multiprocessing.synchronize import Lock, Semaphore
-from typing import NamedTuple
+import multiprocessing
+from multiprocessing.context import BaseContext
+from typing import Any
 
-from baozi.journal import Event, Journal
-from baozi.model import Baozi
-from baozi.workload import Workload
-from local_mp.stage import Role, Stage, note
+from local_mp import sentinel_queue
 
-#: As many slots as every operating system can count; its own buffer is full long before.
-MANY = 32_767
-
-COURSE = Workload()
+#: 没有容量限制时的位置数：每个操作系统的信号量都数得到这么多。
+#: Slots of a pipe without a capacity: a number that the semaphores of every operating system reach.
+SLOTS = 32_767
 
 
-class LockedPipe(NamedTuple):
-    """Both ends of a pipe, a lock for each, and the slots that are still free in it."""
+class LockedPipe:
+    """一个有 ``put`` 和 ``get`` 的管道。 A pipe with a Queue's ``put`` and ``get``."""
 
-    receiver: "Connection[list[Baozi] | None, list[Baozi] | None]"
-    sender: "Connection[list[Baozi] | None, list[Baozi] | None]"
-    receiver_lock: Lock
-    sender_lock: Lock
-    slots: Semaphore
+    def __init__(self, capacity: int = SLOTS, context: BaseContext | None = None) -> None:
+        """做一个最多放 ``capacity`` 个东西的管道。 Make a pipe for at most ``capacity`` items."""
+        mp: Any = context or multiprocessing
+        self._receiver, self._sender = mp.Pipe(duplex=False)
+        self._reading, self._writing = mp.Lock(), mp.Lock()
+        self._slots = mp.Semaphore(capacity)
 
+    def put(self, item: object) -> None:
+        """满了就等。 Waits while the pipe is full."""
+        self._slots.acquire()
+        with self._writing:
+            self._sender.send(item)
 
-def producer(pipe: LockedPipe, name: str, workload: Workload, journal: Journal) -> None:
-    """Make baozi and send them, a tray at a time (the course's tray holds one)."""
-    for tray in workload.trays(name):
-        note(journal, Event.ATTEMPTED, tray)
-        pipe.slots.acquire()  # waits while the pipe is full
-        with pipe.sender_lock:
-            pipe.sender.send(tray)
-        note(journal, Event.ACCEPTED, tray)
-        for baozi in tray:
-            print(baozi.made_line)
-
-
-def consumer(pipe: LockedPipe, name: str, workload: Workload, journal: Journal) -> None:
-    """Receive trays and eat what is on them, until ``None`` comes."""
-    while True:
-        with pipe.receiver_lock:
-            tray = pipe.receiver.recv()  # waits while the pipe is empty, and keeps the lock while it waits
-        pipe.slots.release()
-        if tray is None:
-            break
-        note(journal, Event.STARTED, tray)
-        for baozi in tray:
-            time.sleep(workload.eat_seconds)
-            journal.write(Event.EATEN, baozi.id)
-            print(baozi.eaten_line(name))
+    def get(self) -> Any:
+        """空了就等，等的时候一直拿着锁。 Waits while the pipe is empty, and holds the lock while it waits."""
+        with self._reading:
+            item = self._receiver.recv()
+        self._slots.release()
+        return item
 
 
-def close(pipe: LockedPipe, _name: str, workload: Workload, _journal: Journal) -> None:
-    """Send one ``None`` for each consumer."""
-    for _ in workload.consumers:
-        pipe.slots.acquire()
-        with pipe.sender_lock:
-            pipe.sender.send(None)
+def main(pace: float = 1) -> None:
+    """第四行的程序，换成这个管道。 Row 4's program with this pipe. ``pace``: factor on its seconds."""
+    sentinel_queue.main(pace, LockedPipe())
 
 
-def run(stage: Stage) -> None:
-    """Start all, wait for the producers, then have the consumers stopped.
-
-    Raises:
-        DeadlinePassed, ActorFailed: as Stage.wait says.
-    """
-    receiver, sender = stage.mp.Pipe(duplex=False)
-    slots = stage.mp.Semaphore(stage.workload.capacity or MANY)
-    pipe = LockedPipe(receiver, sender, stage.mp.Lock(), stage.mp.Lock(), slots)
-    producers = [stage.start(Role.PRODUCER, producer, pipe, name) for name in stage.workload.producers]
-    consumers = [stage.start(Role.CONSUMER, consumer, pipe, name) for name in stage.workload.consumers]
-    stage.wait(producers)
-    # A process of its own sends the None: a send can wait for ever, and the parent must be free to end it.
-    stage.start(Role.CLOSER, close, pipe, "close")
-    stage.wait(consumers)
-    stage.say("主进程")
+if __name__ == "__main__":
+    main()

@@ -1,67 +1,65 @@
-"""Row 4, ``queue``: producer and consumer with a Queue, stopped by ``None``.
+"""第四行 ``queue``：生产者和消费者共用一个 Queue，用 ``None`` 收尾。
 
-The course: a Queue evens out the speed of who makes and who eats, and neither needs to know the other.
+队列让两边互不等待：生产者不必认识消费者，快慢也可以不同。消费者不知道后面还有没有包子，
+所以要告诉它：``None`` 表示没有了。课程说有几个生产者就放几个 ``None``，其实不对：每个消费者
+取走一个 ``None`` 就结束，所以有几个消费者就要放几个，而且要等所有生产者都结束以后再放。
 
-It shows three producers and two consumers at one Queue. A consumer cannot know whether more will come, so
-it is told: ``None`` says "no more". The course has one ``None`` for each producer. It must be one for each
-*consumer*, since each takes one and stops; and it must come after *every* producer has finished, or a
-consumer goes home while baozi are still being made.
+做不到的：不能跨机器。``put`` 返回时，包子只在生产者自己的缓冲区里，进程被杀就丢了。消费者在
+``get`` 里等待时被杀，锁就再也不会释放，别的消费者永远取不到东西。
 
-It cannot cross machines, and the Queue lives and dies with its processes. ``put`` returns once the item is
-in a buffer of the producer's own process: a producer that is killed takes that buffer along. A consumer
-that is killed while it waits in ``get`` holds the Queue's lock for ever, and no other consumer gets
-anything again.
+Row 4, ``queue``: producers and consumers share a Queue, and ``None`` ends the work.
+
+A queue decouples the two sides: they do not know each other, and each has its own speed. A consumer cannot
+know whether more baozi will come, so it is told: ``None`` means "no more". The course puts one ``None`` for
+each producer. That is wrong: each consumer takes one and ends, so it must be one for each consumer, put
+after every producer has ended.
+
+What it cannot do: it does not cross machines. When ``put`` returns, the item is in a buffer of the
+producer's own process and is lost if that process is killed. A consumer that is killed while it waits in
+``get`` never releases the queue's lock, so no other consumer gets anything again.
 """
 
 import time
-from multiprocessing.queues import Queue
-
-from baozi.journal import Event, Journal
-from baozi.model import Baozi
-from baozi.workload import Workload
-from local_mp.stage import Role, Stage, note
-
-#: Three producers make ten each, one a second; two consumers eat one every two seconds.
-COURSE = Workload()
+from multiprocessing import Process, Queue
+from typing import Any
 
 
-def producer(queue: "Queue[list[Baozi] | None]", name: str, workload: Workload, journal: Journal) -> None:
-    """Make baozi and put them, a tray at a time (the course's tray holds one)."""
-    for tray in workload.trays(name):
-        note(journal, Event.ATTEMPTED, tray)
-        queue.put(tray)  # waits while the queue is full
-        note(journal, Event.ACCEPTED, tray)
-        for baozi in tray:
-            print(baozi.made_line)
+def producer(queue: Any, name: str, count: int = 10, seconds: float = 1) -> None:
+    """每隔 ``seconds`` 秒做一个包子，放进队列。 Make a baozi every ``seconds`` seconds and put it."""
+    for number in range(count):
+        time.sleep(seconds)
+        baozi = f"{name}生产了第{number}个包子"
+        queue.put(baozi)  # 队列满了就在这里等 waits here while the queue is full
+        print(baozi)
 
 
-def consumer(queue: "Queue[list[Baozi] | None]", name: str, workload: Workload, journal: Journal) -> None:
-    """Get trays and eat what is on them, until ``None`` comes."""
-    while (tray := queue.get()) is not None:  # get waits while the queue is empty
-        note(journal, Event.STARTED, tray)
-        for baozi in tray:
-            time.sleep(workload.eat_seconds)
-            journal.write(Event.EATEN, baozi.id)
-            print(baozi.eaten_line(name))
+def consumer(queue: Any, name: str, seconds: float = 2) -> None:
+    """取一个吃一个，取到 ``None`` 为止。 Get a baozi and eat it, until ``None`` comes."""
+    while (baozi := queue.get()) is not None:  # 队列空了就在这里等 waits here while the queue is empty
+        time.sleep(seconds)
+        print(f"{name}吃了{baozi}")
 
 
-def close(queue: "Queue[list[Baozi] | None]", _name: str, workload: Workload, _journal: Journal) -> None:
-    """Put one ``None`` for each consumer."""
-    for _ in workload.consumers:
-        queue.put(None)
+def main(pace: float = 1, queue: Any = None) -> None:
+    """三个生产者各做十个，两个消费者来吃。 Three producers make ten each, two consumers eat.
 
-
-def run(stage: Stage) -> None:
-    """Start all, wait for the producers, then have the consumers stopped.
-
-    Raises:
-        DeadlinePassed, ActorFailed: as Stage.wait says.
+    Args:
+        pace: factor on the course's seconds.
+        queue: the shared place, with ``put`` and ``get``. Default: a new ``Queue``.
     """
-    queue: Queue[list[Baozi] | None] = stage.mp.Queue(stage.workload.capacity or 0)  # 0: no bound
-    producers = [stage.start(Role.PRODUCER, producer, queue, name) for name in stage.workload.producers]
-    consumers = [stage.start(Role.CONSUMER, consumer, queue, name) for name in stage.workload.consumers]
-    stage.wait(producers)
-    # A process of its own puts the None: a put can wait for ever, and the parent must be free to end it.
-    stage.start(Role.CLOSER, close, queue, "close")
-    stage.wait(consumers)
-    stage.say("主进程")
+    queue = queue or Queue()
+    producers = [Process(target=producer, args=(queue, name, 10, pace)) for name in ("alex", "peiqi", "egon")]
+    consumers = [Process(target=consumer, args=(queue, name, 2 * pace)) for name in ("小明", "小红")]
+    for process in producers + consumers:
+        process.start()
+    for process in producers:
+        process.join()
+    for _ in consumers:
+        queue.put(None)
+    for process in consumers:
+        process.join()
+    print("主进程")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,12 +1,20 @@
-"""Row 1, ``tickets``: ten buyers and three tickets, with and without a lock.
+"""第一行 ``tickets``：十个人买三张票，不加锁和加锁。
 
-The course: a file is a place that processes share, and without a mutex the same ticket is sold twice.
+文件是进程可以共享的地方，没有互斥锁，同一张票会卖出好几次。每个人先读还剩几张，犹豫一下，再写少一张：
+不加锁时，第一个人还没写，大家都已经读过，看到的都是三张，于是都买到了。加了锁就一个一个来：三个人买到，
+其余七个看到已经没有了。
 
-It shows a race. Each buyer reads how many tickets are left, hesitates, and writes one less. Without the
-lock all read before the first one writes, so all see three tickets and all buy. With the lock they go one
-at a time: three buy, and the other seven find none left.
+做不到的：快不起来，锁让所有人排成一队；而且忘了加锁的人，锁也拦不住。
 
-It cannot be quick: the lock makes one queue of all buyers, and who forgets the lock is not stopped by it.
+Row 1, ``tickets``: ten buyers and three tickets, without and with a lock.
+
+A file is a place that processes share, and without a mutex the same ticket is sold several times. Each buyer
+reads how many tickets are left, hesitates, and writes one less. Without the lock all of them read before the
+first one writes, so all see three tickets and all buy. With the lock they take turns: three buy, and the
+other seven find none left.
+
+What it cannot do: it is slow, because the lock makes one queue of all buyers. And a buyer that forgets the
+lock is not stopped by it.
 """
 
 import json
@@ -78,7 +86,7 @@ def sell(locked: bool, hesitation: float, start_method: str | None = None) -> li
         return (Path(folder) / "sold").read_text().splitlines()
 
 
-def main(pace: float) -> None:
+def main(pace: float = 1) -> None:
     """Sell without the lock, then with it, and say how many were sold.
 
     Args:
@@ -87,3 +95,7 @@ def main(pace: float) -> None:
     for locked in (False, True):
         sold = sell(locked, HESITATION * pace)
         print(f"{'with' if locked else 'without'} the lock: {TICKETS} tickets, {len(sold)} sold", flush=True)
+
+
+if __name__ == "__main__":
+    main()

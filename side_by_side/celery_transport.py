@@ -15,12 +15,13 @@ from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
 from baozi.ledger_url import file_url
 from baozi.workload import Workload
-from local_mp.stage import ActorFailed, DeadlinePassed, Role
+from local_mp.guarded import DeadlinePassed
 from side_by_side import sums
 from side_by_side.actors import start_producer, start_worker
 from side_by_side.crew import Crew, Member
 from side_by_side.own_broker import OwnBroker, consumer_count
 from side_by_side.scene import Player, Tick
+from side_by_side.stage import ActorFailed, Role
 
 #: Seconds between two ticks, as on local_mp's stage; between two looks at whether all is eaten; the same for
 #: whether workers are ready.

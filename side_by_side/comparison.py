@@ -8,7 +8,7 @@ from pathlib import Path
 
 from baozi.errors import BaoziError
 from baozi.journal import Event
-from local_mp.stage import ActorFailed, DeadlinePassed
+from local_mp.guarded import DeadlinePassed
 from side_by_side import sums
 from side_by_side.celery_transport import run_celery
 from side_by_side.faults.moments import Fault, FaultMissed, Injector
@@ -19,6 +19,7 @@ from side_by_side.plan import Job, Plan
 from side_by_side.queue_transport import run_queue
 from side_by_side.results import Measure, Results, Run
 from side_by_side.scene import Scene
+from side_by_side.stage import ActorFailed
 from side_by_side.transports import Program
 from side_by_side.usage import Meter
 

@@ -14,13 +14,14 @@ from typing import Self, TypeVar
 from baozi.audit import Audit
 from baozi.errors import BaoziError, BrokerError, ExitCode
 from baozi.ledger_url import file_url
-from local_mp.stage import ActorFailed, DeadlinePassed
+from local_mp.guarded import DeadlinePassed
 from side_by_side.actors import start_worker
 from side_by_side.books import Books
 from side_by_side.crew import Crew, Member
 from side_by_side.faults.proxy import Proxy
 from side_by_side.menu import Menu
 from side_by_side.own_broker import queue_state
+from side_by_side.stage import ActorFailed
 from side_by_side.targets.target import Target
 from tasks import topology
 

@@ -1,4 +1,4 @@
-"""Runs a workload on a transport of ``local_mp``: the very functions that the course's programs run."""
+"""Runs a workload on a transport of ``local_mp``: the course's own producers and consumers."""
 
 import multiprocessing
 import os
@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from baozi.workload import Workload
-from local_mp.stage import Stage
-from local_mp.transports import TRANSPORTS
+from side_by_side.lessons import run_lesson
 from side_by_side.scene import Player, Tick
+from side_by_side.stage import Stage
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,8 @@ def run_local(name: str, workload: Workload, folder: Path, tick: Tick) -> None:
         scene = scene or LocalScene(stage)
         tick(scene)
 
-    with Stage(workload, folder, quiet=True, start_method="forkserver", tick=on_tick) as stage:
-        TRANSPORTS[name].run(stage)
+    with Stage(workload, folder, start_method="forkserver", tick=on_tick) as stage:
+        run_lesson(name, stage)
 
 
 def start_fork_server(log: Path) -> None:
@@ -73,7 +73,7 @@ def start_fork_server(log: Path) -> None:
     Args:
         log: what all these processes say on stderr goes there.
     """
-    multiprocessing.set_forkserver_preload(["cli", "local_mp.transports"])
+    multiprocessing.set_forkserver_preload(["cli", "side_by_side.lessons"])
     with _stderr_to(log):
         forkserver.ensure_running()
 

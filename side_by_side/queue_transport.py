@@ -7,13 +7,13 @@ from pathlib import Path
 import psutil
 
 from baozi.workload import Workload
-from local_mp import joinable_queue
-from local_mp.stage import Role, Stage
 from remote_mp import JoinableQueue
 from side_by_side import sums
+from side_by_side.lessons import run_lesson_on
 from side_by_side.local_transport import LocalScene
 from side_by_side.own_broker import OwnBroker
 from side_by_side.scene import Player, Tick
+from side_by_side.stage import Role, Stage
 
 #: Seconds that a new quorum queue is left alone. RabbitMQ has a queue's name written to the disk within three
 #: (Erlang's dets); killed before, it has the messages and does not know whose they are (docs/reliability.md).
@@ -73,12 +73,11 @@ def run_queue(
 
     with (
         broker.virtual_host(f"queue-{next(_virtual_hosts)}") as url,
-        # Pickle, since the course's functions put trays of objects: everybody here is our own process.
-        JoinableQueue[object](workload.capacity or 0, name="baozi", url=url, serializer="pickle") as queue,
-        Stage(workload, folder, quiet=True, start_method=start_method, tick=on_tick) as stage,
+        JoinableQueue[object](workload.capacity or 0, name="baozi", url=url) as queue,
+        Stage(workload, folder, start_method=start_method, tick=on_tick) as stage,
     ):
         queue.qsize()  # declares it
         begin_at = time.monotonic() + _REGISTERED
         stage.wait_until(lambda: time.monotonic() >= begin_at, "the queue to be registered")
-        joinable_queue.run_on(queue, stage)
+        run_lesson_on(queue, "joinable-queue", stage)
         stage.wait_until(all_eaten, "all that was accepted to be eaten")

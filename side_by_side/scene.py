@@ -8,7 +8,7 @@ from typing import Protocol
 import psutil
 
 from baozi.workload import Workload
-from local_mp.stage import Role
+from side_by_side.stage import Role
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import psutil
 
-from local_mp.stage import Role
 from side_by_side.results import Usage
 from side_by_side.scene import Player, Scene
+from side_by_side.stage import Role
 
 #: Seconds between two looks at the memory, which cost the system more than a look at the clock.
 _MEMORY_EVERY = 0.25

@@ -9,8 +9,9 @@ import psutil
 
 from baozi.errors import BaoziError, ExitCode
 from baozi.journal import Event
-from local_mp.stage import DeadlinePassed, Role
+from local_mp.guarded import DeadlinePassed
 from side_by_side.scene import Player, Scene
+from side_by_side.stage import Role
 from side_by_side.sums import Line, count, read_lines
 
 #: Seconds after its last line in which a consumer is seen to be idle: it has had the time to go back and

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from local_mp.stage import DeadlinePassed
+from local_mp.guarded import DeadlinePassed
 from side_by_side.faults.strike import Strike, Struck
 from side_by_side.kitchen import Kitchen
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from baozi.workload import Workload
-from local_mp.stage import Stage
-from local_mp.transports import TRANSPORTS
 from side_by_side import own_broker
 from side_by_side.celery_transport import run_celery
+from side_by_side.lessons import LESSONS, run_lesson
 from side_by_side.own_broker import OwnBroker
 from side_by_side.queue_transport import run_queue
+from side_by_side.stage import Stage
 from tests.requirements import need
 
 
@@ -41,8 +41,8 @@ class Local:
 
     def run(self, workload: Workload, folder: Path) -> None:
         """Run it on a stage of its own."""
-        with Stage(workload, folder, quiet=True, start_method="spawn") as stage:
-            TRANSPORTS[self.name].run(stage)
+        with Stage(workload, folder, start_method="spawn") as stage:
+            run_lesson(self.name, stage)
 
 
 @dataclass(frozen=True)
@@ -80,4 +80,4 @@ def _broker() -> OwnBroker:
     return stack.enter_context(own_broker.own_broker())
 
 
-ADAPTERS: tuple[Adapter, ...] = (*(Local(name) for name in TRANSPORTS), OnRemoteQueue(), OnCelery())
+ADAPTERS: tuple[Adapter, ...] = (*(Local(name) for name in LESSONS), OnRemoteQueue(), OnCelery())

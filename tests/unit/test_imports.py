@@ -74,10 +74,3 @@ def test_local_mp_loads_neither_celery_nor_kombu(module: str) -> None:
         [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True, timeout=60
     )
     assert loaded.stdout == "set()\n"
-
-
-def test_no_file_of_local_mp_that_is_read_in_the_course_is_over_120_lines() -> None:
-    read = set(LOCAL_MODULES) - {"__init__", "command", "stage", "transports"}
-    assert len(read) == 7
-    lengths = {name: len((ROOT / f"local_mp/{name}.py").read_text().splitlines()) for name in read}
-    assert not {name: length for name, length in lengths.items() if length > 120}

@@ -1,10 +1,13 @@
 """``python -m local_mp``: each program beside the lines of the course."""
 
+import inspect
+import multiprocessing
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from baozi.journal import Event
-from local_mp.stage import Stage
-from local_mp.transports import TRANSPORTS
+from local_mp import command, joinable_queue, sentinel_queue
+from local_mp.command import LESSONS
+from local_mp.guarded import DeadlinePassed
+from side_by_side import lessons
 from tests.conformance.records import Records
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +38,8 @@ ENVIRONMENT = {
     **{name: value for name, value in os.environ.items() if not name.startswith("BAOZI_")},
     "PYTHONUNBUFFERED": "1",
 }
+#: As in a user's shell: a process writes its lines together.
+BUFFERED = {name: value for name, value in ENVIRONMENT.items() if name != "PYTHONUNBUFFERED"}
 KEY = ENVIRONMENT | {"BAOZI_AUTHKEY": "not a secret, but long"}
 
 
@@ -108,14 +115,13 @@ def test_tickets_are_oversold_without_the_lock_and_not_with_it() -> None:
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-@pytest.mark.parametrize("name", TRANSPORTS)
+@pytest.mark.parametrize("name", lessons.LESSONS)
 def test_every_start_method_will_do(name: str, method: str, tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from local_mp.stage import Stage\n"
-        "from local_mp.transports import TRANSPORTS\n"
-        "transport = TRANSPORTS[sys.argv[1]]\n"
-        "with Stage(transport.COURSE.paced(0), Path(sys.argv[3]), start_method=sys.argv[2]) as stage:\n"
-        "    transport.run(stage)\n"
+        "import sys; from pathlib import Path; from baozi.workload import Workload\n"
+        "from side_by_side.lessons import run_lesson; from side_by_side.stage import Stage\n"
+        "with Stage(Workload().paced(0), Path(sys.argv[3]), start_method=sys.argv[2]) as stage:\n"
+        "    run_lesson(sys.argv[1], stage)\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, name, method, str(tmp_path)],
@@ -127,7 +133,7 @@ def test_every_start_method_will_do(name: str, method: str, tmp_path: Path) -> N
     )
     assert (done.returncode, done.stderr) == (0, "")
     records = Records(tmp_path)
-    assert len(records.ids(Event.EATEN)) == TRANSPORTS[name].COURSE.total
+    assert len(records.ids(Event.EATEN)) == 30
     assert records.ids(Event.EATEN) == records.ids(Event.ACCEPTED)
 
 
@@ -207,7 +213,49 @@ def test_bad_input_is_one_sentence_and_a_named_code(
     assert done.stderr.count("\n") == 1
 
 
-def test_a_stage_can_be_run_in_this_process_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with Stage(TRANSPORTS["queue"].COURSE.paced(0), tmp_path, start_method="spawn") as stage:
-        TRANSPORTS["queue"].run(stage)
-    assert capfd.readouterr().out.splitlines()[-1] == "主进程"
+@pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
+@pytest.mark.parametrize(
+    "module", ["file_lock", "pipe_lock", "sentinel_queue", "joinable_queue", "manager_queue"]
+)
+def test_each_lesson_runs_on_its_own_with_every_start_method(module: str, method: str) -> None:
+    program = (
+        f"import multiprocessing; multiprocessing.set_start_method({method!r})\n"
+        f"from local_mp import {module}; {module}.main(0)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=ROOT,
+        env=BUFFERED,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    made = 6 if module == "joinable_queue" else 30
+    assert len([line for line in lines if "吃了" in line]) == made
+    assert lines[-1] == "主进程"
+
+
+def test_a_lesson_shows_how_processes_are_started_and_joined_and_can_be_read_in_two_minutes() -> None:
+    for module in (sentinel_queue, joinable_queue):
+        source = inspect.getsource(module)
+        assert all(word in source for word in ("Process(", ".start()", ".join()"))
+    for lesson in LESSONS.values():
+        assert len(inspect.getsource(lesson).splitlines()) < 105
+        title, _, rest = (lesson.__doc__ or "").partition("\n")
+        assert "``：" in title, "Chinese first"
+        assert "``: " in rest, "then English"
+
+
+def test_a_lesson_that_does_not_end_is_given_up_at_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "_DEADLINE", 2)
+    monkeypatch.setattr(sentinel_queue, "consumer", never_ends)
+    with pytest.raises(DeadlinePassed, match="Not done within 2 s"):
+        command._run("queue", 0.001)
+    assert not multiprocessing.active_children()
+
+
+def never_ends(_queue: object, _name: str, _seconds: float) -> None:
+    time.sleep(3600)

@@ -7,11 +7,26 @@ import pytest
 
 from baozi.journal import Event, Journal
 from baozi.workload import Workload
-from local_mp.sentinel_queue import close, consumer, producer
-from local_mp.stage import DeadlinePassed, Role, Stage
+from local_mp import sentinel_queue
+from local_mp.guarded import DeadlinePassed
+from local_mp.observed import consume, produce
+from side_by_side.stage import Role, Stage
 from tests.conformance.records import Records
 
 FAST = Workload(producers=("alex",), consumers=("小明", "小红"), make_seconds=0, eat_seconds=0, deadline=8)
+
+
+def producer(queue: Any, name: str, workload: Workload, journal: Journal) -> None:
+    produce(sentinel_queue, queue, name, workload, journal)
+
+
+def consumer(queue: Any, name: str, workload: Workload, journal: Journal) -> None:
+    consume(sentinel_queue, queue, name, workload, journal)
+
+
+def one_none_a_consumer(queue: Any, _name: str, workload: Workload, _journal: Journal) -> None:
+    for _ in workload.consumers:
+        queue.put(None)
 
 
 def one_none_a_producer(queue: Any, _name: str, workload: Workload, _journal: Journal) -> None:
@@ -26,7 +41,7 @@ def producer_that_says_no_more(queue: Any, name: str, workload: Workload, journa
 
 
 def test_one_none_a_producer_hangs_when_consumers_outnumber_producers(tmp_path: Path) -> None:
-    with Stage(FAST, tmp_path, quiet=True, start_method="spawn") as stage:
+    with Stage(FAST, tmp_path, start_method="spawn") as stage:
         queue = stage.mp.Queue()
         consumers = [stage.start(Role.CONSUMER, consumer, queue, name) for name in FAST.consumers]
         stage.wait([stage.start(Role.PRODUCER, producer, queue, "alex")])
@@ -40,18 +55,18 @@ def test_one_none_a_producer_hangs_when_consumers_outnumber_producers(tmp_path: 
 
 
 def test_one_none_a_consumer_ends_them_all(tmp_path: Path) -> None:
-    with Stage(FAST, tmp_path, quiet=True, start_method="spawn") as stage:
+    with Stage(FAST, tmp_path, start_method="spawn") as stage:
         queue = stage.mp.Queue()
         consumers = [stage.start(Role.CONSUMER, consumer, queue, name) for name in FAST.consumers]
         stage.wait([stage.start(Role.PRODUCER, producer, queue, "alex")])
-        stage.start(Role.CLOSER, close, queue, "close")
+        stage.start(Role.CLOSER, one_none_a_consumer, queue, "close")
         stage.wait(consumers)
     assert len(Records(tmp_path).ids(Event.EATEN)) == 10
 
 
 def test_a_none_put_before_every_producer_has_finished_loses_what_comes_after(tmp_path: Path) -> None:
     two = FAST.model_copy(update={"producers": ("alex", "peiqi"), "consumers": ("小明",), "deadline": 30.0})
-    with Stage(two, tmp_path, quiet=True, start_method="spawn") as stage:
+    with Stage(two, tmp_path, start_method="spawn") as stage:
         queue = stage.mp.Queue()
         eater = stage.start(Role.CONSUMER, consumer, queue, "小明")
         stage.wait([stage.start(Role.PRODUCER, producer_that_says_no_more, queue, "alex")])

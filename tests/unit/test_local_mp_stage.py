@@ -14,8 +14,9 @@ import pytest
 from baozi.errors import UsageError
 from baozi.journal import Event, Journal
 from baozi.workload import Workload
-from local_mp import sentinel_queue
-from local_mp.stage import ActorFailed, DeadlinePassed, Role, Stage
+from local_mp.guarded import DeadlinePassed
+from side_by_side.lessons import run_lesson
+from side_by_side.stage import ActorFailed, Role, Stage
 from tests.conformance.records import Records
 from tests.waiting import wait_until
 
@@ -60,8 +61,8 @@ def test_a_tick_sees_the_actors_and_may_kill_one(tmp_path: Path) -> None:
                 actor.process.kill()
 
     workload = Workload(producers=("alex",), consumers=("小明",), make_seconds=0, eat_seconds=1)
-    with Stage(workload, tmp_path, quiet=True, start_method="spawn", tick=kill_the_busy_consumer) as stage:
-        sentinel_queue.run(stage)
+    with Stage(workload, tmp_path, start_method="spawn", tick=kill_the_busy_consumer) as stage:
+        run_lesson("queue", stage)
     assert [actor.role for actor in stage.actors] == [Role.PRODUCER, Role.CONSUMER, Role.CLOSER]
     assert stage.actors[1].process.exitcode == -signal.SIGKILL
     records = Records(tmp_path)

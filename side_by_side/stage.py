@@ -1,14 +1,11 @@
 """The stage: where processes are started, known by their role, waited for, and always ended."""
 
-import io
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -20,21 +17,15 @@ from types import TracebackType
 from typing import Any, Self, cast
 
 from baozi.errors import BaoziError, ExitCode
-from baozi.journal import Event, Journal
-from baozi.model import Baozi
+from baozi.journal import Journal
 from baozi.workload import Workload
+from local_mp.guarded import DeadlinePassed, leave_signals_to_parent
 
 #: Seconds between two looks at the processes while they are waited for: short enough to time a fault well.
 _TICK = 0.02
 
 #: What a process runs: its channel (a queue, a pipe, a file…), its name, the workload, its own journal.
 Work = Callable[[Any, str, Workload, Journal], None]
-
-
-class DeadlinePassed(BaoziError):
-    """The work did not end by its deadline: something waits for what will never come."""
-
-    exit_code = ExitCode.LOSS
 
 
 class ActorFailed(BaoziError):
@@ -76,7 +67,6 @@ class Stage:
         workload: Workload,
         folder: Path,
         *,
-        quiet: bool = False,
         start_method: str | None = None,
         tick: Callable[["Stage"], None] | None = None,
     ) -> None:
@@ -85,7 +75,6 @@ class Stage:
         Args:
             workload: what is to be done, and how many seconds from now it may take in all.
             folder: this run's own: a journal a process, as ``ROLE/NAME.journal``, and the file of file-lock.
-            quiet: print none of the course's lines.
             start_method: ``spawn``, ``fork`` or ``forkserver``; the platform's own when None.
             tick: called some fifty times a second, in this thread, while processes are waited for. It may
                 look at ``actors`` and kill some.
@@ -95,7 +84,6 @@ class Stage:
         self.mp = cast(DefaultContext, multiprocessing.get_context(start_method))
         self.actors: list[Actor] = []
         self._ends_at = time.monotonic() + workload.deadline
-        self._quiet = quiet
         self._tick = tick
 
     def start(self, role: Role, work: Work, channel: object, name: str, *, daemon: bool = False) -> Actor:
@@ -111,7 +99,7 @@ class Stage:
         journal = self.folder / role / f"{name}.journal"
         process = self.mp.Process(
             target=_act,
-            args=(partial(work, channel, name, self.workload), journal, self._quiet),
+            args=(partial(work, channel, name, self.workload), journal),
             name=f"{role} {name}",
             daemon=daemon,
         )
@@ -180,11 +168,6 @@ class Stage:
             if (actor.process.exitcode or 0) > 0:
                 raise ActorFailed(f"The {actor.process.name} failed; what it said stands above.")
 
-    def say(self, line: str) -> None:
-        """Print one of the parent's lines, unless the stage is quiet."""
-        if not self._quiet:
-            print(line, flush=True)
-
     def __enter__(self) -> Self:
         """Return the stage itself."""
         return self
@@ -200,38 +183,13 @@ class Stage:
             actor.process.join()
 
 
-def note(journal: Journal, event: Event, tray: Iterable[Baozi]) -> None:
-    """Write down that ``event`` befell each baozi of the tray.
-
-    Raises:
-        OSError: the journal cannot be written.
-    """
-    for baozi in tray:
-        journal.write(event, baozi.id)
-
-
-def _act(work: Callable[[Journal], None], journal: Path, quiet: bool) -> None:
-    """What each process does: its work, with a journal of its own."""
+def _act(work: Callable[[Journal], None], journal: Path) -> None:
+    """What each process does: its work, with a journal of its own, and without the lesson's output."""
     # Ctrl-C reaches every process of the terminal; the parent alone answers it, by leaving the stage.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    with ExitStack() as stack:
-        if quiet:
-            stack.enter_context(redirect_stdout(stack.enter_context(Path(os.devnull).open("w"))))
-        elif isinstance(sys.stdout, io.TextIOWrapper):
-            # Many write at once: let each write whole lines, under PYTHONUNBUFFERED too.
-            sys.stdout.reconfigure(line_buffering=True, write_through=False)
+    leave_signals_to_parent()
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), Journal(journal) as own:
         try:
-            work(stack.enter_context(Journal(journal)))
+            work(own)
         except BaoziError as error:
             print(error, file=sys.stderr)
             sys.exit(error.exit_code)
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent is gone, even if the parent was killed and could end nobody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(ExitCode.INTERRUPTED)
