@@ -4,7 +4,6 @@ A worker commits here before it acknowledges. So a baozi that is delivered again
 was lost with its worker, is found in the ledger and counted, not eaten again.
 """
 
-import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
@@ -87,15 +86,6 @@ class Ledger:
         """
         with self.reading() as connection:
             return str(connection.execute(select(identity.c.id)).scalar_one())
-
-    @property
-    def place(self) -> str:
-        """Where the ledger is, for people: without its user and password."""
-        if self._file is not None:
-            return f"SQLite, {self._file.absolute()} on {socket.gethostname()}"
-        url = self._engine.url
-        host = url.host or url.query.get("host") or "this machine"
-        return f"PostgreSQL, {url.database or url.username} on {host}{f':{url.port}' if url.port else ''}"
 
     def _make_folder(self) -> None:
         if self._file is not None:

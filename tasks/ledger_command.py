@@ -21,13 +21,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 @app.command("version")
 def version_command(as_json: Json = False) -> None:
-    """Print the version of the ledger's schema and the version that this release needs."""
+    """Print the ledger's id, the version of its schema, and the version that this release needs."""
     with _ledger() as ledger:
         version = ledger.version()
+        identity = ledger.identity() if version == VERSION else None
     if as_json:
-        print(json.dumps({"version": version, "needed": VERSION}))
+        print(json.dumps({"version": version, "needed": VERSION, "id": identity}))
     else:
-        print(f"Ledger schema is version {version}, this release needs {VERSION}.")
+        named = f" Its id is {identity}." if identity else ""
+        print(f"Ledger schema is version {version}, this release needs {VERSION}.{named}")
 
 
 @app.command("upgrade")
@@ -55,10 +57,10 @@ def adopt_command(as_json: Json = False) -> None:
     Stop all workers first. What the other ledger knows as eaten, and is still in the queue, is eaten again.
     """
     with _ledger() as ledger:
-        own = belonging.described(ledger)
+        own = ledger.identity()
     before = belonging.adopt(own)
-    said = f"The queue belongs to the ledger {own['id']} now; before, to {before or 'none'}."
-    say(to_json({"before": before, "id": own["id"]}) if as_json else shown(said))
+    said = f"The queue belongs to the ledger {own} now; before, to {before or 'none'}."
+    say(to_json({"before": before, "id": own}) if as_json else shown(said))
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from tasks.app import app
 from tasks.config import CONFIRMED, UNCONFIRMED
 from tasks.connection import broker_url, check_same_broker, connect, using
 
-#: This worker's ledger, as :func:`tasks.belonging.described` says, once it is opened.
-_own: dict[str, str] = {}
+#: The id of this worker's ledger, once it was opened.
+_own: list[str] = []
 
 logger = get_logger(__name__)
 
@@ -167,7 +167,7 @@ def _check_open_files(processes: int) -> None:
 def _open_ledger() -> None:
     """See that the ledger can be used. It is closed again, so that no pool process inherits it."""
     with closing(Ledger(settings().ledger).open()) as ledger:
-        _own.update(belonging.described(ledger))
+        _own[:] = [ledger.identity()]
 
 
 def see_that_the_queue_is_ours() -> None:
@@ -176,8 +176,8 @@ def see_that_the_queue_is_ours() -> None:
     Raises:
         AnotherLedger: it belongs to another one.
     """
-    if _own:
-        belonging.see_that_the_queue_is_ours(_own)
+    for ledger_id in _own:
+        belonging.see_that_the_queue_is_ours(ledger_id)
 
 
 def _declare() -> None:

@@ -13,7 +13,7 @@ from baozi.settings import Settings
 NAME = "baozi"
 #: Name of the dead letters' exchange and queue.
 DEAD = "baozi.dead"
-#: Name of the exchange and queue whose one message names the ledger (:mod:`tasks.belonging`), and of the key.
+#: Name of the queue one of whose arguments is the ledger's id (:mod:`tasks.belonging`).
 LEDGER = "baozi.ledger"
 
 #: RabbitMQ drops a message whose delivery count passes its queue's limit, and from 4.0 on the default limit
@@ -25,7 +25,6 @@ _NO_LIMIT = 1_000_000_000
 TYPE = "topic"
 exchange = Exchange(NAME, type=TYPE, durable=True)
 dead_exchange = Exchange(DEAD, type=TYPE, durable=True)
-ledger_exchange = Exchange(LEDGER, type=TYPE, durable=True)
 
 
 def queue(settings: Settings) -> Queue:
@@ -63,10 +62,14 @@ def dead_queue() -> Queue:
     return Queue(DEAD, dead_exchange, routing_key="#", durable=True, queue_arguments=arguments)
 
 
-def ledger_queue() -> Queue:
-    """Return the queue that names the ledger. To look at its message counts as a delivery, as above."""
-    arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": _NO_LIMIT}
-    return Queue(LEDGER, ledger_exchange, routing_key=LEDGER, durable=True, queue_arguments=arguments)
+def ledger_queue(ledger_id: str) -> Queue:
+    """Return the queue that names the ledger. It stays empty, so its arguments have no other effect."""
+    arguments = {
+        "x-queue-type": "quorum",
+        "x-dead-letter-exchange": DEAD,
+        "x-dead-letter-routing-key": ledger_id,
+    }
+    return Queue(LEDGER, durable=True, queue_arguments=arguments)
 
 
 def see_that_it_is_there(connection: Connection) -> None:
@@ -91,7 +94,7 @@ def declare(connection: Connection, settings: Settings) -> None:
         TopologyMismatch: a queue is there with other arguments.
     """
     # The dead letters first: at no time is there a queue whose dead have nowhere to go.
-    for wanted in (dead_queue(), ledger_queue(), queue(settings)):
+    for wanted in (dead_queue(), queue(settings)):
         try:
             with connection.channel() as channel:
                 wanted(channel).declare()
