@@ -4,8 +4,8 @@ docs/audit.md has its model: what it is told, by whom, and what it can conclude.
 """
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -261,12 +261,17 @@ def _sums(
         recovered=sum(account.recovered for account in own),
         unexpected=sum(account.unexpected for account in own),
         dead=None if dead is None else dead.get(producer, 0),
-        missing=list(islice(_missing(own, records), _GAPS_NAMED)),
+        missing=_first(_missing(own, records)),
         refused=refused,
     )
 
 
-def _missing(own: Sequence[Account], records: Records) -> Iterator[Range]:
+def _first(gaps: Generator[Range]) -> list[Range]:
+    with closing(gaps):
+        return list(islice(gaps, _GAPS_NAMED))
+
+
+def _missing(own: Sequence[Account], records: Records) -> Generator[Range]:
     for account in own:
         if account.lost:
             yield from records.missing(account)

@@ -148,10 +148,9 @@ class Records:
         """Yield which of the order's numbers from ``first`` to ``last`` were eaten."""
         if self._connection is not None and first <= last:
             numbers = self._mine(account) & eaten.c.number.between(first, last)
-            found = self._connection.execute(
-                select(eaten.c.number).where(numbers), execution_options=_IN_PIECES
-            )
-            yield from found.scalars()
+            statement = select(eaten.c.number).where(numbers)
+            with self._connection.execute(statement, execution_options=_IN_PIECES) as found:
+                yield from found.scalars()
 
     def missing(self, account: Account) -> Iterator[Range]:
         """Yield the ranges of numbers that were accepted and not eaten, in ascending order."""
@@ -180,7 +179,9 @@ class Records:
             .where(pair.c.next - 1 > pair.c.number)
             .order_by(pair.c.number)
         )
-        yield from self._connection.execute(gaps, execution_options=_IN_PIECES)
+        # A reader may have had enough of them: the server's cursor is closed all the same.
+        with self._connection.execute(gaps, execution_options=_IN_PIECES) as found:
+            yield from found
 
     def _mine(self, account: Account) -> ColumnElement[bool]:
         home = self._home.get(account.producer, NO_ORDER)
