@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -338,7 +339,8 @@ def test_the_deadline_is_half_a_minute_unless_asked_otherwise() -> None:
 
 
 def test_the_next_node_of_a_cluster_is_taken_where_one_is_away(private_place: Place) -> None:
-    nobody = f"amqp://baozi:secret@127.0.0.1:{free_port()}/"
+    url = urlsplit(private_place.url)
+    nobody = f"amqp://baozi:secret@127.0.0.1:{free_port()}{url.path}"
     nodes: dict[str, Any] = {"broker_url": f"{nobody};{private_place.url}", "broker_timeout": 10}
     private_place.worker("小明", **nodes)
     done, _ = failing(private_place, **nodes)
