@@ -83,7 +83,9 @@ class Reader:
         kind, channel, size = _HEAD.unpack_from(data, start)
         end = body + size
         if len(data) <= end:
-            if size > self._connection.frame_max:
+            # RabbitMQ adds its count, and its deaths, to a message's headers, and never splits those over
+            # several frames, even if they have become larger than a frame may be.
+            if kind != _HEADER and size > self._connection.frame_max:
                 raise UnexpectedFrame(f"Received a frame of {size} bytes, more than was agreed")
             return None
         if data[end] != _END:

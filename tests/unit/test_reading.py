@@ -231,6 +231,20 @@ def test_what_is_no_frame_is_a_lost_connection(brokers: list[Broker], garbage: b
     assert isinstance(error, connection.connection_errors)
 
 
+@pytest.mark.parametrize("size", [131_065, 131_072, 131_073, 131_200, 1_000_000])
+@pytest.mark.parametrize("pieces", [[], [100, 70_000], [131_100]])
+def test_properties_to_which_the_broker_added_may_be_larger_than_a_frame(
+    brokers: list[Broker], size: int, pieces: list[int]
+) -> None:
+    headers = dumps("F", ({"x": "y" * (size - 24)},))
+    content = struct.pack(">HHQH", 60, 0, 2, 0x2000) + headers
+    assert abs(len(content) - size) < 10
+    large = frame(1, spec.Basic.Deliver, "sLbss", "tag", 1, False, "", "q") + whole(2, 1, content)
+    speech = delivery(0) + large + whole(3, 1, b"{}") + delivery(2)
+    tags, error, _ = consumed(brokers, speech, pieces, lambda tags: len(tags) == 3)
+    assert (tags, error) == ([0, 1, 2], None)
+
+
 def test_frames_of_a_channel_that_is_not_open_are_ignored(brokers: list[Broker]) -> None:
     speech = delivery(0) + delivery(7, channel=5) + closing(channel=6) + delivery(1)
     tags, error, _ = consumed(brokers, speech, [], lambda tags: len(tags) == 2)
