@@ -195,6 +195,11 @@ def test_whatever_letters_there_are_each_command_works_and_none_is_changed(place
     wait_until(lambda: (sums := place.sums("sound")) and sums.proven, "the run to be sound")
     worker.process.terminate()
     wait_until(lambda: place.consumers() == 0, "the worker to end")
+    publish(place.url, "baozi", list(ODD.values()))
+    sent = taken(place.url, "baozi")
+    assert len(sent) == len(ODD)
+    # What RabbitMQ hands on at once is the measure: of two headers with one name, 4.3 keeps the first.
+    unchanged = {compared(*message) for message in sent}
     publish(place.url, "baozi.dead", list(ODD.values()))
     forged = [(b"body", properties(*added)) for added in FORGED.values()]
     publish(place.url, "baozi.dead", forged)
@@ -209,8 +214,8 @@ def test_whatever_letters_there_are_each_command_works_and_none_is_changed(place
     replayed = place.run("dead", "replay", "--all", "--json")
     assert (replayed.returncode, json.loads(replayed.stdout)) == (0, {"replayed": len(ODD) + len(FORGED)})
     there = {compared(*message) for message in taken(place.url, "baozi")}
-    assert {name for name, message in ODD.items() if compared(*message) not in there} == set()
-    assert there - {compared(*message) for message in ODD.values()} == {(b"body", properties())}
+    assert unchanged - there == set()
+    assert there - unchanged == {(b"body", properties())}
 
     publish(place.url, "baozi.dead", list(ODD.values()))
     listed = place.run("dead", "list", "--json").stdout.splitlines()
