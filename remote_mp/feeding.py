@@ -133,9 +133,13 @@ class Feeder:
     def _start(self) -> None:
         if not self._running:
             self._trouble = None
-            self._thread = threading.Thread(target=self._feed, name="remote_mp feeder", daemon=True)
-            self._thread.start()
-            self._running = True
+            try:
+                self._running = True
+                self._thread = threading.Thread(target=self._feed, name="remote_mp feeder", daemon=True)
+                self._thread.start()
+            except BaseException:  # interrupted: if it runs, it sees that it is not wanted
+                self._thread, self._running = None, False
+                raise
 
     def _end(self) -> None:
         with self._changed:
@@ -159,6 +163,9 @@ class Feeder:
     # --- what the thread does
 
     def _feed(self) -> None:
+        with self._changed:
+            if self._thread is not threading.current_thread():
+                return
         trouble: BaoziError | None = None
         try:
             while self._next():

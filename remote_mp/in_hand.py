@@ -43,6 +43,20 @@ class InHand(Generic[Item]):
             thread = threading.get_ident()
             return self._pop(thread) if thread in self._by_thread else None
 
+    def remove(self, item: Item) -> bool:
+        """Forget this thread's newest if it is ``item``; return whether it was."""
+        with self._lock:
+            thread = threading.get_ident()
+            mine = self._by_thread.get(thread)
+            if not mine or mine[-1][1] is not item:
+                if mine is not None and not mine:
+                    del self._by_thread[thread]
+                return False
+            mine.pop()
+            if not mine:
+                del self._by_thread[thread]
+            return True
+
     def _pop(self, thread: int) -> Item:
         items = self._by_thread[thread]
         _, item = items.popleft()

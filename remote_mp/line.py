@@ -114,11 +114,15 @@ class Line:
                         self._wake_out, self._wake_in = os.pipe()
                         os.set_blocking(self._wake_in, False)
                         os.set_blocking(self._wake_out, False)
-                    self._thread = threading.Thread(
-                        target=self._run, name=f"remote_mp {self._name}", daemon=True
-                    )
-                    self._thread.start()
-                    self._running = True
+                    try:
+                        self._running = True
+                        self._thread = threading.Thread(
+                            target=self._run, name=f"remote_mp {self._name}", daemon=True
+                        )
+                        self._thread.start()
+                    except BaseException:  # interrupted: if it runs, it sees that it is not wanted
+                        self._thread, self._running = None, False
+                        raise
 
     def wake(self) -> None:
         """Have the thread take its turn now."""
@@ -126,8 +130,12 @@ class Line:
             # Under the lock, or the pipe may be closed by now and its number be another file's.
             with self.changed, suppress(BlockingIOError):
                 if self._wake_in >= 0:
-                    self._awake = True
-                    os.write(self._wake_in, b"\0")
+                    try:
+                        self._awake = True
+                        os.write(self._wake_in, b"\0")
+                    except BaseException:  # interrupted: the next is to write
+                        self._awake = False
+                        raise
 
     def wait_for(self, seen: Callable[[], object], deadline: float | None) -> bool:
         """Return whether ``seen`` became true by the deadline; None waits for ever.
@@ -210,6 +218,9 @@ class Line:
     # --- what the thread does
 
     def _run(self) -> None:
+        with self.changed:
+            if self._thread is not threading.current_thread():
+                return
         trouble: BaoziError | None = None
         try:
             self._keep_up()

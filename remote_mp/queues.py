@@ -248,7 +248,12 @@ class Queue(Generic[Item]):
         if got is None:
             raise queue.Empty
         if self._joinable or self._acknowledge == "next":
-            ends.in_hand.add(got)
+            try:
+                ends.in_hand.add(got)
+            except BaseException:  # interrupted: whoever called has not got it
+                if ends.in_hand.remove(got):
+                    ends.receiver.take_back(got)
+                raise
         else:
             ends.receiver.finish(got)
         item: Item = got.item

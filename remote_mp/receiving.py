@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
@@ -40,8 +41,8 @@ class Receiver:
         self._settlement = Settlement()
         self.unfinished = Unfinished(done_queue(process), self._line.changed)
         """What this process has put and nobody has finished."""
-        self._waiting = 0
-        """How many threads are here to take an item."""
+        self._waiting: set[object] = set()
+        """A mark for each thread that is here to take an item."""
         self._fetching = False
         """Whether to fetch ahead."""
         self._connections = 0
@@ -64,8 +65,15 @@ class Receiver:
             BrokerAway: the broker has been away for too long.
             BaoziError: at once, for time does not mend it.
         """
-        came = (self._wait_for_one(timeout) if block else None) or self._line.ask(self._look, self._undo)
+        waits = block and (timeout is None or timeout > 0)
+        came = (self._wait_for_one(timeout) if waits else None) or self._line.ask(self._look, self._undo)
         return self._opened(came) if isinstance(came, Delivery) else came
+
+    def take_back(self, got: Got) -> None:
+        """Have it got again, first: whoever got it was interrupted before he had it."""
+        with self._line.changed:
+            self._arrived.appendleft(got)
+            self._line.changed.notify_all()
 
     def finish(self, got: Got) -> None:
         """Have it acknowledged, as soon as who has put it is told."""
@@ -114,17 +122,18 @@ class Receiver:
 
         def take() -> bool:
             try:
-                found.append(self._arrived.popleft())
+                # One step, within which no interrupt comes.
+                found.extend(map(deque.popleft, (self._arrived,)))
             except IndexError:
                 return False
             return True
 
         if not take():
             deadline = None if timeout is None else time.monotonic() + timeout
-            with self._line.changed:
-                self._waiting += 1
-                self._fetching = True
+            mark = object()
             try:
+                self._waiting.add(mark)
+                self._fetching = True
                 self._line.start()
                 self._line.wake()
                 self._line.wait_for(take, deadline)
@@ -133,8 +142,7 @@ class Receiver:
                 found.clear()
                 raise
             finally:
-                with self._line.changed:
-                    self._waiting -= 1
+                self._waiting.discard(mark)
                 if not found:
                     self._line.wake()  # where there is a bound, its consumer is one too many
         return found[0] if found else None
@@ -165,6 +173,7 @@ class Receiver:
         self._connections += 1
         self._place.declare(channel)
         channel.auto_decode = False
+        channel.callbacks = _One(self._on_delivery)
         self._settlement.begin(channel)
         channel.basic_qos(0, 1 if self._place.maxsize else self._prefetch, False)
         self._channel = channel
@@ -193,13 +202,14 @@ class Receiver:
 
     def _look(self, channel: Any) -> Delivery | Got | None:
         """Take the next one, if there is one."""
-        if not self._place.maxsize and self._arrived:
-            return self._arrived.popleft()
-        message = channel.basic_get(self._place.queue)
-        if message is not None:
-            return self._delivery(message)
-        # What was on its way to us has come before that answer.
-        return self._arrived.popleft() if not self._place.maxsize and self._arrived else None
+        # What is on its way to a consumer of ours may come behind the first answer, not behind the second.
+        for _ in range(2):
+            if self._arrived:
+                return self._arrived.popleft()
+            message = channel.basic_get(self._place.queue)
+            if message is not None:
+                return self._delivery(message)
+        return self._arrived.popleft() if self._arrived else None
 
     def _undo(self, came: Delivery | Got | None) -> None:
         if came is not None:
@@ -216,12 +226,12 @@ class Receiver:
             self._give_back_all_but(0)
 
     def _fetch_what_is_waited_for(self) -> None:
-        missing = self._waiting - len(self._arrived) - len(self._consumers)
+        missing = len(self._waiting) - len(self._arrived) - len(self._consumers)
         for _ in range(missing):
             self._consume()
         for _ in range(min(-missing, len(self._consumers))):
             self._channel.basic_cancel(self._consumers.pop())
-        self._give_back_all_but(self._waiting)
+        self._give_back_all_but(len(self._waiting))
 
     def _give_back_all_but(self, kept: int) -> None:
         with self._line.changed:
@@ -237,18 +247,36 @@ class Receiver:
     def _consume(self) -> None:
         tag = str(next(self._tags))
         self._consumers.add(tag)
-        self._channel.basic_consume(self._place.queue, consumer_tag=tag, callback=self._on_delivery)
+        self._channel.basic_consume(self._place.queue, consumer_tag=tag)
 
     def _on_delivery(self, message: Any) -> None:
         tag = message.delivery_info["consumer_tag"]
-        if self._place.maxsize and tag in self._consumers:
+        delivery = self._delivery(message)
+        if tag not in self._consumers:
+            self._settlement.give_back(delivery)  # it crossed the word that the consumer ends
+            return
+        if self._place.maxsize:
             # Its prefetch is 1: until this one is settled it gets no other, and by then it is gone.
             self._consumers.discard(tag)
             self._channel.basic_cancel(tag, nowait=True)
-            self._channel.callbacks.pop(tag, None)
-        self._arrived.append(self._delivery(message))
+        self._arrived.append(delivery)
 
     def _delivery(self, message: Any) -> Delivery:
         delivery = Delivery(message, self._connections)
         self._settlement.add(delivery)
         return delivery
+
+
+class _One(dict[str, Any]):
+    """A channel's callbacks: the same for each consumer, also before and after py-amqp knows of it.
+
+    A delivery may come before the broker's word that a consumer begins, and after that it has ended; py-amqp
+    would reject it, and write so to stderr.
+    """
+
+    def __init__(self, callback: Callable[[Any], None]) -> None:
+        super().__init__()
+        self._callback = callback
+
+    def __getitem__(self, _tag: str) -> Callable[[Any], None]:
+        return self._callback

@@ -109,7 +109,6 @@ PROPERTIES: list[dict[str, bytes]] = [
         for text in (b"remote_mp.done.", b"remote_mp.done.\xff", b"amq.rabbitmq.reply-to.x")
     ),
     *({"message_id": short(b"x-1"), "reply_to": short(b"remote_mp.done." + b"n" * 240)},),
-    *({"priority": bytes([level])} for level in (0, 9, 255)),
     *({"delivery_mode": bytes([mode])} for mode in (0, 1, 3, 255)),
     {"expiration": short(b"86400000")},
 ]
@@ -201,6 +200,31 @@ def test_the_good_item_behind_each_message_is_delivered(
     q.join_thread()
     assert queue_state(place.url, "remote_mp.q.q")[0] == 0, "something came back"
     as_they_came(place, sent if put_aside else [])
+
+
+@pytest.mark.parametrize("maxsize", [0, 1000])
+@pytest.mark.parametrize("cls", [JoinableQueue, Queue])
+@pytest.mark.parametrize("level", [0, 4, 5, 9, 255])
+def test_a_message_with_a_priority_and_those_around_it_are_delivered(
+    level: int, cls: Any, maxsize: int, make_queue: Callable[..., Any], place: Place
+) -> None:
+    """In which order is the broker's to say: from 4.0 on, a quorum queue hands out some levels earlier."""
+    q = make_queue(maxsize, cls=cls)
+    q.put("before")
+    priority = {"priority": bytes([level])}
+    with send_raw(place.url) as send:
+        assert send("remote_mp.q.q", join({"content_type": JSON} | priority), GOOD)
+        assert send("remote_mp.q.q", join(priority), b"no item")
+    q.put("behind")
+    came, unreadable = zip(*(get_past_unreadable(q) for _ in range(3)), strict=True)
+    assert sorted(came) == ["an item", "before", "behind"]
+    for _ in came if cls is JoinableQueue else ():
+        q.task_done()
+    with suppress(Unreadable, queue.Empty):
+        q.get(timeout=0.5)  # where it comes last
+    assert sum(unreadable) <= 1
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "it to be put aside", 60)
+    as_they_came(place, [(priority, b"no item")])
 
 
 def as_they_came(place: Place, sent: list[Message]) -> None:
