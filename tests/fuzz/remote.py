@@ -124,6 +124,10 @@ class Remote:
             same[message.wire_body].append(number)
         items = sum("got" in line for line in lines)
         due = 0
+        # The broker drops what expires before a consumer has it.
+        may_expire = sum(
+            _items_in(message.wire_body) for message in sent.values() if "expiration" in message.properties
+        )
         for body, numbers in same.items():
             put_aside = dead.pop(body, 0)
             if put_aside > len(numbers):
@@ -132,7 +136,7 @@ class Remote:
         dead.pop(b"[]", None)  # word of what is done, which a message asked to have put on the queue itself
         if dead:
             faults.append(Fault(f"a message was put aside that nobody sent: {next(iter(dead))[:80]!r}"))
-        if items < due:
+        if items < due - may_expire:
             faults.append(Fault(f"{due - items} items were neither got nor put aside"))
         if waiting := self.client.count(_QUEUE):
             faults.append(Fault(f"{waiting} messages are still in the queue"))

@@ -241,6 +241,7 @@ def test_the_commands_say_the_version_and_upgrade(old: Ledger, ledger_url: str) 
     assert json.loads(ledger_command(ledger_url, "version", "--json").stdout) == {
         "version": 1,
         "needed": VERSION,
+        "id": None,
     }
     assert (
         ledger_command(ledger_url, "upgrade").stdout
@@ -249,7 +250,8 @@ def test_the_commands_say_the_version_and_upgrade(old: Ledger, ledger_url: str) 
     assert ledger_command(ledger_url, "upgrade").stdout == f"Ledger schema is version {VERSION} already.\n"
     again = json.loads(ledger_command(ledger_url, "upgrade", "--json").stdout)
     assert again == {"before": VERSION, "version": VERSION}
-    assert json.loads(ledger_command(ledger_url, "version", "--json").stdout)["version"] == VERSION
+    said = json.loads(ledger_command(ledger_url, "version", "--json").stdout)
+    assert (said["version"], said["id"]) == (VERSION, old.identity())
 
 
 def test_the_commands_on_no_ledger(ledger_url: str) -> None:
