@@ -12,8 +12,8 @@ the releases before there were versions. A release needs one version, :data:`VER
 So in a rolling deploy the ledger is upgraded first, then the workers, one by one.
 """
 
-from alembic import command
-from alembic.config import Config
+from typing import TYPE_CHECKING
+
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -30,6 +30,10 @@ from sqlalchemy import (
 )
 
 from baozi.errors import NotALedger, NothingToAudit, SchemaTooNew, SchemaTooOld
+
+# Alembic takes 10 MB: it is imported where a ledger is made or upgraded, and not by every command.
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 #: The version that this release needs: the number of the newest migration.
 VERSION = 3
@@ -196,6 +200,8 @@ def upgrade(connection: Connection) -> int | None:
     before = version(connection)
     if before is None or before < VERSION:
         if before == 1 and not inspect(connection).has_table(VERSION_TABLE):
+            from alembic import command  # noqa: PLC0415
+
             command.stamp(_alembic(connection), "1")
         _migrate(connection)
     check(connection)
@@ -209,10 +215,14 @@ def _lock(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415
+
     command.upgrade(_alembic(connection), str(VERSION))
 
 
-def _alembic(connection: Connection) -> Config:
+def _alembic(connection: Connection) -> "Config":
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "baozi:ledger_migrations")
     return config

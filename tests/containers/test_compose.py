@@ -66,7 +66,9 @@ def project() -> Iterator[Project]:
 @pytest.fixture(scope="module")
 def run(project: Project) -> str:
     """The main job's own run, once it is audited."""
-    return project.sql("SELECT run FROM orders WHERE producer = 'alex'")
+    found = project.sql("SELECT run FROM order_sessions WHERE producer = 'alex'")
+    assert found, "the ledger knows of no order of alex"
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,9 @@ def test_the_main_job_ends_with_an_audit_that_nothing_is_lost(project: Project) 
     eaten = project.logs("xiaoming") + project.logs("xiaohong")
     assert eaten.count("小明吃了") + eaten.count("小红吃了") == 30
     assert "ACCESS_REFUSED" not in eaten
+    # Each worker has looked to which ledger the queue belongs.
+    assert "not known" not in eaten
+    assert "baozi.ledger" in project.rabbitmqctl("list_queues", "--vhost", "baozi", "name").split()
 
 
 def test_nothing_of_ours_is_warned_of(project: Project) -> None:
@@ -155,7 +160,14 @@ def test_flower_shows_the_workers_and_each_runs_tasks(flower: Flower, run: str) 
     ("service", "attempts"),
     [
         ("produce", ["basic_get baozi", "queue_delete baozi", "queue_purge baozi"]),
-        ("xiaoming", ["queue_delete baozi", "exchange_delete baozi", "queue_delete baozi.dead"]),
+        (
+            "xiaoming",
+            [
+                *(f"queue_delete {queue}" for queue in ("baozi", "baozi.dead")),
+                *(f"queue_declare {queue}" for queue in ("baozi", "baozi.dead", "baozi.ledger.mine", "mine")),
+                "exchange_delete baozi",
+            ],
+        ),
         ("flower", ["basic_get baozi", "queue_purge baozi"]),
         ("audit", ["queue_delete baozi.dead", "basic_get baozi"]),
     ],
