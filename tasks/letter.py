@@ -55,6 +55,8 @@ _FRAME, _CONTENT_HEADER = 8, 12
 #: Encodings of a body that is searched for baozi. Others are not tried: some of Python's take time that grows
 #: with the square of the length.
 _ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "iso-8859-1", "us-ascii")
+#: Deliveries that no broker counts up to: a header of its name in a stranger's message may hold any number.
+_TOO_MANY = 2**31
 
 
 class Original(NamedTuple):
@@ -189,10 +191,13 @@ def raw_properties(message: Any) -> bytes:
 def deliveries(headers: Mapping[str, Any]) -> int:
     """How often a message with these ``headers`` has been delivered, this time included.
 
-    RabbitMQ 4 counts those that were given back without being tried apart.
+    RabbitMQ 4 counts those that were given back without being tried apart. A count that no broker reaches is
+    its sender's invention.
     """
     counts = (headers.get(name) for name in ("x-delivery-count", "x-acquired-count"))
-    return 1 + max((count for count in counts if isinstance(count, int)), default=0)
+    return 1 + max(
+        (count for count in counts if isinstance(count, int) and 0 <= count < _TOO_MANY), default=0
+    )
 
 
 def as_it_came(properties: bytes) -> bytes:

@@ -188,7 +188,8 @@ MESSAGES: dict[str, Sent] = {
     **header("stamped_headers", None, [], ["x"], eaten=True),
     **header("stamps", None, {}, {"x": ["y"]}, eaten=True),
     **header("compression", None, "", eaten=True),
-    **header("x-delivery-count", -5, 2**62, "x", [], eaten=True),
+    **header("x-delivery-count", -5, 2**62, 2**63 - 1, "x", [], eaten=True),
+    **header("x-acquired-count", -5, 2**62, 2**63 - 1, "x", [], eaten=True),
     **header("x-death", 5, "x", [], [{"time": 5}], {"count": "x"}, eaten=True),
     **{
         f"a header named {name}": Sent({name: value}, eaten=True)
