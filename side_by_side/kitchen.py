@@ -195,7 +195,8 @@ class Kitchen:
         chosen = {
             "broker_url": self._url(ports[first:] + ports[:first]),
             "broker_timeout": _PUT + self.menu.away_seconds,
-            "stop_timeout": _CLOSED,
+            # Longer than it is waited for, so that who does not end is still there to say where it is.
+            "stop_timeout": 2 * _CLOSED,
             "home": self.books.home,
             "ledger_url": file_url(self.books.ledger_file).render_as_string(),
             "journal": self.books.eaten_folder,
