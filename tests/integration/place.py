@@ -105,6 +105,11 @@ class Place:
         **settings: object,
     ) -> Member:
         """Start a worker, with ``changes`` of :mod:`tests.integration.mutated`; wait until it consumes."""
+        # For a moment the broker may still count a worker that was killed.
+        living = sum(one.role == "worker" and one.process.poll() is None for one in self.crew.members)
+        wait_until(
+            lambda: self.consumers() <= living, "the broker to miss the workers that ended", timeout=60
+        )
         before = self.consumers()
         crew = _Changing(self.crew, changes) if changes else self.crew
         member = start_worker(crew, name, self.environment(**settings), processes, pool)

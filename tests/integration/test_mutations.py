@@ -14,7 +14,8 @@ from urllib.parse import quote
 import pytest
 
 from baozi.audit import Audit
-from baozi.journal import Event
+from baozi.journal import Event, OrderEntry, read_on
+from baozi.model import ORDER_HEADER
 from tests.integration.mutated import BAD
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
@@ -84,10 +85,20 @@ def a_queue_is_full(place: Place, *changes: str) -> str:
 
 
 def one_is_put_twice(place: Place, *changes: str) -> str:
+    """By the same order: under another one, or none, its number would be refused."""
     place.worker("小明", changes=changes)
-    with place.producer() as producer:
-        place.send_eat(producer, {"run": "r", "producer": "egon", "number": 0, "made_at": 1.0})
     assert accepted(produce(place, count=1)) == 1
+    told = read_on(place.home / "runs" / "r" / "egon.journal", start=0)
+    (order,) = {entry.order for entry, _ in told if isinstance(entry, OrderEntry)}
+    with place.producer() as producer:
+        item = {"run": "r", "producer": "egon", "number": 0, "made_at": 1.0}
+        place.send_eat(producer, item, more_headers={ORDER_HEADER: order})
+
+    def both_were_taken() -> bool:
+        sums = place.sums("r")
+        return sums is not None and sums.total.eaten + sums.total.duplicated == 2
+
+    wait_until(both_were_taken, "both to be taken")
     return verdict(place)
 
 
