@@ -13,6 +13,7 @@ from typing import Any
 from celery import Task
 from celery.app.task import Context
 from celery.utils.time import maybe_iso8601
+from celery.worker import state
 from kombu.utils.json import dumps
 
 from tasks.decoding import fault
@@ -279,15 +280,35 @@ def wait(message: Any, now: float) -> int:
     return seconds
 
 
+def check_again(request: Any, now: float) -> None:
+    """Check a task that begins: with threads, it may have waited in the pool since it was checked.
+
+    Args:
+        request: the task's.
+        now: UTC, in epoch seconds.
+
+    Raises:
+        Refused: it has expired, or was revoked.
+    """
+    if request.expires and _epoch_seconds(request.expires) < now:
+        raise Refused(EXPIRED)
+    if request.id in state.revoked:
+        raise Refused(REVOKED)
+
+
+def _epoch_seconds(value: Any) -> float:
+    at: Any = maybe_iso8601(value)
+    # Celery's time zone here is UTC.
+    return float((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+
+
 def _at(message: Any, name: str, otherwise: float) -> float:
     value = message.headers.get(name)
     if not value:
         message.headers.pop(name, None)
         return otherwise
     try:
-        at = maybe_iso8601(value)
-        # Celery's time zone here is UTC.
-        return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()  # type: ignore[union-attr]
+        return _epoch_seconds(value)
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         what = "ETA" if name == "eta" else name
         raise Refused(f"not a Celery task: invalid {what} value {_shown(value)}: {error}") from None

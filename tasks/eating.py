@@ -28,6 +28,7 @@ from baozi.pauses import growing
 from baozi.settings import settings
 from tasks import failure
 from tasks.app import app
+from tasks.checking import Refused, check_again
 
 logger = get_task_logger(__name__)
 Result = TypeVar("Result")
@@ -56,8 +57,16 @@ class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in it
         return super().apply_async(*args, **options)
 
     def before_start(self, *_: Any) -> None:
-        """Keep what is to follow from Celery, which would take a failure there for the task's own."""
+        """Keep what is to follow from Celery, which would take a failure there for the task's own.
+
+        Raises:
+            Reject: the task has expired or was revoked while it waited; it is dead-lettered.
+        """
         request: Any = self.request
+        try:
+            check_again(request, time.time())
+        except Refused as refused:
+            raise Reject(refused, requeue=False) from None
         chain = request.chain or []
         rest = [(chain[-1], chain[:-1])] if chain else []
         request.followers = [(callback, None) for callback in request.callbacks or []] + rest

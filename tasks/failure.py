@@ -3,6 +3,8 @@
 import traceback
 from typing import Any
 
+from tasks.checking import Refused
+
 #: Characters of the end of a traceback: it travels in a header.
 _LONGEST = 4000
 
@@ -29,7 +31,9 @@ def told(einfo: Any, error: BaseException) -> tuple[str, str | None]:
 
 
 def described(error: BaseException) -> str:
-    """Return the type and the text of ``error``."""
+    """Return the type and the text of ``error``; of a refusal, only the reason that its text is."""
+    if isinstance(error, Refused):
+        return str(error)
     try:
         text = str(error)
     except Exception as another:  # its __str__ is a task's own code
