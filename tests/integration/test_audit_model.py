@@ -283,6 +283,7 @@ def scenario(seed: int) -> Callable[[Machine, Machine], None]:
                     machine.kill_at_work(name, *resume)
                 case "kill worker":
                     os.killpg(workers[-1].process.pid, signal.SIGKILL)
+                    workers[-1].process.wait(30)
                     workers.append(place.worker(f"w{len(workers)}", tray=chance.choice([1, 10])))
                 case "purge":
                     purge(place)
