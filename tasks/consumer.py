@@ -39,14 +39,19 @@ class Consumer(CeleryConsumer):
     """
 
     class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc,valid-type]  # the stubs leave it out
-        """Celery's steps, but for two."""
+        """Celery's steps, but for one that no other requires: what a step requires, Celery adds again."""
 
         default_steps: ClassVar[list[str]] = [
-            step.replace("celery.worker.consumer.delayed_delivery:", "tasks.delayed_delivery:").replace(
-                "celery.worker.consumer.connection:", "tasks.consumer_connection:"
-            )
+            step.replace("celery.worker.consumer.delayed_delivery:", "tasks.delayed_delivery:")
             for step in CeleryConsumer.Blueprint.default_steps
         ]
+
+        def info(self, parent: Any) -> dict[str, Any]:
+            """Return what ``celery inspect stats`` shows; one of the connection's options is a function."""
+            told: dict[str, Any] = super().info(parent)
+            if isinstance(told["broker"], dict):
+                told["broker"].pop("transport_options", None)
+            return told
 
     # Celery's, which its stubs leave out.
     connection_errors: tuple[type[BaseException], ...]
