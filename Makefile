@@ -59,10 +59,11 @@ bench: $(SET_UP)  ## speed beside the peers, in one run of some forty minutes, o
 	@$(BIN)/python -m benchmarks
 
 .PHONY: lint
-lint: $(SET_UP)  ## ruff and mypy --strict
+lint: $(SET_UP)  ## ruff, mypy --strict and the rules of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: check
 check:  ## what CI runs: a clean clone, lint, all tests, nothing skipped

@@ -17,8 +17,8 @@ from celery import Celery, Task, signals
 from celery.utils.saferepr import saferepr
 from kombu import Producer
 
-from producers.frames import Frames
-from tasks.confirms import ConfirmedChannel
+from baozi.amqp.confirms import ConfirmedChannel
+from baozi.amqp.frames import Frames
 
 #: A table's length, and a long string's.
 _LONG = Struct(">I")

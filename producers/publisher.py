@@ -10,13 +10,13 @@ from typing import Any, Self
 
 from kombu import Connection
 
+from baozi import topology
+from baozi.amqp.confirms import ConfirmedChannel
+from baozi.amqp.connection import connect
+from baozi.amqp.publisher import ConfirmedPublisher
 from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, Opening, Order, Tray
 from baozi.settings import Settings
-from producers.confirmed import ConfirmedPublisher
 from producers.framing import Patterns
-from tasks import topology
-from tasks.confirms import ConfirmedChannel
-from tasks.connection import connect
 from tasks.eating import close_order, eat, eat_tray, open_order
 
 

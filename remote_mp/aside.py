@@ -4,8 +4,8 @@ The bytes stay what they are: a value that is decoded and encoded again is anoth
 decoded.
 """
 
-from tasks.decoding import properties
-from tasks.properties import HEADERS, Field, Malformed, field, fields, join, split, table
+from baozi.amqp.decoding import properties
+from baozi.amqp.properties import HEADERS, Field, Malformed, field, fields, join, split, table
 
 #: The header that the project's other dead letters have their reason in.
 REASON = "baozi-reason"

@@ -5,7 +5,7 @@ kombu makes and frames a message in some 0.1 ms, most of it the same each time.
 
 from struct import Struct
 
-from producers.frames import Frames
+from baozi.amqp.frames import Frames
 
 _FLAGS = Struct(">H")
 #: Which properties follow, in this order; delivery mode 2 is "persistent".

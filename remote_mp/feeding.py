@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from baozi.amqp.publisher import ConfirmedPublisher
 from baozi.errors import BaoziError, MessageRefused
-from producers.confirmed import ConfirmedPublisher
 from remote_mp.line import ended, raise_again, see_that_another_runs
 from remote_mp.sending import Door, Parcel
 

@@ -19,9 +19,9 @@ from amqp.exceptions import AMQPError
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
+from baozi.amqp.connection import CONNECT_TIMEOUT, connect, let_go, using
+from baozi.amqp.reading import Reader
 from baozi.errors import BaoziError, BrokerAway
-from tasks.connection import CONNECT_TIMEOUT, connect, let_go, using
-from tasks.reading import Reader
 
 #: Seconds without a heartbeat after which the broker gives to others what a machine that vanished had in hand
 #: (it waits for two); RabbitMQ's own default (guide "Detecting Dead TCP Connections with Heartbeats").

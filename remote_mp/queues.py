@@ -14,6 +14,7 @@ from multiprocessing import context, util
 from types import TracebackType
 from typing import Any, Generic, Literal, Self, TypeVar
 
+from baozi.amqp.connection import broker_url
 from baozi.broker_url import MEMORY, nodes, safe_url
 from baozi.errors import BaoziError, QueueFull, UsageError
 from baozi.model import checked_name
@@ -25,7 +26,6 @@ from remote_mp.receiving import Receiver
 from remote_mp.sending import Door, OneByOne, Sender
 from remote_mp.serializers import serializer
 from remote_mp.settling import Got
-from tasks.connection import broker_url
 
 Item = TypeVar("Item")
 

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
+from baozi.amqp.decoding import fault
 from remote_mp.declaring import Place, done_queue
 from remote_mp.line import Line
 from remote_mp.serializers import Serializer, Unreadable
 from remote_mp.settling import Delivery, Got, Settlement
 from remote_mp.unfinished import Unfinished
-from tasks.decoding import fault
 
 
 class Receiver:

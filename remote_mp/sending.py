@@ -11,13 +11,13 @@ from typing import Protocol
 from kombu import Connection
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay, stop_never
 
+from baozi.amqp.confirms import SILENCE, ConfirmedChannel, too_large
+from baozi.amqp.connection import connect, let_go
 from baozi.errors import BrokerAway, MessageRefused, QueueFull
 from baozi.pauses import growing
 from remote_mp.declaring import Place
 from remote_mp.envelope import Envelope
 from remote_mp.serializers import Serializer
-from tasks.confirms import SILENCE, ConfirmedChannel, too_large
-from tasks.connection import connect, let_go
 
 #: Seconds of the first and of the longest pause before a queue that was full is tried again: a place in it
 #: comes free whenever anybody gets, and the broker tells nobody.
@@ -97,7 +97,7 @@ class Door:
 
         Raises:
             TopologyMismatch: the queue is there with another bound.
-            BaoziError: as :func:`tasks.connection.connect`.
+            BaoziError: as :func:`baozi.amqp.connection.connect`.
         """
         left = deadline - time.monotonic()
         connection = connect(f"remote_mp {self.place.name}, put", left, self._url, turn=next(self._turns))

@@ -9,11 +9,11 @@ from typing import Any
 
 from amqp import Message
 
+from baozi.amqp.decoding import raw_properties
+from baozi.amqp.frames import Frames
 from baozi.errors import BrokerAway
-from producers.frames import Frames
 from remote_mp.aside import put_aside
 from remote_mp.declaring import DEAD, is_done_queue
-from tasks.decoding import raw_properties
 
 _PERSISTENT = 2
 #: Numbers in one word of what is finished, so that it is small enough for any broker.

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
+from baozi.audit_command import print_audit
 from baozi.errors import ExitCode
 from baozi.settings import settings
 from producers.command import new_run
 from side_by_side.demo import demo as run_demo
-from tasks.command import print_audit
 
 
 def demo(

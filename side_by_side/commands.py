@@ -2,7 +2,10 @@
 
 import typer
 
+from baozi.audit_command import audit
 from baozi.broker.command import app as broker
+from baozi.dead_letters.command import app as dead
+from baozi.ledger_command import app as ledger
 from local_mp.command import app as local
 from producers.command import produce
 from side_by_side.chaos_command import chaos
@@ -10,9 +13,6 @@ from side_by_side.command import demo
 from side_by_side.compare_command import compare
 from side_by_side.gather_command import gather
 from side_by_side.report_command import report
-from tasks.command import audit
-from tasks.dead_command import app as dead
-from tasks.ledger_command import app as ledger
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from baozi import broker
+from baozi import broker, topology
+from baozi.amqp.connection import connect, using
 from baozi.audit import Audit, Dead, settled_audit
 from baozi.broker import Broker
+from baozi.dead_letters import queue as dead_letters
 from baozi.errors import BaoziError, NoBroker
 from baozi.ledger import Ledger
 from baozi.lines import say
@@ -15,8 +17,6 @@ from baozi.settings import Settings
 from baozi.workload import Workload
 from side_by_side.actors import start_flower, start_producer, start_worker
 from side_by_side.crew import Crew
-from tasks import dead_letters, topology
-from tasks.connection import connect, using
 
 #: Seconds for the workers to be ready, on a slow machine.
 _READY_TIMEOUT = 60

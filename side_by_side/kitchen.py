@@ -11,6 +11,7 @@ from random import Random
 from types import TracebackType
 from typing import Self, TypeVar
 
+from baozi import topology
 from baozi.audit import Audit
 from baozi.errors import BaoziError, BrokerError, ExitCode
 from baozi.ledger_url import file_url
@@ -23,7 +24,6 @@ from side_by_side.menu import Menu
 from side_by_side.own_broker import queue_state
 from side_by_side.stage import ActorFailed
 from side_by_side.targets.target import Target
-from tasks import topology
 
 Seen = TypeVar("Seen")
 

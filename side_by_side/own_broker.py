@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
+from baozi import topology
+from baozi.amqp.connection import connect, using
 from baozi.broker import container, engine, management, private_node
 from baozi.broker.processes import marked, spawn
 from baozi.broker.readiness import knock
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerAway, NoBroker, Unroutable
-from tasks import topology
-from tasks.connection import connect, using
 
 #: Seconds that a killed broker may take to be there again.
 _REVIVAL = 60

@@ -6,9 +6,9 @@ from typing import Any
 
 from celery import Celery
 
+from baozi.upstream.forking import without_parents_connections
+from baozi.upstream.soft_shutdown import SoftShutdown
 from tasks.config import celery_settings
-from tasks.forking import without_parents_connections
-from tasks.soft_shutdown import SoftShutdown
 
 #: Kept once they could be read; an error is not.
 _settings = cache(celery_settings)
@@ -40,14 +40,14 @@ class _App(Celery):
     @cached_property
     def Worker(self) -> Any:  # Celery's name
         """The worker's class."""
-        where: Any = "tasks.worker:Worker"
+        where: Any = "baozi.upstream.worker:Worker"
         return self.subclass_with_self(where)
 
 
 app = _App(
     "baozi",
     include=["tasks.eating"],
-    events="tasks.events:Events",
+    events="baozi.upstream.events:Events",
     set_as_current=False,
 )
 app.config_from_object(_WhenNeeded())

@@ -2,10 +2,10 @@
 
 from typing import Any
 
+from baozi import topology
+from baozi.amqp.connection import broker_url
+from baozi.amqp.reading import frame_handler
 from baozi.settings import settings
-from tasks import topology
-from tasks.connection import broker_url
-from tasks.reading import frame_handler
 
 #: Seconds between a soft and a hard time limit: enough to bury or to give back what was being eaten.
 _BETWEEN_LIMITS = 10
@@ -50,7 +50,7 @@ def _delivery() -> dict[str, Any]:
         # which counts towards the delivery limit, so that one which always kills ends in the dead letters).
         "task_acks_late": True,
         "task_reject_on_worker_lost": True,
-        # What fails for good is rejected, and so buried (tasks.request); what hangs is given back.
+        # What fails for good is rejected, and so buried (baozi.upstream.request); what hangs is given back.
         "task_acks_on_failure": False,
         "task_acks_on_timeout": False,
         "task_time_limit": limit + _BETWEEN_LIMITS,
@@ -65,7 +65,7 @@ def _worker() -> dict[str, Any]:
         # While a pool process is at one tray, the next one arrives. Where there are no trays, nothing is
         # fetched ahead: a baozi that waits here, while another worker idles, is late.
         "worker_prefetch_multiplier": 1 if tray == 1 else 2 * tray,
-        # Not Celery's soft shutdown, which sleeps, but ours (tasks.soft_shutdown).
+        # Not Celery's soft shutdown, which sleeps, but ours (baozi.upstream.soft_shutdown).
         "worker_soft_shutdown_timeout": 0,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
         # Flower sees the worker and its tasks, from the first one on.

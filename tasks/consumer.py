@@ -12,19 +12,19 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from baozi import topology
+from baozi.amqp.connection import answering_within, connecting, using
+from baozi.amqp.reading import read_in_pieces
+from baozi.dead_letters.burial import Letter, SendingOn, bury, postpone
+from baozi.dead_letters.letter import deliveries, raw_body, raw_properties
 from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
-from tasks import topology
-from tasks.burial import Letter, SendingOn, bury, postpone
-from tasks.checking import Refused, check_body, check_headers, wait
-from tasks.connection import answering_within, connecting, using
+from baozi.upstream.message import Message
+from baozi.worker.checking import Refused, check_body, check_headers, wait
+from baozi.worker.unsettled import Unsettled
 from tasks.eating import BaoziTask
-from tasks.letter import deliveries, raw_body, raw_properties
-from tasks.message import Message
-from tasks.reading import read_in_pieces
 from tasks.startup import give_up, see_that_the_queue_is_ours
 from tasks.trays import Trays
-from tasks.unsettled import Unsettled
 
 logger = get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Consumer(CeleryConsumer):
         """Celery's steps, but for one that no other requires: what a step requires, Celery adds again."""
 
         default_steps: ClassVar[list[str]] = [
-            step.replace("celery.worker.consumer.delayed_delivery:", "tasks.delayed_delivery:")
+            step.replace("celery.worker.consumer.delayed_delivery:", "baozi.upstream.delayed_delivery:")
             for step in CeleryConsumer.Blueprint.default_steps
         ]
 

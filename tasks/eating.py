@@ -18,6 +18,7 @@ from tenacity import (
     stop_before_delay,
 )
 
+from baozi.dead_letters import failure
 from baozi.errors import LedgerAway
 from baozi.journal import Event, WorkerJournal
 from baozi.ledger import Ledger
@@ -26,9 +27,8 @@ from baozi.lines import say
 from baozi.model import ORDER_HEADER, Baozi, Opening, Order, Tray, order_of
 from baozi.pauses import growing
 from baozi.settings import settings
-from tasks import failure
+from baozi.worker.checking import Refused, check_again
 from tasks.app import app
-from tasks.checking import Refused, check_again
 
 logger = get_task_logger(__name__)
 Result = TypeVar("Result")
@@ -46,7 +46,7 @@ class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in it
     How long eating may take is the worker's to say.
     """
 
-    Request = "tasks.request:Request"
+    Request = "baozi.upstream.request:Request"
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send as Celery does; a message that no queue takes is an error, not silence."""
@@ -86,7 +86,7 @@ class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in it
                 logger.exception("What follows task %s could not be sent.", task_id)
 
     def on_failure(self, exc: Exception, _id: str, _args: Any, _kwargs: Any, einfo: Any) -> None:
-        """Leave word of the exception for :class:`tasks.request.Request`.
+        """Leave word of the exception for :class:`baozi.upstream.request.Request`.
 
         ``exc`` may be another one by now: Celery puts a plain ``OSError`` in the place of an ``HTTPError``,
         which it cannot pickle. The one that was raised is still being handled.

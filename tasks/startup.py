@@ -16,14 +16,14 @@ from celery.platforms import close_open_fds
 from celery.signals import celeryd_init, worker_process_init
 from celery.utils.log import get_logger
 
+from baozi import belonging, topology
+from baozi.amqp.connection import broker_url, check_same_broker, connect, using
 from baozi.errors import BaoziError, BrokerAway, UsageError
 from baozi.ledger import Ledger
 from baozi.model import checked_name
 from baozi.settings import settings
-from tasks import belonging, topology
 from tasks.app import app
 from tasks.config import CONFIRMED, UNCONFIRMED
-from tasks.connection import broker_url, check_same_broker, connect, using
 
 #: The id of this worker's ledger, once it was opened.
 _own: list[str] = []

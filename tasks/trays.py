@@ -21,9 +21,9 @@ from celery.worker import state
 
 from baozi.model import ORDER_HEADER
 from baozi.settings import settings
+from baozi.worker.unsettled import Unsettled
 from tasks.eating import EAT, EAT_TRAY
 from tasks.eating_together import Answer, eat_together
-from tasks.unsettled import Unsettled
 
 logger = get_logger(__name__)
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from baozi import topology
 from baozi.broker import container, engine
 from baozi.broker.engine import docker, inspected
 from baozi.broker.failure import reason
 from baozi.broker.readiness import knock
 from baozi.errors import BrokerAway, BrokerNotStarted, NoBroker
 from side_by_side.faults.proxy import Address
-from tasks import topology
 
 #: The hosts' names, by which the nodes find each other.
 _HOSTS = ("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")

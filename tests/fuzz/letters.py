@@ -8,10 +8,10 @@ from subprocess import CompletedProcess, TimeoutExpired
 
 from kombu import Connection
 
+from baozi import topology
 from baozi.ledger import Ledger
 from baozi.model import Order
 from baozi.settings import Settings
-from tasks import topology
 from tests.fuzz.messages import Message, good
 from tests.fuzz.wire import Client, Got, Refused
 from tests.fuzz.worker import QUIET, Fault

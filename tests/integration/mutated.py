@@ -23,12 +23,12 @@ from kombu import Exchange, Queue
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, insert, inspect
 from sqlalchemy.event import listen
 
-from baozi import ledger_schema
+from baozi import ledger_schema, topology
+from baozi.amqp.confirms import ConfirmedChannel
 from baozi.journal import Event, WorkerJournal
 from baozi.ledger import Ledger
 from baozi.settings import Settings
-from tasks import app, config, eating, topology
-from tasks.confirms import ConfirmedChannel
+from tasks import app, config, eating
 from tests.integration.raised import RAISED
 
 #: The baozi that is a poison is this one of its producer's.

@@ -15,6 +15,7 @@ import psutil
 import pytest
 from kombu import Connection, Producer
 
+from baozi.amqp.connection import broker_url
 from baozi.audit import Audit, audit
 from baozi.errors import LedgerError
 from baozi.journal import Event, read_journal
@@ -24,7 +25,6 @@ from baozi.model import Baozi
 from baozi.settings import settings
 from side_by_side.actors import start_worker
 from side_by_side.crew import Crew, Member
-from tasks.connection import broker_url
 from tests.integration.rabbitmq import Node, queue_state
 from tests.waiting import wait_until
 

@@ -6,10 +6,10 @@ from typing import Any
 import amqp
 from kombu import Connection
 
-from tasks.connection import connect
-from tasks.decoding import raw_properties
-from tasks.letter import raw_body
-from tasks.properties import HEADERS, Field, join, table
+from baozi.amqp.connection import connect
+from baozi.amqp.decoding import raw_properties
+from baozi.amqp.properties import HEADERS, Field, join, table
+from baozi.dead_letters.letter import raw_body
 
 #: Bytes of a frame's payload at most, and of a content header before its properties.
 FRAME, CONTENT_HEADER = 131_072 - 8, 12

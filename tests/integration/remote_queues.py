@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from baozi.amqp.confirms import ConfirmedChannel
+from baozi.amqp.connection import connect
+from baozi.amqp.frames import Frames
 from baozi.errors import BrokerAway, MessageRefused
-from producers.frames import Frames
 from remote_mp import JoinableQueue
-from tasks.confirms import ConfirmedChannel
-from tasks.connection import connect
 from tests.integration.place import Place
 
 spawn = multiprocessing.get_context("spawn")

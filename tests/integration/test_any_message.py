@@ -15,9 +15,9 @@ import amqp
 import psutil
 import pytest
 
+from baozi.dead_letters import queue as dead_letters
+from baozi.dead_letters.letter import DeadLetter
 from baozi.model import Baozi
-from tasks import dead_letters
-from tasks.letter import DeadLetter
 from tests.integration.place import Place, pool_children
 from tests.waiting import wait_until
 
@@ -362,5 +362,5 @@ def memory(process: psutil.Process) -> int:
 
 
 def letters_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
-    monkeypatch.setattr("tasks.connection.broker_url", lambda: place.url)
+    monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
     return list(dead_letters.browse())

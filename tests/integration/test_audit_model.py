@@ -29,7 +29,8 @@ from tests.waiting import wait_until
 #: A producer of ours that also writes each put and each confirmed baozi into a file of the test's.
 _RECORDED = """
 import os, sys
-from producers import confirmed, publisher
+from baozi.amqp import publisher as confirmed
+from producers import publisher
 file = os.open(sys.argv.pop(1), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
 init, publish = confirmed.ConfirmedPublisher.__init__, publisher.TaskMessage.publish
 def note(what, messages):

@@ -11,10 +11,12 @@ import pytest
 from kombu import Connection
 from typer.testing import CliRunner
 
+from baozi import topology
+from baozi.dead_letters import command as dead_command
+from baozi.dead_letters import queue as dead_letters
 from baozi.errors import UsageError
 from baozi.model import Baozi
 from baozi.settings import Settings
-from tasks import dead_command, dead_letters, topology
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
@@ -46,7 +48,7 @@ class Dead:
 
     def turn_to(self, place: Place, **settings: Any) -> None:
         """Work here from now on."""
-        self._patch.setattr("tasks.connection.broker_url", lambda: place.url)
+        self._patch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
         for module in ("letter", "dead_letters"):
             self._patch.setattr(f"tasks.{module}.settings", lambda: Settings(**settings))
 
@@ -150,7 +152,7 @@ def test_a_letter_tells_why_it_died_and_is_eaten_when_it_is_replayed(place: Plac
 #: A replay that is killed between the confirm and the acknowledgement.
 KILLED = """
 import os, signal, cli
-from tasks.dead_letters import Look
+from baozi.dead_letters.queue import Look
 Look.take_away = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 cli.main()
 """
@@ -200,7 +202,7 @@ def test_a_replay_waits_for_a_full_queue_and_then_says_so_and_keeps_the_letter(p
 def test_of_many_letters_each_look_sees_all_in_their_order_and_takes_none_away(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.connection.broker_url", lambda: place.url)
+    monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
     monkeypatch.setattr(dead_letters, "_PAGE", 10)
     declare(place)
     bury(place, *range(95))
@@ -216,7 +218,7 @@ def test_of_many_letters_each_look_sees_all_in_their_order_and_takes_none_away(
 def test_who_looks_while_another_does_is_told_so_and_not_that_there_is_none(
     private_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.connection.broker_url", lambda: private_place.url)
+    monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: private_place.url)
     declare(private_place)
     bury(private_place, 0)
     with dead_letters.looking() as look:

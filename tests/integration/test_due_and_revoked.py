@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from celery import Celery, chain
 
+from baozi.dead_letters import queue as dead_letters
 from baozi.model import Baozi
-from tasks import dead_letters
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
@@ -41,7 +41,7 @@ def another_client(place: Place) -> Iterator[Celery]:
 
 
 def reasons(place: Place, monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
-    monkeypatch.setattr("tasks.connection.broker_url", lambda: place.url)
+    monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
     return {one.number: letter.reason for letter in dead_letters.browse() for one in letter.baozi}
 
 

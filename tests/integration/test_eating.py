@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from baozi.dead_letters import queue as dead_letters
+from baozi.dead_letters.letter import DeadLetter
 from baozi.journal import Event
 from baozi.model import Baozi
-from tasks import dead_letters
-from tasks.letter import DeadLetter
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
 
@@ -22,7 +22,7 @@ def baozi(number: int, run: str = "r", producer: str = "egon") -> dict[str, Any]
 
 
 def dead(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
-    monkeypatch.setattr("tasks.connection.broker_url", lambda: place.url)
+    monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
     return list(dead_letters.browse())
 
 

@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 import pytest
 from kombu import Connection
 
+from baozi.amqp import confirms
+from baozi.amqp import publisher as confirmed
+from baozi.amqp.connection import CONNECT_TIMEOUT, connect, using
 from baozi.errors import BrokerAway
 from baozi.model import Baozi
 from baozi.settings import settings
-from producers import confirmed
 from producers.publisher import Publisher
 from side_by_side.actors import start_worker
 from side_by_side.faults.network import SPELLS
 from side_by_side.faults.proxy import Address, Proxy, Weather
-from tasks import confirms
-from tasks.connection import CONNECT_TIMEOUT, connect, using
 from tests.integration.place import Place
 from tests.waiting import wait_until
 

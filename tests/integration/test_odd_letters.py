@@ -10,8 +10,8 @@ from struct import pack
 
 import pytest
 
-from tasks.letter import as_it_came
-from tasks.properties import field, fields, split
+from baozi.amqp.properties import field, fields, split
+from baozi.dead_letters.letter import as_it_came
 from tests.integration.place import Place
 from tests.integration.raised import CONTROLS
 from tests.integration.raw_messages import (

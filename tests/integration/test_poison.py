@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from baozi.dead_letters import queue as dead_letters
 from baozi.journal import Event
 from baozi.settings import Settings
-from tasks import dead_letters
 from tests.integration.mutated import POISONS
 from tests.integration.place import Place
 from tests.waiting import wait_until
@@ -34,8 +34,8 @@ def test_each_poison_ends_in_the_dead_letters_with_its_reason_and_all_others_are
     audited = json.loads(place.run("audit", "r", "--wait", "30", "--json").stdout)["total"]
     assert (audited["eaten"], audited["dead"], audited["lost"]) == (COUNT - bad, bad, bad)
 
-    monkeypatch.setattr("tasks.connection.broker_url", lambda: place.url)
-    monkeypatch.setattr("tasks.letter.settings", lambda: Settings(delivery_limit=LIMIT))
+    monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
+    monkeypatch.setattr("baozi.dead_letters.letter.settings", lambda: Settings(delivery_limit=LIMIT))
     letters = {baozi.number: letter for letter in dead_letters.browse() for baozi in letter.baozi}
     for number, reason in enumerate(POISONS.values(), start=1):
         assert reason in letters[number].reason

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from kombu import Connection
 
+from baozi.amqp.connection import broker_url
 from baozi.errors import (
     BaoziError,
     BrokerAway,
@@ -25,7 +26,6 @@ from baozi.errors import (
 )
 from baozi.settings import settings
 from remote_mp import JoinableQueue, Queue, Unreadable
-from tasks.connection import broker_url
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
 from tests.waiting import wait_until

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from baozi.amqp.connection import connect
+from baozi.amqp.decoding import raw_properties
+from baozi.amqp.properties import HEADERS, fields, join, split
 from remote_mp import JoinableQueue, Queue, Unreadable
-from tasks.connection import connect
-from tasks.decoding import raw_properties
-from tasks.properties import HEADERS, fields, join, split
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
 from tests.integration.remote_queues import send_raw

@@ -17,11 +17,11 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
+from baozi import topology
 from baozi.journal import Event
 from baozi.model import Baozi
 from baozi.settings import Settings
 from side_by_side.crew import Member
-from tasks import topology
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from baozi.amqp.connection import broker_url
 from baozi.broker_url import Node, nodes, safe_url
 from baozi.errors import UsageError
 from baozi.settings import settings
 from remote_mp import Queue
-from tasks.connection import broker_url
 
 ROOT = Path(__file__).parents[2]
 

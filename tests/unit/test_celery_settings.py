@@ -61,7 +61,7 @@ def test_tls_checks_the_host_though_somebody_used_kombus_transport_before(tmp_pa
     program = """
 from kombu.transport import get_transport_cls
 get_transport_cls("amqps")
-import tasks.connection
+import baozi.amqp.connection
 for scheme in ("amqps", "pyamqps"):
     print(get_transport_cls(scheme).__module__)
 """
@@ -74,4 +74,4 @@ for scheme in ("amqps", "pyamqps"):
         timeout=60,
         check=True,
     )
-    assert done.stdout.split() == ["tasks.tls", "tasks.tls"]
+    assert done.stdout.split() == ["baozi.upstream.tls", "baozi.upstream.tls"]

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from kombu import Message
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
+from baozi.amqp.inflating import LONGEST, inflated
+from baozi.upstream.request import Request
+from baozi.worker.checking import LONGEST_DELAY, Refused, check_body, check_headers, wait
 from tasks.app import app
-from tasks.checking import LONGEST_DELAY, Refused, check_body, check_headers, wait
 from tasks.consumer import _Guarded
 from tasks.eating import eat
-from tasks.inflating import LONGEST, inflated
-from tasks.request import Request
 
 TASKS: Any = {"tasks.eat": eat}
 BODY = json.dumps([[{}], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]).encode()

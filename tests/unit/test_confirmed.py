@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baozi.amqp import publisher as confirmed
+from baozi.amqp.confirms import ConfirmedChannel
+from baozi.amqp.publisher import ConfirmedPublisher
+from baozi.amqp.window import Fate, Window
 from baozi.errors import BaoziError, BrokerAway, NotPermitted, QueueFull, Unroutable
-from producers import confirmed
-from producers.confirmed import ConfirmedPublisher
-from tasks.confirms import ConfirmedChannel
-from tasks.window import Fate, Window
 
 
 @pytest.fixture(autouse=True, scope="module")

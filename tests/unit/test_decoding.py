@@ -13,8 +13,8 @@ from amqp.serialization import decode_properties_basic, dumps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.decoding import Properties, fault, properties, raw_properties
-from tasks.reading import frame_handler
+from baozi.amqp.decoding import Properties, fault, properties, raw_properties
+from baozi.amqp.reading import frame_handler
 
 HEADERS, MESSAGE_ID = 0x2000, 0x0080
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from baozi.amqp import decoding
+from baozi.amqp.properties import HEADERS, Malformed, field, fields, join, split, table
+from baozi.dead_letters.letter import DIED_AT, REASON, DeadLetter, Original, as_it_came, buried, sent_on
 from baozi.shown import to_json
-from tasks import decoding
-from tasks.letter import DIED_AT, REASON, DeadLetter, Original, as_it_came, buried, sent_on
-from tasks.properties import HEADERS, Malformed, field, fields, join, split, table
 from tests.integration.raw_messages import header, properties, short, text
 
 short_texts = st.text(max_size=40)

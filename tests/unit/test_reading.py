@@ -17,8 +17,8 @@ from amqp.serialization import dumps
 from kombu import Connection
 from kombu.asynchronous import Hub
 
-from tasks.connection import connect
-from tasks.reading import read_in_pieces
+from baozi.amqp.connection import connect
+from baozi.amqp.reading import read_in_pieces
 
 #: Seconds within which all is over here.
 SOON = 10

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table as RichTable
 
 from baozi.audit import Audit, Sums
+from baozi.audit_command import print_audit
 from baozi.errors import NotABaozi, UsageError
 from baozi.model import Baozi, Tray, checked_name
 from baozi.shown import shown, shown_json, shown_lines, to_json
 from baozi.tables import Table
-from tasks.command import print_audit
 
 #: What Rich would take for markup or an emoji, alone and within more.
 MARKUP = [

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from baozi.settings import settings
+from baozi.worker.unsettled import Unsettled
 from tasks.eating import EAT
 from tasks.trays import Trays
-from tasks.unsettled import Unsettled
 
 
 class Loop:

@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.unsettled import Unsettled
+from baozi.worker.unsettled import Unsettled
 
 ACK = struct.Struct(">BHIHHQBB")
 

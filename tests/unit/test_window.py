@@ -5,7 +5,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from tasks.window import Fate, Window
+from baozi.amqp.window import Fate, Window
 
 Settled = list[tuple[str, Fate]]
 

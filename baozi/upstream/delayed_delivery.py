@@ -8,8 +8,8 @@ from kombu.transport.native_delayed_delivery import (
     declare_native_delayed_delivery_exchanges_and_queues,
 )
 
+from baozi.amqp.connection import answering_within
 from baozi.settings import settings
-from tasks.connection import answering_within
 
 
 class DelayedDelivery(CeleryDelayedDelivery):

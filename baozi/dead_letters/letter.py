@@ -18,14 +18,14 @@ from uuid import UUID
 import amqp
 from kombu import Producer
 
+from baozi.amqp import decoding
+from baozi.amqp.inflating import LONGEST, inflated
+from baozi.amqp.properties import HEADERS, Malformed, field, fields, join, split, table
 from baozi.errors import NotABaozi
 from baozi.model import Baozi, Tray
 from baozi.settings import settings
-from tasks import decoding
-from tasks.inflating import LONGEST, inflated
-from tasks.properties import HEADERS, Malformed, field, fields, join, split, table
 
-#: Headers that a burial adds (:mod:`tasks.burial`).
+#: Headers that a burial adds (:mod:`baozi.dead_letters.burial`).
 REASON, CONSUMER, DIED_AT, DELIVERIES = "baozi-reason", "baozi-consumer", "baozi-died-at", "baozi-deliveries"
 #: The end of the traceback of the exception that it died of.
 TRACEBACK = "baozi-traceback"
@@ -81,7 +81,7 @@ class DeadLetter:
 
     @classmethod
     def of(cls, message: Any) -> "DeadLetter":
-        """Take a py-amqp message that :mod:`tasks.decoding` has decoded."""
+        """Take a py-amqp message that :mod:`baozi.amqp.decoding` has decoded."""
         raw = decoding.raw_properties(message) or join({})
         added = _decoded(raw)[HEADERS]
         original = _unpacked(bytes(message.body), raw, added)

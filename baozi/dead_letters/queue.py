@@ -11,15 +11,15 @@ from typing import Any, Self
 from kombu import Connection, Producer
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay
 
+from baozi import topology
+from baozi.amqp.confirms import ConfirmedChannel
+from baozi.amqp.connection import connect, using
 from baozi.audit import DeadLetters
+from baozi.dead_letters.letter import DeadLetter, Original, send_on, sent_on
 from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, NotABaozi, QueueFull, UsageError
 from baozi.model import NO_ORDER, ORDER_HEADER, order_of
 from baozi.pauses import growing
 from baozi.settings import settings
-from tasks import topology
-from tasks.confirms import ConfirmedChannel
-from tasks.connection import connect, using
-from tasks.letter import DeadLetter, Original, send_on, sent_on
 
 #: Letters that are fetched at once, and so those that are in memory.
 _PAGE = 500
@@ -56,7 +56,7 @@ class Look:
 
         Raises:
             DeadLettersInUse: somebody else looked until the deadline.
-            BrokerError: the broker cannot be used, as :func:`tasks.connection.connect` says.
+            BrokerError: the broker cannot be used, as :func:`baozi.amqp.connection.connect` says.
         """
         left, page = self._first_page(limit)
         while page:
@@ -156,7 +156,7 @@ def looking(timeout: float | None = None) -> Iterator[Look]:
     """Open a look; ``timeout`` in seconds, default: the setting ``broker_timeout``.
 
     Raises:
-        BrokerError: the broker cannot be used, as :func:`tasks.connection.connect` says.
+        BrokerError: the broker cannot be used, as :func:`baozi.amqp.connection.connect` says.
     """
     limit = settings().broker_timeout if timeout is None else timeout
     with connect("dead letters", timeout=limit) as connection:
@@ -229,7 +229,7 @@ class Replay:
         """Open a connection of its own; ``timeout`` in seconds for each, default: ``broker_timeout``.
 
         Raises:
-            BrokerError: as :func:`tasks.connection.connect` says.
+            BrokerError: as :func:`baozi.amqp.connection.connect` says.
         """
         self._timeout = settings().broker_timeout if timeout is None else timeout
         connection = connect("replay", timeout=self._timeout)

@@ -13,7 +13,7 @@ from baozi.settings import Settings
 NAME = "baozi"
 #: Name of the dead letters' exchange and queue.
 DEAD = "baozi.dead"
-#: Name of the queue one of whose arguments is the ledger's id (:mod:`tasks.belonging`).
+#: Name of the queue one of whose arguments is the ledger's id (:mod:`baozi.belonging`).
 LEDGER = "baozi.ledger"
 
 #: RabbitMQ drops a message whose delivery count passes its queue's limit, and from 4.0 on the default limit

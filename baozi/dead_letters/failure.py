@@ -3,7 +3,7 @@
 import traceback
 from typing import Any
 
-from tasks.checking import Refused
+from baozi.worker.checking import Refused
 
 #: Characters of the end of a traceback: it travels in a header.
 _LONGEST = 4000

@@ -14,7 +14,7 @@ from amqp import spec
 from amqp.exceptions import ChannelError, UnexpectedFrame, error_for_code
 from amqp.serialization import loads
 
-from tasks.decoding import Content, readable_arguments
+from baozi.amqp.decoding import Content, readable_arguments
 
 #: Bytes of one read: about a hundred messages.
 _PIECE = 65536

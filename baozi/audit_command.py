@@ -8,6 +8,7 @@ from rich import box
 from rich.console import Console
 
 from baozi.audit import Audit, Sums, settled_audit
+from baozi.dead_letters import queue as dead_letters
 from baozi.errors import ExitCode, UsageError
 from baozi.ledger import Ledger
 from baozi.model import checked_name
@@ -15,7 +16,6 @@ from baozi.progress import Witness
 from baozi.settings import settings
 from baozi.shown import shown, shown_json
 from baozi.tables import Table
-from tasks import dead_letters
 
 
 def audit(

@@ -14,12 +14,10 @@ from celery.utils.log import get_logger
 from kombu import Producer
 from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
 
-from baozi.errors import BrokerError, NotPermitted, PutRefused, Unroutable
-from baozi.settings import settings
-from tasks import topology
-from tasks.confirms import ConfirmedChannel
-from tasks.connection import CONNECT_TIMEOUT, connect
-from tasks.letter import (
+from baozi import topology
+from baozi.amqp.confirms import ConfirmedChannel
+from baozi.amqp.connection import CONNECT_TIMEOUT, connect
+from baozi.dead_letters.letter import (
     CONSUMER,
     DELIVERIES,
     DIED_AT,
@@ -31,6 +29,8 @@ from tasks.letter import (
     send_on,
     sent_on,
 )
+from baozi.errors import BrokerError, NotPermitted, PutRefused, Unroutable
+from baozi.settings import settings
 
 logger = get_logger(__name__)
 

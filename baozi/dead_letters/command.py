@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from baozi.dead_letters.letter import TRACEBACK, DeadLetter
+from baozi.dead_letters.queue import Replay, find, looking
 from baozi.errors import UsageError
 from baozi.lines import say
 from baozi.shown import shown, to_json
-from tasks.dead_letters import Replay, find, looking
-from tasks.letter import TRACEBACK, DeadLetter
 
 app = typer.Typer(no_args_is_help=True, help="The dead letters: look through them, replay or drop them.")
 

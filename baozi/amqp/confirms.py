@@ -15,9 +15,9 @@ from typing import Any, Self
 from amqp.exceptions import AMQPError, ChannelError, PreconditionFailed
 from kombu import Connection, Producer
 
+from baozi.amqp.connection import answering_within, let_go, using
+from baozi.amqp.window import Fate, Window
 from baozi.errors import BrokerAway, BrokerBlocked, MessageRefused, QueueFull, Unroutable
-from tasks.connection import answering_within, let_go, using
-from tasks.window import Fate, Window
 
 #: Bytes of frames that are gathered before they are written: many small writes cost more than one.
 _GATHER = 1 << 16

@@ -13,11 +13,11 @@ from kombu.exceptions import OperationalError
 from pydantic import SecretStr
 
 from baozi import broker
+from baozi.amqp.reading import frame_handler
 from baozi.broker_url import nodes
 from baozi.errors import BrokerAway, BrokerRefused, NotPermitted, NoVirtualHost, Unroutable, UsageError
 from baozi.settings import settings
-from tasks.reading import frame_handler
-from tasks.tls import check_hosts
+from baozi.upstream.tls import check_hosts
 
 check_hosts()
 
@@ -75,7 +75,7 @@ def connect(
 ) -> Connection:
     """Open a connection that the broker's own pages show as ``name``, within ``timeout`` seconds.
 
-    The caller settles the fate of what it publishes itself (:mod:`tasks.confirms`), so that kombu's own
+    The caller settles the fate of what it publishes itself (:mod:`baozi.amqp.confirms`), so that kombu's own
     confirms, which have no deadline, stay off.
 
     Args:

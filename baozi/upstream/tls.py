@@ -4,8 +4,8 @@ py-amqp checks the name only if it is told one, and kombu tells none for a bare 
 another certificate of the same authority would get the password. kombu's ``server_hostname=None`` does not
 help: it keeps the first node's name for all nodes of a cluster, and 127.0.0.1 where the URL says localhost.
 
-Importing :mod:`tasks.connection` puts this in the place of kombu's own transport, for each connection of this
-process to ``amqps://``, also for those that Celery opens and clones.
+Importing :mod:`baozi.amqp.connection` puts this in the place of kombu's own transport, for each connection of
+this process to ``amqps://``, also for those that Celery opens and clones.
 """
 
 from ssl import CERT_REQUIRED

@@ -18,7 +18,7 @@ from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher
 from celery.utils.log import get_logger
 
-from tasks.connection import CONNECT_TIMEOUT
+from baozi.amqp.connection import CONNECT_TIMEOUT
 
 logger = get_logger(__name__)
 
@@ -104,4 +104,4 @@ class Dispatcher(EventDispatcher):
 class Events(CeleryEvents):
     """``app.events`` with this dispatcher."""
 
-    dispatcher_cls = "tasks.events:Dispatcher"
+    dispatcher_cls = "baozi.upstream.events:Dispatcher"

@@ -16,8 +16,8 @@ from celery.utils.time import maybe_iso8601
 from celery.worker import state
 from kombu.utils.json import dumps
 
-from tasks.decoding import fault
-from tasks.inflating import inflated
+from baozi.amqp.decoding import fault
+from baozi.amqp.inflating import inflated
 
 #: Bytes of a body: RabbitMQ 4's own limit. 3.10 takes eight times as much.
 _LONGEST_BODY = 16 << 20
@@ -110,7 +110,7 @@ def check_headers(message: Any, tasks: Mapping[str, Task[Any, Any]]) -> None:
     A message of protocol 1 has its headers in its body: :func:`check_body` checks them.
 
     Args:
-        message: a :class:`tasks.message.Message`.
+        message: a :class:`baozi.upstream.message.Message`.
         tasks: those that a message may name.
 
     Raises:

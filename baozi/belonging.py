@@ -13,11 +13,11 @@ from contextlib import closing
 from amqp.exceptions import NotFound, PreconditionFailed
 from kombu import Connection
 
+from baozi import topology
+from baozi.amqp.connection import connect, using
 from baozi.errors import AnotherLedger, BrokerError, Unroutable
 from baozi.settings import settings
 from baozi.shown import shown
-from tasks import topology
-from tasks.connection import connect, using
 
 #: How the broker names the ledger in its refusal. It cuts its text off after 255 bytes.
 _CURRENT = re.compile(r"but current is '([0-9a-f-]{36})'")

@@ -10,7 +10,7 @@ from typing import Any
 
 from kombu import pools
 
-from tasks.connection import let_go
+from baozi.amqp.connection import let_go
 
 
 def without_parents_connections(app: Any) -> None:

@@ -7,12 +7,12 @@ from typing import Annotated
 
 import typer
 
+from baozi import belonging
 from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION
 from baozi.lines import say
 from baozi.settings import settings
 from baozi.shown import shown, to_json
-from tasks import belonging
 
 app = typer.Typer(no_args_is_help=True, help="The ledger: see its version, upgrade it, give it the queue.")
 

@@ -10,8 +10,8 @@ from celery.platforms import signals
 from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 
-from tasks.checking import EXPIRED, REVOKED
-from tasks.failure import told
+from baozi.dead_letters.failure import told
+from baozi.worker.checking import EXPIRED, REVOKED
 
 
 class Request(CeleryRequest):

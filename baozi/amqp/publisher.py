@@ -17,10 +17,10 @@ from tenacity import (
 )
 from tenacity.nap import sleep_using_event
 
+from baozi.amqp.confirms import SILENCE, ConfirmedChannel
+from baozi.amqp.window import Fate
 from baozi.errors import BaoziError, BrokerAway, MessageRefused, QueueFull
 from baozi.pauses import growing
-from tasks.confirms import SILENCE, ConfirmedChannel
-from tasks.window import Fate
 
 #: Seconds of the first and of the longest pause before a full queue or a broker that is away is tried again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1

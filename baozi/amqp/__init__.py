@@ -1,0 +1,1 @@
+"""AMQP: connections, publisher confirms, frames, reading, properties. It knows nothing of tasks."""

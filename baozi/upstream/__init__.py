@@ -1,0 +1,1 @@
+"""All changes to the behaviour of Celery, kombu and billiard: one file for each."""

@@ -1,0 +1,1 @@
+"""What a worker does beside Celery: it checks messages, and acknowledges many at once."""
