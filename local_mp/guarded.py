@@ -84,6 +84,11 @@ def guarded(modules: Iterable[ModuleType], deadline: float) -> Iterator[None]:
         timer.cancel()
         for module, process in plain.items():
             vars(module)["Process"] = process
-        for child in multiprocessing.active_children():
-            child.kill()
+        children = multiprocessing.active_children()
+        # First none runs any more: one that outlived a Manager for a moment would tell of it in a traceback.
+        for blow in (signal.SIGSTOP, signal.SIGKILL):
+            for child in children:
+                if child.exitcode is None:
+                    os.kill(child.pid or 0, blow)
+        for child in children:
             child.join()
