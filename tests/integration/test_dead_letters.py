@@ -49,8 +49,8 @@ class Dead:
     def turn_to(self, place: Place, **settings: Any) -> None:
         """Work here from now on."""
         self._patch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
-        for module in ("letter", "dead_letters"):
-            self._patch.setattr(f"tasks.{module}.settings", lambda: Settings(**settings))
+        for module in ("letter", "queue"):
+            self._patch.setattr(f"baozi.dead_letters.{module}.settings", lambda: Settings(**settings))
 
     def says(self, *arguments: str) -> list[dict[str, Any]]:
         """What a command says in JSON, an object a line."""
