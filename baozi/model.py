@@ -60,6 +60,9 @@ Range = Annotated[list[Number], Field(min_length=2, max_length=2)]
 ORDER_HEADER = "baozi-order"
 #: The order of a message without that header.
 NO_ORDER = ""
+#: The headers that tell which message of an order this is: a string, a string, an integer, a float.
+RUN_HEADER, PRODUCER_HEADER = "baozi-run", "baozi-producer"
+NUMBER_HEADER, MADE_AT_HEADER = "baozi-number", "baozi-made-at"
 #: The most ranges of unknown numbers that an order can name.
 _MOST_RANGES = 10_000
 
@@ -109,6 +112,16 @@ class Baozi(_Item):
     def task_id(self) -> str:
         """The Celery task id: the UUIDv5 of the id, so that the same baozi put twice is the same task."""
         return str(uuid5(_NAMESPACE, self.id))
+
+    @property
+    def headers(self) -> dict[str, str | int | float]:
+        """The message headers that tell which baozi this is, for a message whose body belongs to the user."""
+        return {
+            RUN_HEADER: self.run,
+            PRODUCER_HEADER: self.producer,
+            NUMBER_HEADER: self.number,
+            MADE_AT_HEADER: self.made_at,
+        }
 
     @property
     def made_line(self) -> str:
