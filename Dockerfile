@@ -18,6 +18,10 @@ RUN --mount=type=cache,target=/var/cache/pip \
 COPY . .
 RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel . \
  && /opt/baozi/bin/pip install --no-deps --no-index /wheel/*.whl \
+ # The course's app and the tools are not in the wheel. They lie beside the library, as in the repository.
+ && beside=$(/opt/baozi/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+ && cp -r tasks producers local_mp side_by_side "$beside" \
+ && /opt/baozi/bin/python3 -m compileall -q "$beside/tasks" "$beside/producers" "$beside/local_mp" "$beside/side_by_side" \
  # pip itself is no part of what runs.
  && /opt/baozi/bin/pip uninstall --yes --quiet pip
 

@@ -73,7 +73,7 @@ def start_fork_server(log: Path) -> None:
     Args:
         log: what all these processes say on stderr goes there.
     """
-    multiprocessing.set_forkserver_preload(["cli", "side_by_side.lessons"])
+    multiprocessing.set_forkserver_preload(["baozi.__main__", "side_by_side.lessons"])
     with _stderr_to(log):
         forkserver.ensure_running()
 

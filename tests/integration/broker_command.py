@@ -88,7 +88,7 @@ class Home:
         path = os.pathsep.join([str(ROOT), self.user.packages])
         kept = {name: value for name, value in os.environ.items() if not name.startswith("BAOZI_")}
         return subprocess.Popen(
-            [self.user.python, "-P", "-c", "import cli; cli.main()", "broker", *words],
+            [self.user.python, "-P", "-c", "from baozi.__main__ import main; main()", "broker", *words],
             env={**kept, "PYTHONPATH": path, "BAOZI_HOME": str(self.path)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

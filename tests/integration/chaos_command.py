@@ -12,7 +12,7 @@ from side_by_side.chaos_results import ChaosResults
 def chaos(*arguments: str, code: int = 0) -> tuple[str, str]:
     """Run the command, see that it ends with ``code``, and return what it printed on stdout and stderr."""
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "chaos", *arguments],
+        [sys.executable, "-m", "baozi", "chaos", *arguments],
         env={name: value for name, value in os.environ.items() if not name.startswith("BAOZI_")},
         capture_output=True,
         text=True,

@@ -68,7 +68,7 @@ class Place:
     def run(self, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
         """Run one command of the front door to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "cli", *arguments],
+            [sys.executable, "-m", "baozi", *arguments],
             env={**os.environ, **self.environment(**settings)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -80,7 +80,7 @@ class Place:
     def popen(self, *arguments: str, **settings: object) -> subprocess.Popen[str]:
         """Start one command of the front door."""
         return subprocess.Popen(
-            [sys.executable, "-m", "cli", *arguments],
+            [sys.executable, "-m", "baozi", *arguments],
             env={**os.environ, **self.environment(**settings)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -31,8 +31,8 @@ queue.join_thread()
 """
 #: Each way into the project that connects to a broker.
 PROGRAMS = {
-    "produce": ["-m", "cli", "produce", "--count", "1", "--timeout", "3"],
-    "dead letters": ["-m", "cli", "dead", "list", "--timeout", "3"],
+    "produce": ["-m", "baozi", "produce", "--count", "1", "--timeout", "3"],
+    "dead letters": ["-m", "baozi", "dead", "list", "--timeout", "3"],
     "eat.delay": ["-c", DELAY],
     "remote_mp": ["-c", REMOTE.replace("WINDOW", "1")],
     "remote_mp with a window": ["-c", REMOTE.replace("WINDOW", "100")],

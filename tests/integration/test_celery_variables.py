@@ -29,8 +29,8 @@ WORKER = ["-m", "celery", "--quiet", "-A", "tasks", "worker", "-c", "1", "-P", "
 PROGRAMS = {
     "worker": WORKER,
     "eat.delay": ["-c", DELAY],
-    "produce": ["-m", "cli", "produce", "--count", "1"],
-    "dead": ["-m", "cli", "dead", "list"],
+    "produce": ["-m", "baozi", "produce", "--count", "1"],
+    "dead": ["-m", "baozi", "dead", "list"],
 }
 
 
@@ -76,7 +76,7 @@ def test_an_audit_asks_no_other_broker_for_the_dead_letters(private_place: Place
     private_place.worker("小明")
     wait_until(lambda: private_place.eaten("before") == 1, "the worker to eat")
     for variable in VARIABLES:
-        done = run(private_place, ["-m", "cli", "audit", "before"], **{variable: other})
+        done = run(private_place, ["-m", "baozi", "audit", "before"], **{variable: other})
         assert refused(done, other), done.stderr
 
 

@@ -67,7 +67,7 @@ EXPECTED = {
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "cli", "compare", *arguments]
+    return [sys.executable, "-m", "baozi", "compare", *arguments]
 
 
 def environment(**more: str) -> dict[str, str]:

@@ -151,10 +151,11 @@ def test_a_letter_tells_why_it_died_and_is_eaten_when_it_is_replayed(place: Plac
 
 #: A replay that is killed between the confirm and the acknowledgement.
 KILLED = """
-import os, signal, cli
+import os, signal
+from baozi.__main__ import main
 from baozi.dead_letters.queue import Look
 Look.take_away = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-cli.main()
+main()
 """
 
 
@@ -253,7 +254,7 @@ def test_nothing_is_dropped_without_being_asked_for(private_place: Place, dead: 
 
 
 def on_a_terminal(place: Place, answer: str, *words: str) -> subprocess.CompletedProcess[str]:
-    command = " ".join([sys.executable, "-m", "cli", "dead", *words])
+    command = " ".join([sys.executable, "-m", "baozi", "dead", *words])
     return subprocess.run(
         ["script", "-qec", command, "/dev/null"],
         env={**place.environment(), "PATH": "/usr/bin:/bin", "TERM": "xterm"},

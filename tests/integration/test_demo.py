@@ -57,7 +57,7 @@ def demo(environment: dict[str, str], folder: Path, *arguments: str) -> Iterator
     out, err = folder / "out", folder / "err"
     with out.open("wb") as stdout, err.open("wb") as stderr:
         process = psutil.Popen(
-            [sys.executable, "-m", "cli", "demo", *arguments],
+            [sys.executable, "-m", "baozi", "demo", *arguments],
             env={**os.environ, **environment},
             stdin=subprocess.DEVNULL,
             stdout=stdout,
@@ -169,7 +169,7 @@ def test_the_demo_starts_a_broker_of_its_own_and_stops_it(tmp_path: Path) -> Non
         assert running.finish() == 0, running.said()
     assert total(running)["eaten"] == 30
     found = subprocess.run(
-        [sys.executable, "-m", "cli", "broker", "status"],
+        [sys.executable, "-m", "baozi", "broker", "status"],
         env={**os.environ, **environment},
         capture_output=True,
         timeout=60,

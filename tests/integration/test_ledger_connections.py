@@ -99,7 +99,7 @@ def test_an_audit_that_waits_for_a_server_that_hangs_ends_by_its_deadline(
     with closing(Ledger(postgresql_url).open()) as ledger:
         eat(ledger, 0)
         close(ledger, 2)
-    command = [sys.executable, "-m", "cli", "audit", RUN, "--wait", "3"]
+    command = [sys.executable, "-m", "baozi", "audit", RUN, "--wait", "3"]
     environment = {**os.environ, "BAOZI_LEDGER_URL": postgresql_url}
     if frozen_first:
         with postgresql.frozen():
@@ -242,7 +242,7 @@ def test_a_home_whatever_its_name_has_its_own_ledger(tmp_path: Path, name: str) 
             assert (folder / "ledger.sqlite3").is_file()
     assert len(ids) == 3
     from_settings = subprocess.run(
-        [sys.executable, "-m", "cli", "ledger", "version"],
+        [sys.executable, "-m", "baozi", "ledger", "version"],
         env=environment,
         capture_output=True,
         text=True,

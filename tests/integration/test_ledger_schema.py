@@ -72,7 +72,7 @@ def pretend(engine: Engine, version: int, compatible_from: int) -> None:
 
 def ledger_command(url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "cli", "ledger", *arguments],
+        [sys.executable, "-m", "baozi", "ledger", *arguments],
         env={**os.environ, "BAOZI_LEDGER_URL": url},
         capture_output=True,
         text=True,
@@ -283,7 +283,7 @@ def test_a_worker_that_meets_an_older_schema_exits_with_one_sentence(private_pla
 def test_the_audit_of_an_older_schema_is_one_sentence(old: Ledger, ledger_url: str) -> None:
     assert isinstance(old, Ledger)
     done = subprocess.run(
-        [sys.executable, "-m", "cli", "audit", RUN],
+        [sys.executable, "-m", "baozi", "audit", RUN],
         env={**os.environ, "BAOZI_LEDGER_URL": ledger_url},
         capture_output=True,
         text=True,

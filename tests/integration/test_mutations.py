@@ -31,7 +31,7 @@ def produce(
 ) -> "subprocess.Popen[str]":
     order = ["produce", "--run", "r", "--name", "egon", "--count", str(count), "--json", *more]
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.integration.mutated", *changes, "--", "cli", *order],
+        [sys.executable, "-m", "tests.integration.mutated", *changes, "--", "baozi", *order],
         env={**os.environ, **place.environment(**settings)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

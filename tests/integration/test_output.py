@@ -115,7 +115,7 @@ def test_a_producer_whose_output_fails_is_accepted_and_closes_its_order(
     private_place: Place, output: str, more: list[str]
 ) -> None:
     order = ["--run", "r", "--name", "小李", "--count", str(COUNT)]
-    with started(output, private_place.environment(), "-m", "cli", "produce", *order, *more) as producer:
+    with started(output, private_place.environment(), "-m", "baozi", "produce", *order, *more) as producer:
         assert ended(producer) == (0, "")
     assert private_place.waiting() == COUNT + 1
 
@@ -135,7 +135,7 @@ def test_dead_letters_are_replayed_or_dropped_though_nobody_reads_how_many(
     letters = private_place.run("dead", "list", "--json").stdout.splitlines()
     ids = [json.loads(letter)["id"] for letter in letters]
     arguments = ["replay", "--all"] if what == "replay" else ["drop", "--yes", *ids]
-    with started(output, private_place.environment(), "-m", "cli", "dead", *arguments) as command:
+    with started(output, private_place.environment(), "-m", "baozi", "dead", *arguments) as command:
         assert ended(command) == (0, "")
     assert private_place.waiting("baozi.dead") == 0
     assert private_place.waiting() == (3 if what == "replay" else 0)
@@ -144,7 +144,7 @@ def test_dead_letters_are_replayed_or_dropped_though_nobody_reads_how_many(
 @pytest.mark.parametrize("output", ["a closed pipe", "/dev/full"])
 def test_a_list_that_nobody_can_read_is_an_error(private_place: Place, output: str) -> None:
     private_place.produce("r", "alex", 1)
-    with started(output, private_place.environment(), "-m", "cli", "dead", "list") as command:
+    with started(output, private_place.environment(), "-m", "baozi", "dead", "list") as command:
         code, complaint = ended(command)
     assert code not in {0, 1}
     assert "Traceback" not in complaint
@@ -154,7 +154,7 @@ def test_a_list_that_nobody_can_read_is_an_error(private_place: Place, output: s
 def test_the_audit_s_table_is_printed_in_every_encoding(private_place: Place, output: str) -> None:
     private_place.worker("小明")
     private_place.produce("包子", "小李", COUNT)
-    audit = ["-m", "cli", "audit", "包子", "--wait", "30"]
+    audit = ["-m", "baozi", "audit", "包子", "--wait", "30"]
     with started(output, private_place.environment(), *audit) as command:
         assert ended(command) == (0, "")
 

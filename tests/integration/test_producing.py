@@ -257,7 +257,7 @@ def test_progress_is_a_line_a_second_where_there_is_no_terminal(private_place: P
 
 def test_progress_is_a_bar_on_a_terminal(private_place: Place) -> None:
     command = shlex.join(
-        [sys.executable, "-m", "cli", "produce", "--name", "egon", "--count", "9", "--run", "r"]
+        [sys.executable, "-m", "baozi", "produce", "--name", "egon", "--count", "9", "--run", "r"]
     )
     shown = subprocess.run(
         ["script", "-qec", command, "/dev/null"],
@@ -306,7 +306,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 def test_a_full_disk_under_the_journal_is_said_and_loses_nothing(private_place: Place) -> None:
     arguments = ["produce", "--name", "egon", "--count", "9", "--run", "r"]
     # Room for a few of its lines of some 35 bytes each.
-    command = ["prlimit", "--fsize=100", sys.executable, "-m", "cli", *arguments]
+    command = ["prlimit", "--fsize=100", sys.executable, "-m", "baozi", *arguments]
     environment = {**os.environ, **private_place.environment()}
     full = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert full.returncode == 2

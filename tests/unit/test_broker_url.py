@@ -243,11 +243,11 @@ URLS = [
     "amqp://u:sekretone@h?heartbeat=5",
     "amqp://u:sekretone@a; amqp://u:sekretone@b",
 ]
-FRONT_DOOR = ("cli", "produce", "--count", "1")
+FRONT_DOOR = ("baozi", "produce", "--count", "1")
 COMMANDS = [
-    ("cli", "dead", "list"),
-    ("cli", "broker", "status"),
-    ("cli", "audit", "r"),
+    ("baozi", "dead", "list"),
+    ("baozi", "broker", "status"),
+    ("baozi", "audit", "r"),
     ("celery", "-A", "tasks", "worker", "-c", "1"),
     ("celery", "-A", "tasks", "report"),
 ]

@@ -3,8 +3,8 @@ from io import StringIO
 
 import pytest
 
-import cli
 from baozi import errors
+from baozi.commands import app
 from baozi.errors import BaoziError, BrokerError, ExitCode, LedgerError, PutRefused
 
 LONGEST = 130
@@ -17,7 +17,7 @@ def tree(root: type[BaoziError] = BaoziError) -> Iterator[type[BaoziError]]:
 
 
 # The front door loads every module that has errors of its own.
-assert cli.app
+assert app
 ALL = sorted(set(tree()), key=lambda error: error.__name__)
 SHARED = [error for error in ALL if error.__module__ == errors.__name__]
 

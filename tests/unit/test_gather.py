@@ -37,7 +37,16 @@ def test_who_ate_what_is_told_by_machine(tmp_path: Path) -> None:
 
 def test_what_is_lost_on_the_way_makes_the_command_fail(tmp_path: Path) -> None:
     two_machines(tmp_path, eaten=2)
-    command = [sys.executable, "-m", "cli", "gather", str(tmp_path), "--json", "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "baozi",
+        "gather",
+        str(tmp_path),
+        "--json",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1, done.stderr
     (run,) = json.loads(done.stdout)["runs"]

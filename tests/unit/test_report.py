@@ -30,7 +30,7 @@ def html(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def report(folder: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "cli", "report", str(folder)]
+    command = [sys.executable, "-m", "baozi", "report", str(folder)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
