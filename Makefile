@@ -21,6 +21,10 @@ demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the aud
 test: $(SET_UP)  ## all tests, against a real broker; three files at a time, for most of the time is waiting
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
+.PHONY: test-fast
+test-fast: $(SET_UP)  ## the tests that are not marked slow, in two minutes; no containers, one real broker
+	@$(BIN)/pytest --numprocesses 3 --dist loadfile -m "not slow"
+
 SECONDS_TO_FUZZ := $(if $(filter file command\ line environment,$(origin SECONDS)),$(SECONDS),600)
 .PHONY: fuzz
 fuzz: $(SET_UP)  ## hostile messages for SECONDS (default 600) with SEED (default: another each time)

@@ -1,8 +1,37 @@
-"""What pytest says at the end: a line for each thing that this machine lacks, not one for each test."""
+"""Which tests are slow; at the end, one line for each thing that this machine lacks, not one a test."""
 
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
+
+HERE = Path(__file__).parent
+#: Modules that run real processes and are quick nevertheless: alone on two cores, a test takes a few seconds.
+QUICK = {
+    "test_audit.py",
+    "test_belonging.py",
+    "test_dead_letters.py",
+    "test_eating.py",
+    "test_ledger.py",
+    "test_publisher.py",
+    "test_worker_start.py",
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _is_slow(item):
+            item.add_marker(pytest.mark.slow)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    """Whether a test outside ``unit`` is slow; those of ``unit`` have the mark where they stand."""
+    folder = item.path.relative_to(HERE).parts[0]
+    if folder == "unit":
+        return False
+    # Its container takes longer to start than a test to run.
+    contained = "contained" in getattr(item, "fixturenames", ()) or "contained" in item.name
+    return folder != "integration" or item.path.name not in QUICK or contained
 
 
 @pytest.hookimpl(wrapper=True)

@@ -35,6 +35,7 @@ def test_who_ate_what_is_told_by_machine(tmp_path: Path) -> None:
     assert (run.transport, run.measure, run.verdict) == ("celery", Measure.ACROSS_MACHINES, Verdict.SOUND)
 
 
+@pytest.mark.slow
 def test_what_is_lost_on_the_way_makes_the_command_fail(tmp_path: Path) -> None:
     two_machines(tmp_path, eaten=2)
     command = [

@@ -40,6 +40,7 @@ def producer_that_says_no_more(queue: Any, name: str, workload: Workload, journa
     queue.put(None)
 
 
+@pytest.mark.slow
 def test_one_none_a_producer_hangs_when_consumers_outnumber_producers(tmp_path: Path) -> None:
     with Stage(FAST, tmp_path, start_method="spawn") as stage:
         queue = stage.mp.Queue()
@@ -54,6 +55,7 @@ def test_one_none_a_producer_hangs_when_consumers_outnumber_producers(tmp_path: 
     assert len(records.ids(Event.EATEN)) == 10
 
 
+@pytest.mark.slow
 def test_one_none_a_consumer_ends_them_all(tmp_path: Path) -> None:
     with Stage(FAST, tmp_path, start_method="spawn") as stage:
         queue = stage.mp.Queue()
@@ -64,6 +66,7 @@ def test_one_none_a_consumer_ends_them_all(tmp_path: Path) -> None:
     assert len(Records(tmp_path).ids(Event.EATEN)) == 10
 
 
+@pytest.mark.slow
 def test_a_none_put_before_every_producer_has_finished_loses_what_comes_after(tmp_path: Path) -> None:
     two = FAST.model_copy(update={"producers": ("alex", "peiqi"), "consumers": ("小明",), "deadline": 30.0})
     with Stage(two, tmp_path, start_method="spawn") as stage:

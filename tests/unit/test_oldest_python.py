@@ -54,6 +54,7 @@ def older() -> str:
     return sys.executable
 
 
+@pytest.mark.slow
 def test_an_earlier_patch_release_runs_what_the_project_is_made_of(older: str) -> None:
     path = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
     done = subprocess.run(

@@ -111,6 +111,7 @@ def test_results_without_a_run_make_a_report(tmp_path: Path) -> None:
     assert "There are no runs" in page(sample_results().model_copy(update={"runs": []}), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_makes_the_report_of_a_folder(tmp_path: Path, html: str) -> None:
     (tmp_path / "results.json").write_text(sample_results().model_dump_json())
     done = report(tmp_path)
@@ -165,6 +166,7 @@ def test_a_comparison_that_could_make_no_report_does_not_begin(
         Keeper(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(sample_results().model_dump_json())
     (tmp_path / "report.html").mkdir()

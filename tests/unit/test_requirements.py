@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 ASK = ["tests/containers/test_compose.py", "tests/containers/test_pytest_celery.py"]
 
 
+@pytest.mark.slow
 def test_without_an_engine_one_line_says_what_is_not_tested() -> None:
     environment = {name: value for name, value in os.environ.items() if name not in {"CI", "DOCKER_CONTEXT"}}
     done = subprocess.run(
