@@ -13,6 +13,7 @@ from baozi.ledger_schema import VERSION
 from baozi.lines import say
 from baozi.settings import settings
 from baozi.shown import shown, to_json
+from baozi.topology import Topology
 
 app = typer.Typer(no_args_is_help=True, help="The ledger: see its version, upgrade it, give it the queue.")
 
@@ -58,7 +59,7 @@ def adopt_command(as_json: Json = False) -> None:
     """
     with _ledger() as ledger:
         own = ledger.identity()
-    before = belonging.adopt(own)
+    before = belonging.adopt(Topology.of(settings()), own)
     said = f"The queue belongs to the ledger {own} now; before, to {before or 'none'}."
     say(to_json({"before": before, "id": own}) if as_json else shown(said))
 

@@ -21,6 +21,10 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 _TRAY = 100
 
 
+#: Bytes of a queue's name: an AMQP short string has 255, and others are made of it.
+_LONGEST_QUEUE_NAME = 200
+
+
 def _known_ledger(url: SecretStr) -> SecretStr:
     parsed(url.get_secret_value())
     return url
@@ -30,6 +34,22 @@ def _known_broker(url: SecretStr) -> SecretStr:
     if url.get_secret_value():
         nodes(url.get_secret_value())
     return url
+
+
+def checked_queue_name(name: str) -> str:
+    """Return ``name`` if a guarded queue may have it.
+
+    Raises:
+        ValueError: it is empty, too long for RabbitMQ with what is added to it, is RabbitMQ's own, or has a
+            character that a routing key or a file's name may not have.
+    """
+    if not name or len(name.encode()) > _LONGEST_QUEUE_NAME:
+        raise ValueError(f"must have 1 to {_LONGEST_QUEUE_NAME} bytes")
+    if name.startswith("amq.") or not all(letter.isprintable() and letter not in "*#/ " for letter in name):
+        raise ValueError(
+            "must not start with 'amq.' nor contain a space, '*', '#', '/' or a control character"
+        )
+    return name
 
 
 class Settings(BaseSettings):
@@ -101,6 +121,10 @@ class Settings(BaseSettings):
     delivery_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 20
     """How often a baozi may be given back before it goes to the dead letters. An argument of the queue: a
     change needs the queue deleted first. 20 is RabbitMQ's own default from 4.0 on; 3.10 has none."""
+
+    queue: Annotated[str, AfterValidator(checked_queue_name)] = "baozi"
+    """Name of the queue that workers consume and that the commands look at. Its dead letters' queue and its
+    ledger's are named after it."""
 
     capacity: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
     """How many baozi the queue holds before a put waits. Soft: a quorum queue takes a few more (see

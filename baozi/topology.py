@@ -1,20 +1,17 @@
-"""The one place that declares queues.
+"""The one place that declares queues: those of one guarded queue, named after it.
 
-``baozi``, where a baozi waits; ``baozi.dead``, where it is kept; ``baozi.ledger``, which names the ledger.
+``NAME``, where messages wait; ``NAME.dead``, where the dead ones are kept; ``NAME.ledger``, which names the
+ledger.
 """
+
+from dataclasses import dataclass
+from typing import Self
 
 from amqp.exceptions import AccessRefused, PreconditionFailed
 from kombu import Connection, Exchange, Queue
 
 from baozi.errors import TopologyMismatch
 from baozi.settings import Settings
-
-#: Name of the exchange, of the queue, and of the routing key between them.
-NAME = "baozi"
-#: Name of the dead letters' exchange and queue.
-DEAD = "baozi.dead"
-#: Name of the queue one of whose arguments is the ledger's id (:mod:`baozi.belonging`).
-LEDGER = "baozi.ledger"
 
 #: RabbitMQ drops a message whose delivery count passes its queue's limit, and from 4.0 on the default limit
 #: is 20 (RabbitMQ guide "Quorum Queues", Poison Message Handling). Looking through the dead letters counts as
@@ -23,85 +20,105 @@ _NO_LIMIT = 1_000_000_000
 
 #: A topic exchange, for Celery's native delayed delivery binds its own keys to it.
 TYPE = "topic"
-exchange = Exchange(NAME, type=TYPE, durable=True)
-dead_exchange = Exchange(DEAD, type=TYPE, durable=True)
 
 
-def queue(settings: Settings) -> Queue:
-    """Return the queue that workers eat from.
+@dataclass(frozen=True)
+class Topology:
+    """A queue, its dead letters' and its ledger's. The exchange and the routing key of each have its name."""
 
-    Quorum: replicated, on the disk before a confirm. ``reject-publish`` refuses what is over the capacity
-    rather than dropping the oldest, and is what at-least-once dead-lettering needs (RabbitMQ guide "Quorum
-    Queues", Activating at-least-once dead-lettering).
-    """
-    arguments: dict[str, str | int] = {
-        "x-queue-type": "quorum",
-        "x-overflow": "reject-publish",
-        "x-delivery-limit": settings.delivery_limit,
-        "x-dead-letter-exchange": DEAD,
-        "x-dead-letter-strategy": "at-least-once",
-    }
-    if settings.capacity is not None:
-        arguments["x-max-length"] = settings.capacity
-    return Queue(NAME, exchange, routing_key=NAME, durable=True, queue_arguments=arguments)
+    name: str
+    delivery_limit: int = 20
+    """How often a message may be given back before it goes to the dead letters."""
+    capacity: int | None = None
+    """How many messages the queue holds before it refuses more; None for no bound."""
 
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Return that of the queue, with the limits, that ``settings`` name."""
+        return cls(settings.queue, settings.delivery_limit, settings.capacity)
 
-def declared_queue() -> Queue:
-    """Return the same queue for Celery, which would declare it with each connection.
+    @property
+    def dead(self) -> str:
+        """Name of the dead letters' exchange and queue."""
+        return f"{self.name}.dead"
 
-    ``declare`` does that, so that a worker can do without the permission to: who may declare, may delete.
-    """
-    there = Exchange(NAME, type=TYPE, no_declare=True)
-    arguments = {"x-queue-type": "quorum"}  # what Celery looks at: it turns global QoS off
-    return Queue(NAME, there, routing_key=NAME, no_declare=True, queue_arguments=arguments)
+    @property
+    def ledger(self) -> str:
+        """Name of the queue one of whose arguments is the ledger's id (:mod:`baozi.belonging`)."""
+        return f"{self.name}.ledger"
 
+    def queue(self) -> Queue:
+        """Return the queue that workers consume.
 
-def dead_queue() -> Queue:
-    """Return the queue of the dead letters: bound to every key, for a letter keeps the key it came with."""
-    arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": _NO_LIMIT}
-    return Queue(DEAD, dead_exchange, routing_key="#", durable=True, queue_arguments=arguments)
+        Quorum: replicated, on the disk before a confirm. ``reject-publish`` refuses what is over the capacity
+        rather than dropping the oldest, and is what at-least-once dead-lettering needs (RabbitMQ guide
+        "Quorum Queues", Activating at-least-once dead-lettering).
+        """
+        arguments: dict[str, str | int] = {
+            "x-queue-type": "quorum",
+            "x-overflow": "reject-publish",
+            "x-delivery-limit": self.delivery_limit,
+            "x-dead-letter-exchange": self.dead,
+            "x-dead-letter-strategy": "at-least-once",
+        }
+        if self.capacity is not None:
+            arguments["x-max-length"] = self.capacity
+        exchange = Exchange(self.name, type=TYPE, durable=True)
+        return Queue(self.name, exchange, routing_key=self.name, durable=True, queue_arguments=arguments)
 
+    def declared_queue(self) -> Queue:
+        """Return the same queue for Celery, which would declare it with each connection.
 
-def ledger_queue(ledger_id: str) -> Queue:
-    """Return the queue that names the ledger. It stays empty, so its arguments have no other effect."""
-    arguments = {
-        "x-queue-type": "quorum",
-        "x-dead-letter-exchange": DEAD,
-        "x-dead-letter-routing-key": ledger_id,
-    }
-    return Queue(LEDGER, durable=True, queue_arguments=arguments)
+        ``declare`` does that, so that a worker can do without the permission to: who may declare, may delete.
+        """
+        there = Exchange(self.name, type=TYPE, no_declare=True)
+        arguments = {"x-queue-type": "quorum"}  # what Celery looks at: it turns global QoS off
+        return Queue(self.name, there, routing_key=self.name, no_declare=True, queue_arguments=arguments)
 
+    def dead_queue(self) -> Queue:
+        """Return the queue of the dead letters: bound to every key, for a letter keeps its own."""
+        exchange = Exchange(self.dead, type=TYPE, durable=True)
+        arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": _NO_LIMIT}
+        return Queue(self.dead, exchange, routing_key="#", durable=True, queue_arguments=arguments)
 
-def see_that_it_is_there(connection: Connection) -> None:
-    """Look for the queue, for who was accepted by it: where it was deleted, what it held is lost.
+    def ledger_queue(self, ledger_id: str) -> Queue:
+        """Return the queue that names the ledger. It stays empty, so its arguments have no other effect."""
+        arguments = {
+            "x-queue-type": "quorum",
+            "x-dead-letter-exchange": self.dead,
+            "x-dead-letter-routing-key": ledger_id,
+        }
+        return Queue(self.ledger, durable=True, queue_arguments=arguments)
 
-    To declare it again without a word would hide that. Nobody needs a permission to look.
+    def see_that_it_is_there(self, connection: Connection) -> None:
+        """Look for the queue, for who was accepted by it: where it was deleted, what it held is lost.
 
-    Raises:
-        amqp.exceptions.NotFound: it is gone.
-    """
-    with connection.channel() as channel:
-        Queue(NAME)(channel).queue_declare(passive=True)
+        To declare it again without a word would hide that. Nobody needs a permission to look.
 
+        Raises:
+            amqp.exceptions.NotFound: it is gone.
+        """
+        with connection.channel() as channel:
+            Queue(self.name)(channel).queue_declare(passive=True)
 
-def declare(connection: Connection, settings: Settings) -> None:
-    """Declare all of it; what is there already, as it should be, stays as it is.
+    def declare(self, connection: Connection) -> None:
+        """Declare all of it; what is there already, as it should be, stays as it is.
 
-    A user that may not configure, as a producer in production, is content with what an administrator made:
-    a mandatory message tells it soon enough if something is missing.
+        A user that may not configure, as a producer in production, is content with what an administrator
+        made: a mandatory message tells it soon enough if something is missing.
 
-    Raises:
-        TopologyMismatch: a queue is there with other arguments.
-    """
-    # The dead letters first: at no time is there a queue whose dead have nowhere to go.
-    for wanted in (dead_queue(), queue(settings)):
-        try:
-            with connection.channel() as channel:
-                wanted(channel).declare()
-        except PreconditionFailed as error:
-            raise TopologyMismatch(
-                f"The queue {wanted.name} exists with other arguments: use the delivery limit and the"
-                f" capacity it was made with, or delete it first. The broker says: {error.reply_text}."
-            ) from error
-        except AccessRefused:
-            return
+        Raises:
+            TopologyMismatch: a queue is there with other arguments.
+        """
+        # The dead letters first: at no time is there a queue whose dead have nowhere to go.
+        for wanted in (self.dead_queue(), self.queue()):
+            try:
+                with connection.channel() as channel:
+                    wanted(channel).declare()
+            except PreconditionFailed as error:
+                raise TopologyMismatch(
+                    f"The queue {wanted.name} exists with other arguments: use the delivery limit and the"
+                    f" capacity it was made with, or delete it first. The broker says: {error.reply_text}."
+                ) from error
+            except AccessRefused:
+                return

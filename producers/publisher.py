@@ -10,12 +10,12 @@ from typing import Any, Self
 
 from kombu import Connection
 
-from baozi import topology
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.amqp.connection import connect
 from baozi.amqp.publisher import ConfirmedPublisher
 from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, Opening, Order, Tray
 from baozi.settings import Settings
+from baozi.topology import Topology
 from producers.framing import Patterns
 from tasks.eating import close_order, eat, eat_tray, open_order
 
@@ -155,9 +155,10 @@ class Publisher:
         return ConfirmedChannel.declared(connection, lambda: self._declare(connection))
 
     def _declare(self, connection: Connection) -> None:
+        topology = Topology.of(self._settings)
         if self._was_there:
             topology.see_that_it_is_there(connection)
-        topology.declare(connection, self._settings)
+        topology.declare(connection)
         self._was_there = True
 
     def __enter__(self) -> Self:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from baozi import broker, topology
+from baozi import broker
 from baozi.amqp.connection import connect, using
 from baozi.audit import Audit, Dead, settled_audit
 from baozi.broker import Broker
@@ -14,6 +14,7 @@ from baozi.errors import BaoziError, NoBroker
 from baozi.ledger import Ledger
 from baozi.lines import say
 from baozi.settings import Settings
+from baozi.topology import Topology
 from baozi.workload import Workload
 from side_by_side.actors import start_flower, start_producer, start_worker
 from side_by_side.crew import Crew
@@ -117,8 +118,9 @@ def _started_broker() -> Iterator[Broker]:
 def _consumer_count(settings: Settings) -> int:
     """How many consumers the queue has; declares it where it is missing."""
     with connect("demo") as connection, using():
-        topology.declare(connection, settings)
-        queue: Any = topology.queue(settings)(connection.default_channel)
+        topology = Topology.of(settings)
+        topology.declare(connection)
+        queue: Any = topology.queue()(connection.default_channel)
         return int(queue.queue_declare(passive=True).consumer_count)
 
 

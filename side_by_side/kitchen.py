@@ -11,7 +11,6 @@ from random import Random
 from types import TracebackType
 from typing import Self, TypeVar
 
-from baozi import topology
 from baozi.audit import Audit
 from baozi.errors import BaoziError, BrokerError, ExitCode
 from baozi.ledger_url import file_url
@@ -229,9 +228,9 @@ class Kitchen:
 
     def dead(self) -> int:
         """How many dead letters there are."""
-        return self._asked(topology.DEAD)[0]
+        return self._asked("baozi.dead")[0]
 
-    def _asked(self, queue: str = topology.NAME) -> tuple[int, int]:
+    def _asked(self, queue: str = "baozi") -> tuple[int, int]:
         """Ask the broker past our network, whatever its weather."""
         ports = [self.broker.address(node)[1] for node in range(self.broker.nodes)]
         for port in ports:

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from baozi import topology
 from baozi.amqp.connection import connect, using
 from baozi.broker import container, engine, management, private_node
 from baozi.broker.processes import marked, spawn
@@ -140,7 +139,7 @@ def can_run() -> bool:
     return private_node.server() is not None or engine.answers()
 
 
-def queue_state(url: str, queue: str = topology.NAME) -> tuple[int, int]:
+def queue_state(url: str, queue: str = "baozi") -> tuple[int, int]:
     """How many messages are ready in ``queue``, and how many consumers it has; zeros if it is not there.
 
     Raises:

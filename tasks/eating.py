@@ -27,6 +27,7 @@ from baozi.lines import say
 from baozi.model import ORDER_HEADER, Baozi, Opening, Order, Tray, order_of
 from baozi.pauses import growing
 from baozi.settings import settings
+from baozi.worker.batches import Together
 from baozi.worker.checking import Refused, check_again
 from tasks.app import app
 
@@ -47,6 +48,15 @@ class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in it
     """
 
     Request = "baozi.upstream.request:Request"
+
+    def done_together_by(self) -> Together | None:
+        """Return what does several messages of this task at once, if something does."""
+        # A producer's tray that takes time is done bit by bit.
+        if self.name != EAT and (self.name != EAT_TRAY or settings().eat_seconds):
+            return None
+        from tasks.eating_together import eat_together  # noqa: PLC0415  # which knows this module
+
+        return eat_together
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
         """Send as Celery does; a message that no queue takes is an error, not silence."""

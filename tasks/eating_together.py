@@ -4,7 +4,7 @@ import json
 import time
 from contextlib import suppress
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from celery import signals
 from celery.exceptions import SoftTimeLimitExceeded
@@ -14,6 +14,7 @@ from baozi.errors import LedgerAway, NameInUse, NotABaozi
 from baozi.journal import Event
 from baozi.model import Baozi, Tray, order_of
 from baozi.settings import settings
+from baozi.worker.batches import Answer
 from tasks.eating import ledger, note, tell_of_eaten
 
 logger = get_logger(__name__)
@@ -31,15 +32,6 @@ _SIGNALS = (
 
 #: What a Celery client embeds: what is to follow the task, if it has any value.
 _EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
-
-
-class Answer(NamedTuple):
-    """What was made of a tray."""
-
-    left: list[int]
-    """The places on the tray of those that were not eaten, for whatever reason: each is to be tried alone."""
-    listened_to: bool = False
-    """Whether somebody listens to Celery's signals, so that trays do not do."""
 
 
 def eat_together(hostname: str, bodies: list[bytes | str], orders: list[Any]) -> Answer:

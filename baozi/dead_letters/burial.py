@@ -14,7 +14,6 @@ from celery.utils.log import get_logger
 from kombu import Producer
 from kombu.transport.native_delayed_delivery import MAX_LEVEL, calculate_routing_key, level_name
 
-from baozi import topology
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.amqp.connection import CONNECT_TIMEOUT, connect
 from baozi.dead_letters.letter import (
@@ -30,6 +29,7 @@ from baozi.dead_letters.letter import (
     sent_on,
 )
 from baozi.errors import BrokerError, NotPermitted, PutRefused, Unroutable
+from baozi.reliable import at_work
 from baozi.settings import settings
 
 logger = get_logger(__name__)
@@ -45,13 +45,15 @@ class Letter(NamedTuple):
 
     body: bytes
     properties: bytes
-    routing_key: str | None
+    routing_key: str
     deliveries: int
     """How often it has been delivered."""
     reason: str
     traceback: str | None
     consumer: str
     """The worker that dead-letters it."""
+    exchange: str
+    """Of the dead letters."""
 
 
 class Failure(NamedTuple):
@@ -73,15 +75,14 @@ def bury(letter: Letter) -> Failure | None:
     if letter.traceback:
         facts[TRACEBACK] = _text(letter.traceback[-_LONGEST_TRACEBACK:])
     original = Original(letter.body, as_it_came(letter.properties))
-    key = letter.routing_key or topology.NAME
-    return _publish(lambda frame_max: buried(original, facts, frame_max), topology.DEAD, key)
+    return _publish(lambda frame_max: buried(original, facts, frame_max), letter.exchange, letter.routing_key)
 
 
-def postpone(body: bytes, properties: bytes, seconds: int) -> Failure | None:
-    """Publish a message to arrive again in ``seconds``; return why it failed, or None. In a pool process."""
+def postpone(body: bytes, properties: bytes, seconds: int, queue: str) -> Failure | None:
+    """Publish a message to arrive in ``queue`` in ``seconds``; return why it failed, or None. As above."""
     original = Original(body, sent_on(as_it_came(properties)))
     # By the queue's own key: the one that it came with may be a delayed message's already, and long.
-    return _publish(lambda _: original, level_name(MAX_LEVEL), calculate_routing_key(seconds, topology.NAME))
+    return _publish(lambda _: original, level_name(MAX_LEVEL), calculate_routing_key(seconds, queue))
 
 
 def _text(text: str) -> str:
@@ -92,7 +93,7 @@ def _text(text: str) -> str:
 def _publish(make: Callable[[int | None], Original], exchange: str, routing_key: str) -> Failure | None:
     # Threads and solo pools take an exception for the worker's own.
     try:
-        channel = ConfirmedChannel(connect("burial"))
+        channel = ConfirmedChannel(connect("burial", url=at_work().broker))
         try:
             message = make(channel.frame_max if channel.takes_frames else None)
 

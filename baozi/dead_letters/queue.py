@@ -11,7 +11,6 @@ from typing import Any, Self
 from kombu import Connection, Producer
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay
 
-from baozi import topology
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.amqp.connection import connect, using
 from baozi.audit import DeadLetters
@@ -20,6 +19,7 @@ from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, NotABaozi, Q
 from baozi.model import NO_ORDER, ORDER_HEADER, order_of
 from baozi.pauses import growing
 from baozi.settings import settings
+from baozi.topology import Topology
 
 #: Letters that are fetched at once, and so those that are in memory.
 _PAGE = 500
@@ -47,9 +47,10 @@ class Look:
         self._held: dict[int, int] = {}  # delivery tags, each with the number of its page
         self._pages = 0
         self._taken = False
+        wanted = Topology.of(settings()).dead_queue()
         with using():
             self._channel: Any = connection.channel()
-            self._queue: Any = topology.dead_queue()(self._channel)
+            self._queue: Any = wanted(self._channel)
 
     def letters(self, limit: int | None = None) -> Iterator[DeadLetter]:
         """Yield them, oldest first, ``limit`` at the most; those that arrive meanwhile are for another look.
@@ -94,7 +95,7 @@ class Look:
         # A consumer of its own for each page: no more than the page is on its way. py-amqp's and not kombu's,
         # which would inflate what calls itself compressed.
         self._channel.basic_qos(0, size, False)
-        tag = self._channel.basic_consume(topology.DEAD, callback=page.append)
+        tag = self._channel.basic_consume(self._queue.name, callback=page.append)
         while len(page) < size:
             try:
                 self._connection.drain_events(timeout=_LOOK_EVERY)
@@ -141,7 +142,7 @@ class Look:
         """
         for _ in range(2):
             # It may bring a letter that is new: like all that nobody acknowledges, it goes back.
-            self._channel.basic_get(topology.DEAD)
+            self._channel.basic_get(self._queue.name)
 
     def _requeue(self) -> None:
         # One page after the other: when a channel closes, they come back in any order.
@@ -244,10 +245,12 @@ class Replay:
             BrokerError: it was not confirmed; it may be in the queue all the same.
         """
 
+        queue = settings().queue
+
         def send(producer: Producer) -> None:
             message = Original(letter.body, sent_on(letter.original.properties))
             # By the queue's own key: the one that it came with may have been a delayed message's.
-            send_on(producer, message, topology.NAME, topology.NAME)
+            send_on(producer, message, queue, queue)
 
         tries = Retrying(
             retry=retry_if_exception_type(QueueFull),

@@ -11,11 +11,11 @@ from typing import Any
 
 from kombu import Connection
 
+from baozi.worker.configuration import CONFIRMED
 from benchmarks.bench import Bench
 from benchmarks.publishing import item, parser, publish
 from benchmarks.tally import eaten
 from remote_mp import JoinableQueue
-from tasks.config import CONFIRMED
 
 #: As README.md says for speed.
 _AHEAD = 1000

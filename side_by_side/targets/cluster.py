@@ -10,7 +10,6 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from baozi import topology
 from baozi.broker import container, engine
 from baozi.broker.engine import docker, inspected
 from baozi.broker.failure import reason
@@ -168,7 +167,7 @@ class Nodes:
 
     def _queue(self) -> dict[str, Any]:
         listed = self.control("list_queues", "--silent", "--formatter", "json", "name", "leader", "online")
-        found: dict[str, Any] = next(it for it in json.loads(listed) if it["name"] == topology.NAME)
+        found: dict[str, Any] = next(it for it in json.loads(listed) if it["name"] == "baozi")
         return found
 
     def _running(self) -> list[str]:

@@ -8,10 +8,10 @@ from subprocess import CompletedProcess, TimeoutExpired
 
 from kombu import Connection
 
-from baozi import topology
 from baozi.ledger import Ledger
 from baozi.model import Order
 from baozi.settings import Settings
+from baozi.topology import Topology
 from tests.fuzz.messages import Message, good
 from tests.fuzz.wire import Client, Got, Refused
 from tests.fuzz.worker import QUIET, Fault
@@ -30,7 +30,7 @@ class Letters:
         """Declare the queues, and make a ledger with one order."""
         self._place = place
         with Connection(place.url, connect_timeout=5) as connection:
-            topology.declare(connection, Settings())
+            Topology.of(Settings()).declare(connection)
         ledger = Ledger(place.ledger_url).open()
         ledger.record_order(Order(run="r", producer="alex", accepted=0, attempted=0, closed_at=1.5))
         ledger.close()

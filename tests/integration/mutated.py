@@ -23,12 +23,13 @@ from kombu import Exchange, Queue
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, insert, inspect
 from sqlalchemy.event import listen
 
-from baozi import ledger_schema, topology
+from baozi import ledger_schema
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.journal import Event, WorkerJournal
 from baozi.ledger import Ledger
-from baozi.settings import Settings
-from tasks import app, config, eating
+from baozi.topology import TYPE, Topology
+from baozi.worker import configuration
+from tasks import app, eating
 from tests.integration.raised import RAISED
 
 #: The baozi that is a poison is this one of its producer's.
@@ -83,15 +84,15 @@ def ledgers_key_off() -> None:
 
 
 def _queue_with(**changes: object) -> None:
-    whole = topology.queue
+    whole = Topology.queue
 
-    def changed(settings: Settings) -> Queue:
-        queue = whole(settings)
+    def changed(topology: Topology) -> Queue:
+        queue = whole(topology)
         arguments = {**(queue.queue_arguments or {}), **changes}
         queue.queue_arguments = {name: it for name, it in arguments.items() if it is not None}
         return queue
 
-    topology.queue = changed
+    put_in_place(Topology, "queue", changed)
 
 
 def reject_publish_off() -> None:
@@ -103,11 +104,11 @@ def delivery_limit_off() -> None:
 
 
 def durable_off() -> None:
-    def of_this_moment(settings: Settings) -> Queue:  # noqa: ARG001  # as the whole one has it
-        exchange = Exchange(topology.NAME, topology.TYPE)
-        return Queue(topology.NAME, exchange, routing_key=topology.NAME, durable=False)
+    def of_this_moment(topology: Topology) -> Queue:
+        exchange = Exchange(topology.name, TYPE)
+        return Queue(topology.name, exchange, routing_key=topology.name, durable=False)
 
-    topology.queue = of_this_moment
+    put_in_place(Topology, "queue", of_this_moment)
 
 
 def slow_ledger() -> None:
@@ -123,7 +124,7 @@ def every_poison() -> None:
     """Baozi 1 to 5 are bad, each in a way of its own."""
     for number, bad in enumerate(POISONS, start=1):
         _when_started(number, bad)
-    config._BETWEEN_LIMITS = 1  # seconds, for those that do not hear the soft limit
+    configuration._BETWEEN_LIMITS = 1  # seconds, for those that do not hear the soft limit
 
 
 def each_raises() -> None:

@@ -11,12 +11,12 @@ import pytest
 from kombu import Connection
 from typer.testing import CliRunner
 
-from baozi import topology
 from baozi.dead_letters import command as dead_command
 from baozi.dead_letters import queue as dead_letters
 from baozi.errors import UsageError
 from baozi.model import Baozi
 from baozi.settings import Settings
+from baozi.topology import Topology
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
@@ -72,7 +72,7 @@ def baozi(number: int) -> Baozi:
 
 def declare(place: Place, **settings: Any) -> None:
     with Connection(place.url, connect_timeout=5) as connection:
-        topology.declare(connection, Settings(**settings))
+        Topology.of(Settings(**settings)).declare(connection)
 
 
 def bury(place: Place, *numbers: int, **more: Any) -> None:

@@ -17,10 +17,10 @@ import pytest
 from celery import Celery
 from kombu import Connection
 
-from baozi import topology
 from baozi.journal import Event
 from baozi.model import Baozi
 from baozi.settings import Settings
+from baozi.topology import Topology
 from side_by_side.crew import Member
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
@@ -35,7 +35,7 @@ def baozi(number: int) -> Baozi:
 def put(place: Place, numbers: Sequence[int], delivery_limit: int = 20, **properties: Any) -> None:
     """Put baozi into the queue, which is there before any worker: so that the first finds trays of them."""
     with Connection(place.url, connect_timeout=5) as connection:
-        topology.declare(connection, Settings(delivery_limit=delivery_limit))
+        Topology.of(Settings(delivery_limit=delivery_limit)).declare(connection)
     with place.producer() as producer:
         for number in numbers:
             place.send_eat(producer, baozi(number).model_dump(), **properties)
@@ -151,7 +151,7 @@ def test_a_worker_that_loses_its_connection_goes_on_with_its_trays(place: Place)
 def test_one_that_kills_its_child_each_time_does_not_take_its_tray_mates_along(place: Place) -> None:
     settings: dict[str, Any] = {"eat_seconds": 2, "delivery_limit": 2}
     with Connection(place.url, connect_timeout=5) as connection:
-        topology.declare(connection, Settings(delivery_limit=2))
+        Topology.of(Settings(delivery_limit=2)).declare(connection)
     with place.producer() as producer:
         for number in range(3):
             place.send_eat(producer, baozi(number).model_dump())

@@ -18,10 +18,10 @@ from kombu import Message
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
 from baozi.amqp.inflating import LONGEST, inflated
+from baozi.upstream.consumer import _Guarded
 from baozi.upstream.request import Request
 from baozi.worker.checking import LONGEST_DELAY, Refused, check_body, check_headers, wait
 from tasks.app import app
-from tasks.consumer import _Guarded
 from tasks.eating import eat
 
 TASKS: Any = {"tasks.eat": eat}

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from baozi.settings import settings
+from baozi.worker.batches import Trays
 from baozi.worker.unsettled import Unsettled
 from tasks.eating import EAT
-from tasks.trays import Trays
+from tasks.eating_together import eat_together
 
 
 class Loop:
@@ -65,7 +66,7 @@ def test_what_has_arrived_goes_out_together_when_the_loop_goes_round(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, _ = ends
-    trays = Trays(loop, Unsettled())
+    trays = Trays(loop, Unsettled(), {EAT: eat_together})
     assert all(trays.take(message(number)) for number in range(3))
     assert loop.sent == []
     loop.go_round()
@@ -81,7 +82,7 @@ def test_what_is_still_to_be_read_comes_along(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, other = ends
-    trays = Trays(loop, Unsettled())
+    trays = Trays(loop, Unsettled(), {EAT: eat_together})
     trays.take(message(0))
     other.send(b"more")
     for _ in range(3):
@@ -97,7 +98,7 @@ def test_trays_of_a_lost_connection_do_nothing_more(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, _ = ends
-    trays = Trays(loop, Unsettled())
+    trays = Trays(loop, Unsettled(), {EAT: eat_together})
     trays.take(message(0))
     trays.end()
     loop.go_round()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from tasks.consumer import Consumer
+from baozi.upstream.consumer import Consumer
 
 
 def steps_of(blueprint: Any) -> list[type]:

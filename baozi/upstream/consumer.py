@@ -12,7 +12,7 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from baozi import topology
+from baozi import reliable
 from baozi.amqp.connection import answering_within, connecting, using
 from baozi.amqp.reading import read_in_pieces
 from baozi.dead_letters.burial import Letter, SendingOn, bury, postpone
@@ -20,11 +20,11 @@ from baozi.dead_letters.letter import deliveries, raw_body, raw_properties
 from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
 from baozi.upstream.message import Message
+from baozi.worker.batches import Trays
 from baozi.worker.checking import Refused, check_body, check_headers, wait
+from baozi.worker.startup import give_up, see_that_the_queue_is_ours
 from baozi.worker.unsettled import Unsettled
 from tasks.eating import BaoziTask
-from tasks.startup import give_up, see_that_the_queue_is_ours
-from tasks.trays import Trays
 
 logger = get_logger(__name__)
 
@@ -77,14 +77,16 @@ class Consumer(CeleryConsumer):
         """Hand over to the pool by ``on_task_request``, as Celery's own consumer does."""
         super().__init__(lambda job: on_task_request(_Guarded(job, self)), *arguments, **options)
         self.sending_on = set()
+        self.reliable = reliable.of(self.app)
+        self.reliable.work()  # for a worker inside a program, which sends no signal at its start
 
     def connect(self) -> Any:
         """Connect, and declare the topology on each connection: the broker may be a new one."""
         connection = super().connect()
         try:
             with answering_within(connection, settings().broker_timeout):
-                topology.declare(connection, settings())
-            see_that_the_queue_is_ours()
+                self.reliable.topology.declare(connection)
+            see_that_the_queue_is_ours(self.reliable)
         except (TopologyMismatch, AnotherLedger) as error:
             give_up(error)
         return connection
@@ -171,7 +173,11 @@ class Consumer(CeleryConsumer):
             return None
         read_in_pieces(self.connection.connection, self.hub)
         asked_for = settings().tray_size > 1 and self.hub is not None
-        return Trays(self, self._unsettled) if asked_for else None
+        if not asked_for:
+            return None
+        reliable_tasks = [task for task in self.app.tasks.values() if isinstance(task, BaoziTask)]
+        together = {task.name: do for task in reliable_tasks if (do := task.done_together_by())}
+        return Trays(self, self._unsettled, together)
 
     def drain(self) -> None:
         """Take nothing more: what has arrived and is not begun stays the broker's."""
@@ -217,14 +223,16 @@ class Consumer(CeleryConsumer):
     def bury(self, message: Any, reason: str, traceback: str | None = None) -> None:
         """Have ``message`` copied to the dead letters with ``reason``, then acknowledged. From any thread."""
         logger.error("Dead-lettering a message: %s", reason)
+        topology = self.reliable.topology
         letter = Letter(
             raw_body(message),
             raw_properties(message),
-            (message.delivery_info or {}).get("routing_key"),
+            (message.delivery_info or {}).get("routing_key") or topology.name,
             deliveries(message.properties.get("application_headers") or message.headers or {}),
             reason,
             traceback,
             str(self.hostname),
+            topology.dead,
         )
         self._send_on(message, SendingOn(self, message, bury, letter))
 
@@ -235,7 +243,7 @@ class Consumer(CeleryConsumer):
             message.leaving = False
             self.bury(message, f"cannot be delayed until its ETA: {error}")
 
-        arguments = raw_body(message), raw_properties(message), seconds
+        arguments = raw_body(message), raw_properties(message), seconds, self.reliable.topology.name
         self._send_on(message, SendingOn(self, message, postpone, *arguments, on_final=cannot))
 
     def _send_on(self, message: Any, sending: SendingOn) -> None:

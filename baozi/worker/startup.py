@@ -8,22 +8,22 @@ from contextlib import closing, suppress
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit
 from socket import gethostname
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import celery.apps.worker
 from billiard import cpu_count
 from celery.platforms import close_open_fds
-from celery.signals import celeryd_init, worker_process_init
 from celery.utils.log import get_logger
+from sqlalchemy import URL
 
-from baozi import belonging, topology
-from baozi.amqp.connection import broker_url, check_same_broker, connect, using
+from baozi import belonging
+from baozi.amqp.connection import check_same_broker, connect, using
 from baozi.errors import BaoziError, BrokerAway, UsageError
 from baozi.ledger import Ledger
 from baozi.model import checked_name
 from baozi.settings import settings
-from tasks.app import app
-from tasks.config import CONFIRMED, UNCONFIRMED
+from baozi.topology import Topology
+from baozi.worker.configuration import UNCONFIRMED
 
 #: The id of this worker's ledger, once it was opened.
 _own: list[str] = []
@@ -38,11 +38,32 @@ _CELERYS_NAME = "celery"
 _LONGEST_NODE_NAME = 200
 
 
-@celeryd_init.connect
-def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
+class Guarded(Protocol):
+    """What is checked of a worker's guarantee (:class:`baozi.reliable.Reliable`)."""
+
+    @property
+    def topology(self) -> Topology:
+        """The queues."""
+
+    @property
+    def ledger(self) -> URL:
+        """The ledger's URL."""
+
+    @property
+    def broker(self) -> str:
+        """The broker's URL."""
+
+
+def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) -> None:
     """Check name, queues, ledger and broker, and declare the topology.
 
-    A broker that is away is waited for later.
+    A broker that is away is waited for later. What cannot be mended ends the worker.
+
+    Args:
+        reliable: the guarantee of the worker's app.
+        instance: the worker.
+        conf: its app's settings.
+        options: the worker's options by name, as its command line has them.
     """
     _open_what_is_closed()
     _keep_off_stdout(instance)
@@ -50,17 +71,17 @@ def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None
     _take_usr2()
     try:
         instance.hostname = _node_name(instance.hostname, sys.argv)
-        _check_queues((options or {}).get("queues"))
-        _check_open_files((options or {}).get("concurrency") or conf.worker_concurrency or cpu_count())
-        _open_ledger()
+        _check_queues(reliable.topology, options.get("queues"))
+        _check_open_files(options.get("concurrency") or conf.worker_concurrency or cpu_count())
+        _open_ledger(reliable.ledger)
         # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
         # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
         # Its waits for an answer are bounded: a broker that accepts and says nothing more is left.
         conf.broker_transport_options = UNCONFIRMED | {"read_timeout": settings().broker_timeout}
         # What Celery would use: its own variables and options come before our setting.
         for name in ("broker_read_url", "broker_write_url"):
-            check_same_broker(f"Celery's {name}", getattr(conf, name), broker_url())
-        _declare()
+            check_same_broker(f"Celery's {name}", getattr(conf, name), reliable.broker)
+        _declare(reliable)
     except BaoziError as error:
         give_up(error)
 
@@ -71,12 +92,6 @@ def _open_what_is_closed() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # for as long as we run
             setattr(sys, f"__{name}__", getattr(sys, name))
-
-
-@worker_process_init.connect
-def confirm_in_children(**_: object) -> None:
-    """Let tasks of a pool process publish with confirms and bounded waits."""
-    app.conf.broker_transport_options = CONFIRMED
 
 
 def _keep_off_stdout(worker: Any) -> None:
@@ -147,11 +162,11 @@ def _node_name(name: str, arguments: Sequence[str]) -> str:
     return name
 
 
-def _check_queues(queues: str | list[str] | None) -> None:
+def _check_queues(topology: Topology, queues: str | list[str] | None) -> None:
     names = queues.split(",") if isinstance(queues, str) else queues or []
     for name in names:
-        if name != topology.NAME:
-            raise UsageError(f"There is no queue {name!r} to work on; the queue is {topology.NAME!r}.")
+        if name != topology.name:
+            raise UsageError(f"There is no queue {name!r} to work on; the queue is {topology.name!r}.")
 
 
 def _check_open_files(processes: int) -> None:
@@ -164,31 +179,34 @@ def _check_open_files(processes: int) -> None:
         )
 
 
-def _open_ledger() -> None:
+def _open_ledger(url: URL) -> None:
     """See that the ledger can be used. It is closed again, so that no pool process inherits it."""
-    with closing(Ledger(settings().ledger).open()) as ledger:
+    with closing(Ledger(url).open()) as ledger:
         _own[:] = [ledger.identity()]
 
 
-def see_that_the_queue_is_ours() -> None:
+def see_that_the_queue_is_ours(reliable: Guarded) -> None:
     """See that the queue belongs to this worker's ledger.
+
+    Args:
+        reliable: the guarantee of the worker's app.
 
     Raises:
         AnotherLedger: it belongs to another one.
     """
     for ledger_id in _own:
-        belonging.see_that_the_queue_is_ours(ledger_id)
+        belonging.see_that_it_is_ours(reliable.topology, ledger_id, reliable.broker)
 
 
-def _declare() -> None:
+def _declare(reliable: Guarded) -> None:
     try:
-        connection = connect("worker's start")
+        connection = connect("worker's start", url=reliable.broker)
     except BrokerAway as error:
         print(f"{error} Waiting for it.", file=sys.stderr)
         return
     with connection, using():
-        topology.declare(connection, settings())
-    see_that_the_queue_is_ours()
+        reliable.topology.declare(connection)
+    see_that_the_queue_is_ours(reliable)
 
 
 def give_up(error: BaoziError) -> NoReturn:

@@ -9,7 +9,7 @@ to Celery's own way, one by one. So one bad baozi fails alone, and has all that 
 import gc
 import signal
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from select import POLLIN, poll
 from typing import Any, NamedTuple
@@ -22,8 +22,6 @@ from celery.worker import state
 from baozi.model import ORDER_HEADER
 from baozi.settings import settings
 from baozi.worker.unsettled import Unsettled
-from tasks.eating import EAT, EAT_TRAY
-from tasks.eating_together import Answer, eat_together
 
 logger = get_logger(__name__)
 
@@ -31,6 +29,20 @@ logger = get_logger(__name__)
 _LONGEST_BODY = 10_000
 #: Headers that a plain message has not, or without a value: Celery knows what each of them asks for.
 _SPECIAL = ("eta", "expires", "retries", "shadow", "stamped_headers", "compression", "x-delivery-count")
+
+
+class Answer(NamedTuple):
+    """What a pool process made of a tray."""
+
+    left: list[int]
+    """The places on the tray of those that were not done, for whatever reason: each is to be tried alone."""
+    listened_to: bool = False
+    """Whether somebody listens to Celery's signals, so that trays do not do."""
+
+
+#: Does all messages of a tray in one transaction: it gets the worker's node name, the bodies, and the values
+#: of the headers ``baozi-order``. It raises nothing: solo and threads pools would take that for the worker's.
+Together = Callable[[str, list[bytes | str], list[Any]], Answer]
 
 
 class Outcome(NamedTuple):
@@ -43,12 +55,16 @@ class Outcome(NamedTuple):
 class Trays:
     """What has arrived to be eaten on one connection, and the trays that are out. Run by the event loop."""
 
-    def __init__(self, consumer: Any, unsettled: Unsettled) -> None:
-        """Collect what ``consumer`` receives, and settle it in ``unsettled``."""
+    def __init__(self, consumer: Any, unsettled: Unsettled, together: Mapping[str, Together]) -> None:
+        """Collect what ``consumer`` receives, and settle it in ``unsettled``.
+
+        Args:
+            consumer: the worker's.
+            unsettled: the messages of its channel.
+            together: by a task's name, what does several of its messages at once.
+        """
         self._consumer = consumer
-        # A producer's tray that takes time is for a task of its own, which does it bit by bit.
-        self._names = {EAT} if settings().eat_seconds else {EAT, EAT_TRAY}
-        self._limits = consumer.app.tasks[EAT]
+        self._together = together
         self._unsettled = unsettled
         self._limit = settings().tray_size
         self._arrived: deque[Any] = deque()
@@ -87,25 +103,29 @@ class Trays:
         headers = message.headers
         return (
             self._limit > 1
-            and headers.get("task") in self._names
+            and headers.get("task") in self._together
             and isinstance(headers.get("id"), str)
             and headers["id"] not in state.revoked
             and message.content_type == "application/json"
             and message.content_encoding == "utf-8"
             and len(message.body) <= _LONGEST_BODY
             and not any(map(headers.get, _SPECIAL))
-            and self._in_time(headers.get("timelimit"))
+            and self._in_time(headers)
             and self._consumer.task_buckets[headers["task"]] is None
             and not signals.task_received.receivers
         )
 
-    def _in_time(self, limits: Any) -> bool:
-        """Whether a message with these ``limits``, hard and soft, may take as long as a tray may.
+    def _in_time(self, headers: Any) -> bool:
+        """Whether a message with these ``headers`` may take as long as a tray may.
 
         Celery's client writes the task's own limits into each message.
         """
-        ours = (self._limits.time_limit, self._limits.soft_time_limit)
-        return all(not limit or limit >= own for limit, own in zip(limits or (), ours, strict=False))
+        limits = headers.get("timelimit")
+        if not limits:
+            return True
+        task = self._consumer.app.tasks[headers["task"]]
+        ours = (task.time_limit, task.soft_time_limit)
+        return all(not limit or limit >= own for limit, own in zip(limits, ours, strict=False))
 
     def look(self) -> None:
         """Hand over what has arrived, if a pool process is free; settle what has come back."""
@@ -171,8 +191,9 @@ class Trays:
             self._outcomes.append(Outcome(tray, answer if isinstance(answer, Answer) else None))
             self._look_soon()
 
+        task = self._consumer.app.tasks[tray[0].headers["task"]]
         self._jobs[id(tray)] = pool.apply_async(
-            eat_together,
+            self._does(tray[0]),
             args=(
                 self._consumer.hostname,
                 [message.body for message in tray],
@@ -180,17 +201,24 @@ class Trays:
             ),
             callback=on_answer,
             error_callback=on_answer,
-            soft_timeout=self._limits.soft_time_limit,
-            timeout=self._limits.time_limit,
+            soft_timeout=task.soft_time_limit,
+            timeout=task.time_limit,
         )
 
     def _next(self) -> list[Any]:
-        """Take the next tray of what has arrived, but what was revoked since."""
-        tray = [self._arrived.popleft() for _ in range(min(self._limit, len(self._arrived)))]
+        """Take the next tray of what has arrived, for one function, but what was revoked since."""
+        tray: list[Any] = []
+        while self._arrived and len(tray) < self._limit:
+            if tray and self._does(self._arrived[0]) != self._does(tray[0]):
+                break
+            tray.append(self._arrived.popleft())
         revoked = [message for message in tray if message.headers["id"] in state.revoked]
         for message in revoked:
             self._consumer.receive_alone(message)
         return [message for message in tray if message not in revoked] if revoked else tray
+
+    def _does(self, message: Any) -> Together:
+        return self._together[message.headers["task"]]
 
     def fail(self, _: Exception) -> None:
         """Have each of a tray that could not be handed over tried alone."""

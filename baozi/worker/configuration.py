@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from baozi import topology
 from baozi.amqp.connection import broker_url
 from baozi.amqp.reading import frame_handler
 from baozi.settings import settings
+from baozi.topology import TYPE, Topology
 
 #: Seconds between a soft and a hard time limit: enough to bury or to give back what was being eaten.
 _BETWEEN_LIMITS = 10
@@ -27,12 +27,13 @@ def celery_settings() -> dict[str, Any]:
 
 
 def _routing() -> dict[str, Any]:
+    topology = Topology.of(settings())
     return {
         "task_queues": [topology.declared_queue()],
-        "task_default_queue": topology.NAME,
-        "task_default_exchange": topology.NAME,
-        "task_default_exchange_type": topology.TYPE,
-        "task_default_routing_key": topology.NAME,
+        "task_default_queue": topology.name,
+        "task_default_exchange": topology.name,
+        "task_default_exchange_type": TYPE,
+        "task_default_routing_key": topology.name,
         # A queue misspelt after -Q is an error, not a new, classic queue that nobody watches.
         "task_create_missing_queues": False,
         # A message is data: a pickle would be a program.
@@ -61,7 +62,7 @@ def _delivery() -> dict[str, Any]:
 def _worker() -> dict[str, Any]:
     tray = settings().tray_size
     return {
-        "worker_consumer": "tasks.consumer:Consumer",
+        "worker_consumer": "baozi.upstream.consumer:Consumer",
         # While a pool process is at one tray, the next one arrives. Where there are no trays, nothing is
         # fetched ahead: a baozi that waits here, while another worker idles, is late.
         "worker_prefetch_multiplier": 1 if tray == 1 else 2 * tray,
@@ -86,7 +87,7 @@ def _broker() -> dict[str, Any]:
         "broker_channel_error_retry": True,
         # Seconds; the default waits for a free connection for ever.
         "broker_pool_acquire_timeout": settings().broker_timeout,
-        # For whoever calls eat.delay(). A worker's main process must do without: see tasks.startup.
+        # For whoever calls eat.delay(). A worker's main process must do without: see baozi.worker.startup.
         "broker_transport_options": CONFIRMED,
         # RabbitMQ 4.3 refuses queues that are neither durable nor exclusive; an exclusive control queue would
         # lock out a worker that comes back, under its name, before the broker noticed that the old one died.
