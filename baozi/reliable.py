@@ -15,18 +15,21 @@ from baozi.upstream.forking import without_parents_connections
 from baozi.upstream.soft_shutdown import SoftShutdown
 from baozi.worker.configuration import CONFIRMED, celery_settings
 
-#: The one whose worker this process is, or a pool process of.
-_at_work: "list[Reliable]" = []  # the last one
+#: The one whose worker this process is, or a pool process of. At most one.
+_at_work: "list[Reliable]" = []
 
 
 class Reliable:
-    """What a worker of one app guards: one queue, with one ledger."""
+    """What the workers of one app guard: a queue, with a ledger."""
 
     def __init__(self, app: Celery) -> None:
         """Guard ``app`` as the settings ``BAOZI_…`` say.
 
         They are read when the first one is needed, not at import: an app can be imported where no broker is
         known.
+
+        Args:
+            app: Celery's, without settings of its own.
         """
         self.app = app
         guarded: Any = app
@@ -63,7 +66,8 @@ class Reliable:
 
     def _worker(self, *arguments: Any, **options: Any) -> Any:
         """Make the worker; Celery's commands call this ``app.Worker``."""
-        return self.app.subclass_with_self("baozi.upstream.worker:Worker")(*arguments, **options)  # type: ignore[arg-type]
+        where: Any = "baozi.upstream.worker:Worker"
+        return self.app.subclass_with_self(where)(*arguments, **options)
 
 
 def of(app: Any) -> Reliable:
@@ -81,6 +85,7 @@ def at_work() -> Reliable:
 def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
     """Check, before a worker of a guarded app starts, what its promises need."""
     # A worker's modules: other processes of the app do without.
+    from baozi.upstream import logs  # noqa: F401, PLC0415  # it listens to Celery's set-up of the log
     from baozi.worker import startup  # noqa: PLC0415
 
     found: Reliable | None = getattr(instance.app, "reliable", None)

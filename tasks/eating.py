@@ -1,7 +1,6 @@
 """The work itself: ``tasks.eat`` eats a baozi, ``tasks.close_order`` closes a producer's order."""
 
 import socket
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,7 +17,6 @@ from tenacity import (
     stop_before_delay,
 )
 
-from baozi.dead_letters import failure
 from baozi.errors import LedgerAway
 from baozi.journal import Event, WorkerJournal
 from baozi.ledger import Ledger
@@ -27,8 +25,8 @@ from baozi.lines import say
 from baozi.model import ORDER_HEADER, Baozi, Opening, Order, Tray, order_of
 from baozi.pauses import growing
 from baozi.settings import settings
+from baozi.task import ReliableTask
 from baozi.worker.batches import Together
-from baozi.worker.checking import Refused, check_again
 from tasks.app import app
 
 logger = get_task_logger(__name__)
@@ -41,13 +39,8 @@ EAT, EAT_TRAY = "tasks.eat", "tasks.eat_tray"
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5
 
 
-class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in its stubs only
-    """A task whose messages are mandatory, and whose final failures are buried with their reason.
-
-    How long eating may take is the worker's to say.
-    """
-
-    Request = "baozi.upstream.request:Request"
+class BaoziTask(ReliableTask):
+    """A task that eats, or notes what a producer tells of its order."""
 
     def done_together_by(self) -> Together | None:
         """Return what does several messages of this task at once, if something does."""
@@ -57,51 +50,6 @@ class BaoziTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in it
         from tasks.eating_together import eat_together  # noqa: PLC0415  # which knows this module
 
         return eat_together
-
-    def apply_async(self, *args: Any, **options: Any) -> Any:
-        """Send as Celery does; a message that no queue takes is an error, not silence."""
-        options.setdefault("mandatory", True)
-        # Celery would send the time limits of the sender's settings along, and a worker obey them.
-        options.setdefault("time_limit", None)
-        options.setdefault("soft_time_limit", None)
-        return super().apply_async(*args, **options)
-
-    def before_start(self, *_: Any) -> None:
-        """Keep what is to follow from Celery, which would take a failure there for the task's own.
-
-        Raises:
-            Reject: the task has expired or was revoked while it waited; it is dead-lettered.
-        """
-        request: Any = self.request
-        try:
-            check_again(request, time.time())
-        except Refused as refused:
-            raise Reject(refused, requeue=False) from None
-        chain = request.chain or []
-        rest = [(chain[-1], chain[:-1])] if chain else []
-        request.followers = [(callback, None) for callback in request.callbacks or []] + rest
-        request.callbacks = request.chain = None
-
-    def on_success(self, retval: Any, task_id: str, *_: Any) -> None:
-        """Send what is to follow. The task is done and stays so, whatever fails here."""
-        request: Any = self.request
-        for follower, chain in request.followers:
-            try:
-                signature: Any = self.app.signature(follower)
-                options = {"chain": chain} if chain else {}
-                signature.apply_async(
-                    (retval,), parent_id=task_id, root_id=request.root_id or task_id, **options
-                )
-            except Exception:
-                logger.exception("What follows task %s could not be sent.", task_id)
-
-    def on_failure(self, exc: Exception, _id: str, _args: Any, _kwargs: Any, einfo: Any) -> None:
-        """Leave word of the exception for :class:`baozi.upstream.request.Request`.
-
-        ``exc`` may be another one by now: Celery puts a plain ``OSError`` in the place of an ``HTTPError``,
-        which it cannot pickle. The one that was raised is still being handled.
-        """
-        failure.tell(einfo, sys.exception() or exc)
 
 
 @app.task(bind=True, base=BaoziTask, name=EAT)

@@ -19,12 +19,12 @@ from baozi.dead_letters.burial import Letter, SendingOn, bury, postpone
 from baozi.dead_letters.letter import deliveries, raw_body, raw_properties
 from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
+from baozi.task import ReliableTask
 from baozi.upstream.message import Message
 from baozi.worker.batches import Trays
 from baozi.worker.checking import Refused, check_body, check_headers, wait
 from baozi.worker.startup import give_up, see_that_the_queue_is_ours
 from baozi.worker.unsettled import Unsettled
-from tasks.eating import BaoziTask
 
 logger = get_logger(__name__)
 
@@ -129,8 +129,8 @@ class Consumer(CeleryConsumer):
         unsettled = self._unsettled = Unsettled()
         trays = self._trays = self._new_trays()
         # Not Celery's own tasks, celery.map and others, which a message could name as well.
-        tasks: Mapping[str, BaoziTask] = {
-            name: task for name, task in self.app.tasks.items() if isinstance(task, BaoziTask)
+        tasks: Mapping[str, ReliableTask] = {
+            name: task for name, task in self.app.tasks.items() if isinstance(task, ReliableTask)
         }
 
         def check(message: Any, sort: Callable[[], object]) -> None:
@@ -175,7 +175,7 @@ class Consumer(CeleryConsumer):
         asked_for = settings().tray_size > 1 and self.hub is not None
         if not asked_for:
             return None
-        reliable_tasks = [task for task in self.app.tasks.values() if isinstance(task, BaoziTask)]
+        reliable_tasks = [task for task in self.app.tasks.values() if isinstance(task, ReliableTask)]
         together = {task.name: do for task in reliable_tasks if (do := task.done_together_by())}
         return Trays(self, self._unsettled, together)
 
