@@ -8,12 +8,8 @@ import pytest
 HERE = Path(__file__).parent
 #: Modules that run real processes and are quick nevertheless: alone on two cores, a test takes a few seconds.
 QUICK = {
-    "test_audit.py",
-    "test_belonging.py",
-    "test_dead_letters.py",
     "test_eating.py",
     "test_ledger.py",
-    "test_publisher.py",
     "test_worker_start.py",
 }
 

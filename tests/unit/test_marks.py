@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,42 +9,51 @@ import pytest
 from tests.conftest import QUICK
 
 ROOT = Path(__file__).parents[2]
-FOLDERS = ["unit", "integration", "conformance", "containers", "fuzz"]
 
 
-@cache
-def collected(*options: str) -> frozenset[str]:
-    """The tests that pytest would run with ``options``."""
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
+#: Collects all tests, and prints of each whether it is slow.
+COLLECT = """
+import pytest
+
+class Seen:
+    def pytest_collection_finish(self, session):
+        for item in session.items:
+            print("slow" if item.get_closest_marker("slow") else "fast", item.nodeid)
+
+raise SystemExit(pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider"], plugins=[Seen()]))
+"""
+
+
+@pytest.fixture(scope="module")
+def collected() -> dict[str, list[str]]:
+    """The names of all tests: the slow ones, and the fast ones."""
     done = subprocess.run(
-        [*command, *options], cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
+        [sys.executable, "-c", COLLECT], cwd=ROOT, capture_output=True, text=True, timeout=150, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    return frozenset(line for line in done.stdout.splitlines() if "::" in line)
+    found: dict[str, list[str]] = {"slow": [], "fast": []}
+    for line in done.stdout.splitlines():
+        kind, _, name = line.partition(" tests/")
+        if kind in found:
+            found[kind].append(name)
+    return found
 
 
 @pytest.mark.slow
-def test_fast_and_slow_are_all_tests_and_no_test_is_both() -> None:
-    fast, slow = collected("-m", "not slow"), collected("-m", "slow")
-    assert fast
-    assert slow
-    assert not fast & slow
-    assert fast | slow == collected()
+def test_the_fast_tests_are_those_of_unit_and_of_the_quick_modules_without_containers(
+    collected: dict[str, list[str]],
+) -> None:
+    fast = collected["fast"]
+    assert {name.partition("/")[0] for name in fast} == {"unit", "integration"}
+    modules = {name.partition("::")[0] for name in fast if name.startswith("integration/")}
+    assert modules == {f"integration/{name}" for name in QUICK}
+    assert not [name for name in fast if "contained" in name]
 
 
 @pytest.mark.slow
-def test_the_fast_tests_are_those_of_unit_and_of_the_quick_modules_without_containers() -> None:
-    fast = collected("-m", "not slow")
-    assert {it.split("/")[1] for it in fast} == {"unit", "integration"}
-    modules = {it.partition("::")[0].rpartition("/")[2] for it in fast if "/integration/" in it}
-    assert modules == QUICK
-    assert not [it for it in fast if "contained" in it]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_each_folder_has_slow_tests(folder: str) -> None:
-    assert any(it.startswith(f"tests/{folder}/") for it in collected("-m", "slow"))
+@pytest.mark.parametrize("folder", ["unit", "integration", "conformance", "containers", "fuzz"])
+def test_each_folder_has_slow_tests(collected: dict[str, list[str]], folder: str) -> None:
+    assert any(name.startswith(f"{folder}/") for name in collected["slow"])
 
 
 def test_make_test_runs_everything_and_make_test_fast_what_is_not_slow() -> None:
