@@ -1,13 +1,16 @@
 """The way in that runs ahead: a thread feeds the broker, as multiprocessing's own feeds its pipe."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 
 from baozi.amqp.publisher import ConfirmedPublisher
 from baozi.errors import BaoziError, MessageRefused
+from remote_mp.changed import Changed
 from remote_mp.line import ended, raise_again, see_that_another_runs
 from remote_mp.sending import Door, Parcel
 
@@ -59,7 +62,7 @@ class Feeder:
         self._window = window
         self._timeout = timeout
         self._on_refused = on_refused
-        self._changed = threading.Condition()
+        self._changed = Changed()
         self._waiting: deque[tuple[int, bytes]] = deque()
         self._sent: dict[str, _Tray] = {}
         """By message id: those that are not confirmed."""
@@ -91,27 +94,33 @@ class Feeder:
         """
         alone = self._door.size_alone(item)
         self._door.see_that_it_is_taken(alone)
-        with self._changed:
-            self._start()
-            self._wait_for(lambda: self._under_way < self._window)
-            self._waiting.append((number, item))
-            self._under_way += 1
-            self._changed.notify_all()
+
+        def leave() -> bool:
+            if self._under_way >= self._window:
+                return False
             if alone > self._taken:
                 self._awaited.add(number)
-                try:
-                    self._wait_for(lambda: number not in self._awaited)
-                finally:
-                    self._awaited.discard(number)
-                if number in self._refused:
-                    raise self._refused.pop(number)
+            self._under_way += 1
+            self._waiting.append((number, item))
+            self._changed.notify_all()
+            return True
+
+        try:
+            self._start()
+            self._wait_for(leave)
+            if number in self._awaited:
+                self._wait_for(lambda: number not in self._awaited)
+        finally:
+            self._awaited.discard(number)
+        if number in self._refused:
+            raise self._refused.pop(number)
 
     def flush(self) -> None:
         """Return when all that was put is in the queue."""
+        if self._under_way:
+            self._start()
+            self._wait_for(lambda: not self._under_way)
         with self._changed:
-            if self._under_way:
-                self._start()
-                self._wait_for(lambda: not self._under_way)
             if self._refused_later is not None:
                 error, self._refused_later = self._refused_later, None
                 raise error
@@ -131,15 +140,16 @@ class Feeder:
         self._door.abandon()
 
     def _start(self) -> None:
-        if not self._running:
-            self._trouble = None
-            try:
-                self._running = True
-                self._thread = threading.Thread(target=self._feed, name="remote_mp feeder", daemon=True)
-                self._thread.start()
-            except BaseException:  # interrupted: if it runs, it sees that it is not wanted
-                self._thread, self._running = None, False
-                raise
+        with self._changed:
+            if not self._running:
+                self._trouble = None
+                try:
+                    self._running = True
+                    self._thread = threading.Thread(target=self._feed, name="remote_mp feeder", daemon=True)
+                    self._thread.start()
+                except BaseException:  # interrupted: if it runs, it sees that it is not wanted
+                    self._thread, self._running = None, False
+                    raise
 
     def _end(self) -> None:
         with self._changed:
@@ -153,12 +163,17 @@ class Feeder:
     def _wait_for(self, seen: Callable[[], bool]) -> None:
         # The thread's own calls have a deadline, after which there is trouble to tell of.
         see_that_another_runs(self._thread)
-        while self._trouble is None and not seen():
+
+        def look() -> float | None:
+            if self._trouble is not None:
+                raise_again(self._trouble)
+            if seen():
+                return None
             if not self._running:
                 raise ValueError("the queue is closed")
-            self._changed.wait()
-        if self._trouble is not None:
-            raise_again(self._trouble)
+            return inf
+
+        self._changed.wait(look)
 
     # --- what the thread does
 
@@ -192,12 +207,15 @@ class Feeder:
 
     def _next(self) -> bool:
         """Wait for something to do; return whether there is."""
-        with self._changed:
-            if self._trouble is not None and not self._closing:
-                self._changed.wait(_PAUSE)
-            while not self._under_way and not self._closing:
-                self._changed.wait()
-            return not self._closing
+        not_before = time.monotonic() + (_PAUSE if self._trouble is not None else 0.0)
+
+        def look() -> float | None:
+            if self._closing:
+                return None
+            return max(0.0, not_before - time.monotonic()) or (None if self._under_way else inf)
+
+        self._changed.wait(look)
+        return not self._closing
 
     def _send(self) -> None:
         if self._given_up:

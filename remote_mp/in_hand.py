@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from itertools import count
 from typing import Generic, TypeVar
 
@@ -24,42 +25,56 @@ class InHand(Generic[Item]):
     def add(self, item: Item) -> None:
         """Take note that this thread has got ``item``."""
         with self._lock:
-            mine = self._by_thread.setdefault(threading.get_ident(), deque())
-            mine.append((next(self._numbers), item))
+            thread = threading.get_ident()
+            entry = next(self._numbers), item
+            # Each of the two is one step, within which no interrupt comes: no deque is ever empty.
+            if thread in self._by_thread:
+                self._by_thread[thread].append(entry)
+            else:
+                self._by_thread[thread] = deque([entry])
 
-    def take(self) -> Item | None:
-        """Return the oldest of this thread or, when it has none, of the process; None when there is none."""
+    def finish_oldest(self, finish: Callable[[Item], object]) -> bool:
+        """Call ``finish`` with the oldest of this thread or, when it has none, of the process.
+
+        An interrupt that comes after that, and before the item is forgotten, leaves it here: ``finish`` must
+        be able to take the same item again.
+
+        Returns:
+            Whether there was one.
+        """
+        with self._lock:
+            if not self._by_thread:
+                return False
+            thread = threading.get_ident()
+            if thread not in self._by_thread:
+                thread = min(self._by_thread, key=lambda it: self._by_thread[it][0][0])
+            self._finish(thread, finish)
+            return True
+
+    def finish_own(self, finish: Callable[[Item], object]) -> bool:
+        """Do the same with the oldest of this thread only."""
         with self._lock:
             thread = threading.get_ident()
             if thread not in self._by_thread:
-                if not self._by_thread:
-                    return None
-                thread = min(self._by_thread, key=lambda it: self._by_thread[it][0][0])
-            return self._pop(thread)
+                return False
+            self._finish(thread, finish)
+            return True
 
-    def take_own(self) -> Item | None:
-        """Return the oldest of this thread, or None."""
-        with self._lock:
-            thread = threading.get_ident()
-            return self._pop(thread) if thread in self._by_thread else None
-
-    def remove(self, item: Item) -> bool:
-        """Forget this thread's newest if it is ``item``; return whether it was."""
+    def remove(self, item: Item) -> None:
+        """Forget this thread's newest if it is ``item``."""
         with self._lock:
             thread = threading.get_ident()
             mine = self._by_thread.get(thread)
-            if not mine or mine[-1][1] is not item:
-                if mine is not None and not mine:
+            if mine and mine[-1][1] is item:
+                if len(mine) > 1:
+                    mine.pop()
+                else:
                     del self._by_thread[thread]
-                return False
-            mine.pop()
-            if not mine:
-                del self._by_thread[thread]
-            return True
 
-    def _pop(self, thread: int) -> Item:
+    def _finish(self, thread: int, finish: Callable[[Item], object]) -> None:
         items = self._by_thread[thread]
-        _, item = items.popleft()
-        if not items:
+        finish(items[0][1])
+        if len(items) > 1:
+            items.popleft()
+        else:
             del self._by_thread[thread]
-        return item

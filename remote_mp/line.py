@@ -10,9 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from copy import copy
+from dataclasses import dataclass, field
+from math import inf
 from typing import Any, NoReturn, Protocol, TypeVar
 
 from amqp.exceptions import AMQPError
@@ -22,6 +23,7 @@ from kombu.exceptions import OperationalError
 from baozi.amqp.connection import CONNECT_TIMEOUT, connect, let_go, using
 from baozi.amqp.reading import Reader
 from baozi.errors import BaoziError, BrokerAway
+from remote_mp.changed import Changed
 
 #: Seconds without a heartbeat after which the broker gives to others what a machine that vanished had in hand
 #: (it waits for two); RabbitMQ's own default (guide "Detecting Dead TCP Connections with Heartbeats").
@@ -66,8 +68,29 @@ class User(Protocol):
     def turn(self) -> bool:
         """Say what is to be said to the broker; return whether all of it is settled."""
 
+    def next_turn_in(self) -> float:
+        """Return the seconds after which the next turn is due, if nothing comes before."""
+
     def closing(self) -> None:
         """Say the last word, for the connection is about to be closed."""
+
+
+@dataclass(slots=True, eq=False)
+class _Question:
+    """What one thread wants the line's thread to ask the broker."""
+
+    question: Callable[[Any], Any]
+    undo: Callable[[Any], object]
+    answer: list[Any] = field(default_factory=list)
+    """Empty, or the answer."""
+    is_dropped: bool = False
+    """Whether nobody waits for the answer any more."""
+
+    def undo_answer(self) -> None:
+        """Undo the answer, if there is one."""
+        for answer in self.answer:
+            self.undo(answer)
+        self.answer = []
 
 
 class Line:
@@ -82,8 +105,8 @@ class Line:
             timeout: seconds after which a broker that is away is an error to whoever waits.
             user: whose it is.
         """
-        self.changed = threading.Condition()
-        """Told of whatever comes; hold it to look, and to wait."""
+        self.changed = Changed()
+        """Told of whatever comes; hold it to look."""
         self._name = name
         self._url = url
         self._timeout = timeout
@@ -93,7 +116,7 @@ class Line:
         """Whether the thread serves whoever waits; said under ``changed``, so that its end wakes them."""
         self._connection: Any = None
         self._closing_by: float | None = None
-        self._asked: deque[tuple[Callable[[Any], Any], Callable[[Any], object], Future[Any]]] = deque()
+        self._asked: deque[_Question] = deque()
         self._trouble: BaoziError | None = None
         self._trouble_since = 0.0
         self._wake_out, self._wake_in = -1, -1
@@ -147,23 +170,30 @@ class Line:
         """
         self.start()
         see_that_another_runs(self._thread)
-        with self.changed:
-            while not seen():
-                now = time.monotonic()
-                limits = [] if deadline is None else [deadline]
-                if self._trouble is not None:
-                    if not isinstance(self._trouble, BrokerAway):
-                        raise_again(self._trouble)
-                    limits.append(self._trouble_since + self._timeout)
-                    if min(limits) <= now:
-                        raise_again(self._trouble)
-                if deadline is not None and deadline <= now:
-                    return False
-                if not self._running:
-                    self._see_that_it_is_open()
-                    self.start()
-                self.changed.wait(min(min(limits) - now, threading.TIMEOUT_MAX) if limits else None)
-            return True
+        came = False
+
+        def look() -> float | None:
+            nonlocal came
+            if seen():
+                came = True
+                return None
+            now = time.monotonic()
+            until = inf if deadline is None else deadline
+            if self._trouble is not None:
+                if not isinstance(self._trouble, BrokerAway):
+                    raise_again(self._trouble)
+                until = min(until, self._trouble_since + self._timeout)
+                if until <= now:
+                    raise_again(self._trouble)
+            if until <= now:
+                return None
+            if not self._running:
+                self._see_that_it_is_open()
+                self.start()
+            return until - now
+
+        self.changed.wait(look)
+        return came
 
     def _see_that_it_is_open(self) -> None:
         if self._closing_by is not None:
@@ -179,16 +209,18 @@ class Line:
         Raises:
             BaoziError: as :meth:`wait_for`.
         """
-        answer: Future[Result] = Future()
+        asked = _Question(question, undo)
         self.start()
-        self._asked.append((question, undo, answer))
         try:
+            self._asked.append(asked)
             self.wake()
-            self.wait_for(answer.done, None)
-            return answer.result()
+            self.wait_for(lambda: asked.answer, None)
+            result: Result = asked.answer[0]
+            return result
         except BaseException:
-            if not answer.cancel():
-                undo(answer.result())
+            with self.changed:
+                asked.is_dropped = True
+                asked.undo_answer()
             raise
 
     def close(self, timeout: float) -> None:
@@ -307,19 +339,18 @@ class Line:
                         self.changed.notify_all()
 
     def _patience(self, now: float) -> float:
-        return _BEAT if self._closing_by is None else max(0.0, self._closing_by - now)
+        due = self._user.next_turn_in()
+        return due if self._closing_by is None else min(due, max(0.0, self._closing_by - now))
 
     def _answer(self, channel: Any) -> None:
         while self._asked:
-            question, undo, answer = self._asked[0]
-            if not answer.cancelled():
-                said = question(channel)  # if this raises, it is asked again
-                try:
-                    answer.set_result(said)
-                except InvalidStateError:
-                    undo(said)
+            asked = self._asked[0]
+            answer = [] if asked.is_dropped else [asked.question(channel)]  # if it raises, it is asked again
             self._asked.popleft()
             with self.changed:
+                asked.answer = answer
+                if asked.is_dropped:
+                    asked.undo_answer()
                 self.changed.notify_all()
 
 

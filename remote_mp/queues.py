@@ -25,7 +25,7 @@ from remote_mp.in_hand import InHand
 from remote_mp.receiving import Receiver
 from remote_mp.sending import Door, OneByOne, Sender
 from remote_mp.serializers import serializer
-from remote_mp.settling import Got
+from remote_mp.settling import Delivery, Got
 
 Item = TypeVar("Item")
 
@@ -243,21 +243,28 @@ class Queue(Generic[Item]):
         self._see_that_it_is_open()
         ends = self._ends
         if not self._joinable and self._acknowledge == "next":
-            self._finish_own()
-        got = ends.receiver.get(block, timeout)
-        if got is None:
-            raise queue.Empty
-        if self._joinable or self._acknowledge == "next":
-            try:
+            while ends.in_hand.finish_own(ends.receiver.finish):
+                pass
+        # An interrupt can follow each call. So an item is at each moment in exactly one of: what has arrived,
+        # this list, the caller's hands.
+        taken: list[Delivery | Got] = []
+        try:
+            got = ends.receiver.get(taken, block, timeout)
+            if got is None:
+                raise queue.Empty
+            if self._joinable or self._acknowledge == "next":
                 ends.in_hand.add(got)
-            except BaseException:  # interrupted: whoever called has not got it
-                if ends.in_hand.remove(got):
-                    ends.receiver.take_back(got)
-                raise
-        else:
-            ends.receiver.finish(got)
-        item: Item = got.item
-        return item
+            else:
+                ends.receiver.finish(got)
+            item: Item = got.item
+            got.returned = True  # from here on there is no call
+            return item
+        except BaseException:
+            for one in taken:
+                if isinstance(one, Got):
+                    ends.in_hand.remove(one)
+                ends.receiver.take_back(one)
+            raise
 
     def put_nowait(self, obj: Item) -> None:
         """``put(obj, False)``."""
@@ -289,8 +296,8 @@ class Queue(Generic[Item]):
         if self._opened is None or self._opened.is_closed:
             return
         if not self._joinable and self._acknowledge == "next":
-            while (got := self._opened.in_hand.take()) is not None:
-                self._opened.receiver.finish(got)
+            while self._opened.in_hand.finish_oldest(self._opened.receiver.finish):
+                pass
         self._opened.receiver.fetch_no_more()
 
     def join_thread(self) -> None:
@@ -312,10 +319,6 @@ class Queue(Generic[Item]):
     def cancel_join_thread(self) -> None:
         """At the process's end, do not wait for what is on its way: it may be lost."""
         (self._opened or self._open()).flush_at_exit = False
-
-    def _finish_own(self) -> None:
-        while (got := self._ends.in_hand.take_own()) is not None:
-            self._ends.receiver.finish(got)
 
     def _see_that_it_is_open(self) -> None:
         if self._closed:
@@ -373,10 +376,9 @@ class JoinableQueue(Queue[Item]):
         Raises:
             ValueError: nothing that this process has got is unfinished.
         """
-        got = self._ends.in_hand.take()
-        if got is None:
+        ends = self._ends
+        if not ends.in_hand.finish_oldest(ends.receiver.finish):
             raise ValueError("task_done() called too many times")
-        self._ends.receiver.finish(got)
 
     def join(self, timeout: float | None = None) -> None:
         """Return when all that *this process* has put is finished, by whomever, on whatever machine.

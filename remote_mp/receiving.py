@@ -3,7 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from itertools import count
+from math import inf
 from typing import Any
 
 from baozi.amqp.decoding import fault
@@ -12,6 +15,9 @@ from remote_mp.line import Line
 from remote_mp.serializers import Serializer, Unreadable
 from remote_mp.settling import Delivery, Got, Settlement
 from remote_mp.unfinished import Unfinished
+
+#: Seconds until it is looked at again whether a ``get`` has returned the item that it is about to return.
+_SOON = 0.001
 
 
 class Receiver:
@@ -43,20 +49,24 @@ class Receiver:
         """What this process has put and nobody has finished."""
         self._waiting: set[object] = set()
         """A mark for each thread that is here to take an item."""
-        self._fetching = False
-        """Whether to fetch ahead."""
+        self._fetches = True
+        """Whether to fetch anything: not when the queue is closed."""
         self._connections = 0
         self._tags = count(1)
         self._channel: Any = None
         self._consumers: set[str] = set()
+        self._last_tag = self._before_consumer = 0
+        """Of the last delivery of this connection, and of the last before the consumer began."""
         self._arrived: deque[Delivery | Got] = deque()
 
     # --- what other threads call
 
-    def get(self, block: bool, timeout: float | None) -> Got | None:
+    def get(self, taken: list[Delivery | Got], block: bool, timeout: float | None) -> Got | None:
         """Return one item, or None when none came.
 
         Args:
+            taken: an empty list, which has the item from the moment at which nobody else can get it. If this
+                raises, as an interrupt may at any moment, what is in the list must be taken back.
             block: whether to wait for one.
             timeout: seconds to wait; None to wait for ever.
 
@@ -65,15 +75,30 @@ class Receiver:
             BrokerAway: the broker has been away for too long.
             BaoziError: at once, for time does not mend it.
         """
-        waits = block and (timeout is None or timeout > 0)
-        came = (self._wait_for_one(timeout) if waits else None) or self._line.ask(self._look, self._undo)
-        return self._opened(came) if isinstance(came, Delivery) else came
+        if block and (timeout is None or timeout > 0):
+            self._wait_for_one(taken, timeout)
+        if not taken:
+            came = self._line.ask(self._look, self.take_back)
+            if came is not None:
+                taken.append(came)
+        if not taken:
+            return None
+        [one] = taken
+        return one if isinstance(one, Got) else self._opened(one, taken)
 
-    def take_back(self, got: Got) -> None:
-        """Have it got again, first: whoever got it was interrupted before he had it."""
+    def take_back(self, one: Delivery | Got | None) -> None:
+        """Have it got again, first: the ``get`` that took it was interrupted before it returned it."""
+        if isinstance(one, Got):
+            # It may be among the finished: there it counts no more.
+            one.returned, one = False, one.delivery if one.of == 1 else replace(one)
+        if one is None:
+            return
         with self._line.changed:
-            self._arrived.appendleft(got)
-            self._line.changed.notify_all()
+            delivery = one.delivery if isinstance(one, Got) else one
+            if self._channel is not None and delivery.connection == self._connections:
+                self._arrived.appendleft(one)
+                self._line.changed.notify_all()
+        self._line.wake()
 
     def finish(self, got: Got) -> None:
         """Have it acknowledged, as soon as who has put it is told."""
@@ -82,7 +107,7 @@ class Receiver:
 
     def fetch_no_more(self) -> None:
         """Fetch nothing ahead, and give back what nobody has got."""
-        self._fetching = False
+        self._fetches = False
         self._line.wake()
 
     def size(self) -> int:
@@ -117,13 +142,11 @@ class Receiver:
         """In a forked child: let go of what is the parent's."""
         self._line.abandon()
 
-    def _wait_for_one(self, timeout: float | None) -> Delivery | Got | None:
-        found: list[Delivery | Got] = []
-
+    def _wait_for_one(self, taken: list[Delivery | Got], timeout: float | None) -> None:
         def take() -> bool:
             try:
                 # One step, within which no interrupt comes.
-                found.extend(map(deque.popleft, (self._arrived,)))
+                taken.extend(map(deque.popleft, (self._arrived,)))
             except IndexError:
                 return False
             return True
@@ -133,21 +156,15 @@ class Receiver:
             mark = object()
             try:
                 self._waiting.add(mark)
-                self._fetching = True
                 self._line.start()
                 self._line.wake()
                 self._line.wait_for(take, deadline)
-            except BaseException:
-                self._arrived.extendleft(found)  # interrupted with one in hand: it is for whoever is next
-                found.clear()
-                raise
             finally:
                 self._waiting.discard(mark)
-                if not found:
+                if not taken:
                     self._line.wake()  # where there is a bound, its consumer is one too many
-        return found[0] if found else None
 
-    def _opened(self, delivery: Delivery) -> Got:
+    def _opened(self, delivery: Delivery, taken: list[Delivery | Got]) -> Got:
         """Take the first item off a tray, and leave the others to whoever is next."""
         message = delivery.message
         try:
@@ -156,13 +173,18 @@ class Receiver:
                 raise Unreadable(f"A message cannot be read: {unreadable}.")
             items = self._form.loads(message.properties.get("content_type"), message.body)
         except Unreadable as error:
-            self._settlement.bury(delivery, str(error))
+            put_aside, word = self._settlement.to_bury.append, (delivery, str(error))
+            del taken[:]  # no interrupt comes between this and the next step
+            put_aside(word)
             self._line.wake()
             raise
-        first, *others = [Got(item, delivery, index, len(items)) for index, item in enumerate(items)]
-        if others:
-            with self._line.changed:
-                self._arrived.extendleft(reversed(others))
+        got = [Got(item, delivery, index, len(items)) for index, item in enumerate(items)]
+        first, others = got[0], got[:0:-1]
+        with self._line.changed:
+            leave = self._arrived.extendleft
+            taken[:] = [first]  # no interrupt comes between this and the next step
+            leave(others)
+            if others:
                 self._line.changed.notify_all()
         return first
 
@@ -181,9 +203,11 @@ class Receiver:
     def lost(self) -> None:
         """Forget what the broker gives to others now."""
         with self._line.changed:
+            self._channel = None
             self._settlement.begin(None)
             self.unfinished.forget()
             self._consumers.clear()
+            self._last_tag = self._before_consumer = 0
             self._arrived.clear()
 
     def turn(self) -> bool:
@@ -195,6 +219,12 @@ class Receiver:
             self._fetch_ahead()
         self._settlement.settle(self._connections)
         return self._settlement.is_complete
+
+    def next_turn_in(self) -> float:
+        """Return the seconds until it is looked at again whether an item's ``get`` has ended."""
+        if self._settlement.has_finished:
+            return _SOON
+        return inf
 
     def closing(self) -> None:
         """Leave no queue behind that nobody listens to."""
@@ -211,19 +241,42 @@ class Receiver:
                 return self._delivery(message)
         return self._arrived.popleft() if self._arrived else None
 
-    def _undo(self, came: Delivery | Got | None) -> None:
-        if came is not None:
-            self._arrived.appendleft(came)
-
     def _count(self, channel: Any) -> int:
         return int(channel.queue_declare(self._place.queue, passive=True).message_count)
 
     def _fetch_ahead(self) -> None:
-        if self._fetching and not self._consumers:
-            self._consume()
-        elif self._consumers and not self._fetching:
-            self._channel.basic_cancel(self._consumers.pop())
+        if self._waiting and self._fetches:
+            if self._consumers and not self._arrived and self._is_sated:
+                self._cancel()  # the next has a prefetch of its own
+            if not self._consumers:
+                self._consume()
+        elif self._holds_some and not self._fetches:
+            self._cancel()
             self._give_back_all_but(0)
+
+    def _cancel(self) -> None:
+        # What crosses the word that the consumer ends is taken, behind what came before it.
+        for tag in self._consumers:
+            self._channel.basic_cancel(tag)
+        self._consumers.clear()
+
+    @property
+    def _is_sated(self) -> bool:
+        """Whether the consumer gets no more before one of its own is finished."""
+        return self._settlement.left_since(self._before_consumer) >= self._prefetch
+
+    @property
+    def _holds_some(self) -> bool:
+        """Whether messages are here, or may come, that others could have."""
+        return bool(self._consumers) or self._last_can_go_back
+
+    @property
+    def _last_can_go_back(self) -> bool:
+        """Whether what arrived last is a whole tray: items of an opened tray are before all others."""
+        try:
+            return isinstance(self._arrived[-1], Delivery)
+        except IndexError:
+            return False
 
     def _fetch_what_is_waited_for(self) -> None:
         missing = len(self._waiting) - len(self._arrived) - len(self._consumers)
@@ -234,19 +287,24 @@ class Receiver:
         self._give_back_all_but(len(self._waiting))
 
     def _give_back_all_but(self, kept: int) -> None:
-        with self._line.changed:
-            arrived = list(self._arrived)
-            self._arrived.clear()
-            self._arrived.extend(arrived[:kept])
-        for one in reversed(arrived[kept:]):
+        # Others may take from the left meanwhile.
+        last: deque[Delivery | Got] = deque()
+        while len(self._arrived) > kept and self._last_can_go_back:
+            with suppress(IndexError):
+                last.appendleft(self._arrived.pop())
+        # The oldest first: a quorum queue hands them out in the order in which they came back.
+        for one in last:
             if isinstance(one, Delivery):
                 self._settlement.give_back(one)
             else:
-                self._arrived.appendleft(one)  # the first of its tray are got, and they go back together
+                self._arrived.append(one)
 
     def _consume(self) -> None:
-        tag = str(next(self._tags))
+        # Not a number alone: to a quorum queue, basic_get is a consumer whose tag is the delivery's number.
+        # If a consumer has that tag too, RabbitMQ 3.10 ends the connection with INTERNAL_ERROR.
+        tag = f"remote_mp-{next(self._tags)}"
         self._consumers.add(tag)
+        self._before_consumer = self._last_tag
         self._channel.basic_consume(self._place.queue, consumer_tag=tag)
 
     def _on_delivery(self, message: Any) -> None:
@@ -264,6 +322,7 @@ class Receiver:
     def _delivery(self, message: Any) -> Delivery:
         delivery = Delivery(message, self._connections)
         self._settlement.add(delivery)
+        self._last_tag = delivery.tag
         return delivery
 
 

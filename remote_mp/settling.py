@@ -34,7 +34,7 @@ class Delivery:
         return int(self.message.delivery_info["delivery_tag"])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Got:
     """One item of a delivery."""
 
@@ -43,6 +43,13 @@ class Got:
     index: int
     of: int
     """How many items the delivery has."""
+    returned: bool | None = None
+    """Whether ``get`` has returned it: None until it does, False if an interrupt came first.
+
+    It is set by an assignment: an interrupt can follow each call, but no assignment.
+    """
+    settled: bool = False
+    """Whether it is counted among the finished: an interrupted ``task_done`` may finish it a second time."""
 
     @property
     def number(self) -> int | None:
@@ -70,9 +77,10 @@ class Settlement:
         """Note that an item is finished."""
         self._finished.append(got)
 
-    def bury(self, delivery: Delivery, reason: str) -> None:
-        """Note that a message is to be put aside."""
-        self._to_bury.append((delivery, reason))
+    @property
+    def to_bury(self) -> deque[tuple[Delivery, str]]:
+        """The messages that are to be put aside, and why."""
+        return self._to_bury
 
     # --- what the thread calls that speaks to the broker
 
@@ -88,6 +96,10 @@ class Settlement:
             channel.events["basic_nack"].add(self._on_refusal)
             channel.confirm_select()
 
+    def left_since(self, tag: int) -> int:
+        """Return how many deliveries after the one with this ``tag`` are not acknowledged."""
+        return sum(it > tag for it in self._left)
+
     def add(self, delivery: Delivery) -> None:
         """Take note of a new one."""
         self._left[delivery.tag] = None
@@ -102,12 +114,20 @@ class Settlement:
         """Whether there is nothing left to tell."""
         return not (self._finished or self._to_bury or self._confirming)
 
+    @property
+    def has_finished(self) -> bool:
+        """Whether items are finished whose ``get`` has not returned them yet."""
+        return bool(self._finished)
+
     def settle(self, connection: int) -> None:
         """Tell what there is to tell of this connection's; what came through another is told by another."""
         told: dict[str, list[Got]] = {}
         for _ in range(len(self._finished)):
             got = self._finished.popleft()
-            if got.delivery.connection == connection:
+            if got.returned is None:
+                self._finished.append(got)
+            elif got.returned and not got.settled and got.delivery.connection == connection:
+                got.settled = True
                 address = got.delivery.message.properties.get("reply_to", "")
                 # Another client may have named any queue: none but a putter's own is to get our word.
                 told.setdefault(address if is_done_queue(address) else "", []).append(got)

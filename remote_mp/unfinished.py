@@ -1,9 +1,9 @@
 """What a process has put and nobody has finished: what its ``join`` waits for."""
 
 import json
-import threading
 from typing import Any
 
+from remote_mp.changed import Changed
 from remote_mp.declaring import declare_done
 
 
@@ -13,7 +13,7 @@ class Unfinished:
     Numbers, and not a count: what was handed out twice may be finished twice, and is counted off once.
     """
 
-    def __init__(self, queue: str, changed: threading.Condition) -> None:
+    def __init__(self, queue: str, changed: Changed) -> None:
         """Take the name of that queue, and who is told of whatever comes."""
         self._queue = queue
         self._changed = changed

@@ -85,9 +85,17 @@ def eat(q: Any, eaten: Any) -> None:
         q.task_done()
 
 
-def eat_slowly(q: Any, eaten: Any) -> None:
+def release(allowed: Any, times: int) -> None:
+    """Release a semaphore so many times; multiprocessing's has no number to give."""
+    for _ in range(times):
+        allowed.release()
+
+
+def eat_slowly(q: Any, eaten: Any, allowed: Any) -> None:
+    """Eat as many as the semaphore allows."""
     while True:
         item = q.get()
+        allowed.acquire()
         time.sleep(0.02)
         eaten.put(item)
         q.task_done()

@@ -1,6 +1,7 @@
 """remote_mp's threads: whatever ends them, whoever waits is told; the garbage collector may run in them."""
 
 import gc
+import json
 import os
 import queue
 import signal
@@ -275,7 +276,7 @@ def test_a_process_whose_last_items_cannot_be_put_says_so_at_its_end() -> None:
 from remote_mp import Queue
 from remote_mp.feeding import Feeder
 q = Queue(name="q", url="amqp://a:secret@127.0.0.1:1/", window=10)
-Feeder._wait_for, wait_for = lambda self, seen: None, Feeder._wait_for
+Feeder._wait_for, wait_for = lambda self, seen: seen(), Feeder._wait_for
 q.put("lost")
 Feeder._wait_for = wait_for
 """
@@ -331,29 +332,65 @@ def test_an_interrupt_ends_each_wait_and_the_queue_goes_on(
     assert done.stdout == "interrupted\n1\n"
 
 
-@pytest.mark.parametrize("maxsize", [0, 3])
-def test_interrupts_at_any_moment_of_get_lose_no_item(
-    maxsize: int, private_place: Place, make_queue_here: Callable[..., Any]
-) -> None:
-    """Those that were got when the interrupt came are the process's own; nothing else may be missing."""
-    program = f"""
-import signal, sys
-from remote_mp import Queue
-q = Queue({maxsize}, name="q", acknowledge="next")
+INTERRUPTED = """
+import json, queue, signal, sys
+from remote_mp import JoinableQueue, Queue
+q = {queue}
 signal.signal(signal.SIGALRM, signal.default_int_handler)
-interrupted = 0
+got, interrupted = [], 0
 while interrupted < 60:
     try:
         signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.0005 * (interrupted % 10))
         while True:
-            item = q.get()
-            sys.stdout.write(f"{{item}}\\n")
-            sys.stdout.flush()
-    except KeyboardInterrupt:
+            # One expression: no interrupt comes between the return of get and the call of append.
+            got.append(q.get({arguments}))
+            {then}
+    except (KeyboardInterrupt, queue.Empty):
         interrupted += 1
 signal.setitimer(signal.ITIMER_REAL, 0)
+print("interrupted", flush=True)
+count = int(sys.stdin.readline())
+try:
+    while len(got) < count:
+        got.append(q.get(timeout=10))
+        {then}
+except queue.Empty:
+    pass
+try:
+    while {then!r} != "pass":
+        {then}
+except ValueError:  # there is nothing more to finish
+    pass
+print(json.dumps(got))
 """
-    source = make_queue_here(maxsize, cls=Queue)
+
+
+@pytest.mark.parametrize(
+    ("queue_of_the_process", "arguments", "then"),
+    [
+        ('Queue({maxsize}, name="q", acknowledge="next")', "", "pass"),
+        ('Queue({maxsize}, name="q")', "", "pass"),
+        ('Queue({maxsize}, name="q")', "timeout=0.001", "pass"),
+        ('JoinableQueue({maxsize}, name="q")', "", "q.task_done()"),
+        ('JoinableQueue({maxsize}, name="q")', "False", "q.task_done()"),
+    ],
+    ids=["next", "get", "get, a short timeout", "joinable", "joinable, no wait"],
+)
+@pytest.mark.parametrize(("maxsize", "window"), [(0, 1), (0, 100), (3, 1)])
+def test_interrupts_at_any_moment_of_get_lose_no_item(
+    maxsize: int,
+    queue_of_the_process: str,
+    arguments: str,
+    then: str,
+    window: int,
+    private_place: Place,
+    make_queue_here: Callable[..., Any],
+) -> None:
+    """What an interrupted ``get`` had taken is got next, and not only after the process's end."""
+    program = INTERRUPTED.format(
+        queue=queue_of_the_process.format(maxsize=maxsize), arguments=arguments, then=then
+    )
+    source = make_queue_here(maxsize, window=window)
     stop = threading.Event()
     put: list[int] = []
 
@@ -366,23 +403,70 @@ signal.setitimer(signal.ITIMER_REAL, 0)
                 continue
             put.append(number)
             number += 1
+            if window > 1:
+                stop.wait(0.0005)  # or it puts a hundred times as many as are got
 
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, **private_place.environment()},
+        cwd=Path(__file__).parents[2],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     feeding = threading.Thread(target=feed)
     feeding.start()
     try:
-        done = run(program, private_place)
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        stop.set()
+        feeding.join(60)
+        out, err = process.communicate(f"{len(put)}\n", timeout=120)
     finally:
         stop.set()
-        feeding.join()
-    assert (done.returncode, done.stderr) == (0, "")
-    got = {int(line) for line in done.stdout.split()}
-    rest = make_queue_here(maxsize, cls=Queue)
-    while True:
+        process.kill()
+        process.wait()
+        feeding.join(60)
+    assert (process.returncode, first, err) == (0, "interrupted\n", "")
+    assert sorted(json.loads(out)) == put
+    if then != "pass":
+        source.join(30)
+
+
+@pytest.mark.parametrize("prefetch", [7, 100])
+@pytest.mark.parametrize("cls", [Queue, JoinableQueue])
+def test_what_a_closed_queue_had_fetched_ahead_goes_to_others_in_its_order(
+    cls: Any, prefetch: int, private_place: Place, make_queue_here: Callable[..., Any]
+) -> None:
+    source, other = make_queue_here(cls=cls), make_queue_here(cls=cls)
+    for number in range(51):
+        source.put(number)
+    first = make_queue_here(cls=cls, prefetch=prefetch)
+    assert first.get(timeout=30) == 0
+    first.close()
+    wait_until(lambda: ready(private_place) == 50, "the others to go back")
+    assert [other.get(timeout=30) for _ in range(50)] == list(range(1, 51))
+
+
+def ready(place: Place) -> int:
+    return queue_state(place.url, "remote_mp.q.q")[0]
+
+
+@pytest.mark.parametrize("window", [1, 100])
+@pytest.mark.parametrize("prefetch", [1, 3, 100])
+def test_items_that_are_not_finished_keep_no_get_waiting(
+    prefetch: int, window: int, make_queue_here: Callable[..., Any]
+) -> None:
+    q, count = make_queue_here(window=window, prefetch=prefetch), 2 * prefetch + 5
+    for number in range(count):
+        q.put(number)
+    with ThreadPoolExecutor(1) as pool:
         try:
-            got.add(rest.get(timeout=1))
-        except queue.Empty:
-            break
-    assert got == set(put)
+            assert [pool.submit(q.get).result(30) for _ in range(count)] == list(range(count))
+        finally:
+            q.close()
+            q.join_thread()
 
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.0, 1e-9])
