@@ -15,6 +15,8 @@ from typing import Any, Self
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.internal.conjecture.choice import choice_permitted
+from hypothesis.internal.conjecture.providers import AVAILABLE_PROVIDERS, GLOBAL_CONSTANTS, HypothesisProvider
 
 from tests.fuzz.wire import Value, properties
 
@@ -286,12 +288,32 @@ _signatures = st.one_of(
 )
 
 
+class _Repeatable(HypothesisProvider):
+    """Hypothesis's generator without the constants that it takes from the project's loaded modules.
+
+    Which modules are loaded depends on the tests that ran before in the process. With their constants the
+    same seed makes other messages in a run of all tests than alone.
+    """
+
+    def _maybe_draw_constant(self, choice_type: Any, constraints: Any, *, p: float = 0.05) -> Any:
+        assert self._random is not None
+        if self._random.random() > p:
+            return None
+        constants = GLOBAL_CONSTANTS.set_for_type(choice_type)
+        permitted = [constant for constant in constants if choice_permitted(constant, constraints)]
+        return self._random.choice(permitted) if permitted else None
+
+
+AVAILABLE_PROVIDERS["repeatable"] = _Repeatable
+
+
 def generate(strategy: st.SearchStrategy[Message], number: int, count: int) -> list[Message]:
     """Return ``count`` messages of ``strategy``, always the same for the same ``number``."""
     made: list[Message] = []
 
     @seed(number)
     @settings(
+        backend="repeatable",
         max_examples=count,
         phases=[Phase.generate],
         database=None,

@@ -2,11 +2,15 @@
 
 import ast
 import os
+import sys
+from pathlib import Path
+from types import ModuleType
 
 import pytest
+from hypothesis import strategies as st
 
 from tests.fuzz import corpus
-from tests.fuzz.messages import Message, good
+from tests.fuzz.messages import Message, generate, good
 from tests.fuzz.remote import REMOTE
 from tests.fuzz.running import LETTERS, TARGETS, failures, made_for, take, target
 from tests.fuzz.wire import Client, Refused
@@ -78,5 +82,21 @@ def test_a_message_is_written_as_a_literal_that_makes_it_again() -> None:
             assert Message.read(ast.literal_eval(message.literal())) == message
 
 
-def test_the_same_seed_makes_the_same_messages() -> None:
+def test_the_same_seed_makes_the_same_messages_whatever_modules_are_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = st.lists(st.text() | st.integers().map(str), min_size=20)
+    strategy = drawn.map(lambda it: Message("texts", [(text.encode(), 1) for text in it]))
+    before = generate(strategy, SEED, MESSAGES)
+    # A test that ran before may have imported a module of the project that has constants of its own.
+    path = tmp_path / "has_constants.py"
+    texts_and_numbers = [f"constant {it}" for it in range(300)], list(range(1000, 1300))
+    path.write_text(f"constants = {texts_and_numbers}\n")
+    module = ModuleType(path.stem)
+    module.__file__ = str(path)
+    monkeypatch.setitem(sys.modules, path.stem, module)
+    assert generate(strategy, SEED, MESSAGES) == before
+
+
+def test_another_seed_makes_other_messages() -> None:
     assert made_for(LETTERS, SEED, 30) == made_for(LETTERS, SEED, 30) != made_for(LETTERS, SEED + 1, 30)
