@@ -78,7 +78,7 @@ def test_tests_that_pass_when_they_run_again_are_listed_as_flaky(project: Path) 
 
 
 def test_a_test_that_fails_again_fails_ci(project: Path) -> None:
-    done = ci(project, GOOD + FLAKY + BAD)
+    done = ci(project, GOOD + BAD)
     assert done.returncode != 0
     assert "FLAKY" not in done.stdout
 
@@ -87,3 +87,12 @@ def test_a_test_run_that_breaks_without_a_failed_test_fails_ci(project: Path) ->
     done = ci(project, GOOD, command=f"{PYTEST} && false")
     assert done.returncode != 0
     assert "FLAKY" not in done.stdout
+
+
+def test_each_test_that_failed_runs_again_even_if_one_before_it_fails_again(project: Path) -> None:
+    done = ci(project, BAD + FLAKY)
+    assert done.returncode != 0
+    _, _, twice = done.stdout.partition("\nFAILED TWICE\n")
+    twice, _, flaky = twice.partition("FLAKY\n")
+    assert twice.split() == ["test_it.py::test_bad"]
+    assert flaky.count("test_it.py::test_flaky") == 2
