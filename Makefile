@@ -67,6 +67,8 @@ lint: $(SET_UP)  ## ruff, mypy --strict and the rules of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@# A program of the image: it has no suffix by which mypy would find it.
+	@$(BIN)/mypy deploy/image/declare-topology
 	@$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: check
