@@ -58,7 +58,14 @@ def test_each_folder_has_slow_tests(collected: dict[str, list[str]], folder: str
 
 def test_make_test_runs_everything_and_make_test_fast_what_is_not_slow() -> None:
     def recipe(target: str) -> str:
-        asked = ["make", "--dry-run", "--always-make", "--assume-old=.venv/.set-up", target]
+        asked = [
+            "make",
+            "--no-print-directory",
+            "--dry-run",
+            "--always-make",
+            "--assume-old=.venv/.set-up",
+            target,
+        ]
         return subprocess.run(
             asked, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True
         ).stdout.splitlines()[-1]
