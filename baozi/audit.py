@@ -76,7 +76,7 @@ class Audit(BaseModel):
         """Producers whose order is not closed, so that nobody can say what they got accepted."""
         return [sums.producer for sums in self.producers if sums.accepted is None]
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy takes no decorated property
     @property
     def problems(self) -> list[str]:
         """Why this is no proof, in sentences; empty if it is one."""
@@ -101,7 +101,7 @@ class Audit(BaseModel):
             found.append(f"There are orders of {len(self.producers)} producers, not of {self.orders_due}.")
         return found
 
-    @computed_field  # type: ignore[prop-decorator]
+    @computed_field  # type: ignore[prop-decorator]  # mypy takes no decorated property
     @property
     def proven(self) -> bool:
         """Whether each order is closed and there, all accepted was eaten, and nothing else was."""

@@ -200,7 +200,7 @@ def upgrade(connection: Connection) -> int | None:
     before = version(connection)
     if before is None or before < VERSION:
         if before == 1 and not inspect(connection).has_table(VERSION_TABLE):
-            from alembic import command  # noqa: PLC0415
+            from alembic import command  # noqa: PLC0415  # 10 MB
 
             command.stamp(_alembic(connection), "1")
         _migrate(connection)
@@ -215,13 +215,13 @@ def _lock(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    from alembic import command  # noqa: PLC0415
+    from alembic import command  # noqa: PLC0415  # 10 MB
 
     command.upgrade(_alembic(connection), str(VERSION))
 
 
 def _alembic(connection: Connection) -> "Config":
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic.config import Config  # noqa: PLC0415  # 10 MB
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "baozi:ledger_migrations")

@@ -29,7 +29,7 @@ class Reliable:
         known.
 
         Args:
-            app: Celery's, without settings of its own.
+            app: the Celery app. It must have no settings of its own.
         """
         self.app = app
         guarded: Any = app
@@ -84,9 +84,9 @@ def at_work() -> Reliable:
 @celeryd_init.connect
 def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
     """Check, before a worker of a guarded app starts, what its promises need."""
-    # A worker's modules: other processes of the app do without.
+    # Only a worker needs these two. Other processes of the app, such as a web server, do not load them.
     from baozi.upstream import logs  # noqa: F401, PLC0415  # it listens to Celery's set-up of the log
-    from baozi.worker import startup  # noqa: PLC0415
+    from baozi.worker import startup  # noqa: PLC0415  # it loads Celery's worker
 
     found: Reliable | None = getattr(instance.app, "reliable", None)
     if found is not None:
@@ -108,8 +108,8 @@ _settings = cache(celery_settings)
 class _WhenNeeded(Mapping[str, Any]):
     """Celery's settings, read when the first one is needed, not at import.
 
-    Each need tries again after an error. What ``add_defaults`` is given, Celery asks once: after an error it
-    would go on with settings of its own, and send to another queue.
+    After an error they are read again at the next need. ``add_defaults`` would be asked only once: after an
+    error Celery would use its default settings, and send to another queue.
     """
 
     def __getitem__(self, name: str) -> Any:

@@ -15,7 +15,7 @@ from baozi.settings import Settings
 
 #: RabbitMQ drops a message whose delivery count passes its queue's limit, and from 4.0 on the default limit
 #: is 20 (RabbitMQ guide "Quorum Queues", Poison Message Handling). Looking through the dead letters counts as
-#: a delivery, so their limit is one that nobody reaches. 4.0 alone knows -1 for "none"; 3.10 refuses it.
+#: a delivery, so their limit is higher than any count. RabbitMQ 4.0 takes -1 for "none"; 3.10 refuses it.
 _NO_LIMIT = 1_000_000_000
 
 #: A topic exchange, for Celery's native delayed delivery binds its own keys to it.
@@ -91,9 +91,9 @@ class Topology:
         return Queue(self.ledger, durable=True, queue_arguments=arguments)
 
     def see_that_it_is_there(self, connection: Connection) -> None:
-        """Look for the queue, for who was accepted by it: where it was deleted, what it held is lost.
+        """Check that the queue still exists. If it was deleted, the messages in it are lost.
 
-        To declare it again without a word would hide that. Nobody needs a permission to look.
+        To declare it again would hide that. The check needs no permission.
 
         Raises:
             amqp.exceptions.NotFound: it is gone.

@@ -14,11 +14,11 @@ class Changed(_thread.RLock):  # type: ignore[misc]  # it can be inherited from,
     """Hold it to change what others look at, and call :meth:`notify_all`."""
 
     def __init__(self) -> None:
-        """Begin with nobody who waits."""
+        """Begin without a waiting thread."""
         self._bells: set[_thread.LockType] = set()
 
     def notify_all(self) -> None:
-        """Have everybody who waits look again."""
+        """Wake all waiting threads: each looks again."""
         for bell in tuple(self._bells):
             with suppress(RuntimeError):  # it was rung already
                 bell.release()

@@ -84,7 +84,7 @@ class _Question:
     answer: list[Any] = field(default_factory=list)
     """Empty, or the answer."""
     is_dropped: bool = False
-    """Whether nobody waits for the answer any more."""
+    """Whether the caller has stopped waiting for the answer."""
 
     def undo_answer(self) -> None:
         """Undo the answer, if there is one."""

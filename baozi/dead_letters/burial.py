@@ -79,7 +79,7 @@ def bury(letter: Letter) -> Failure | None:
 
 
 def postpone(body: bytes, properties: bytes, seconds: int, queue: str) -> Failure | None:
-    """Publish a message to arrive in ``queue`` in ``seconds``; return why it failed, or None. As above."""
+    """Publish a message that arrives in ``queue`` after ``seconds``; return why that failed, or None."""
     original = Original(body, sent_on(as_it_came(properties)))
     # By the queue's own key: the one that it came with may be a delayed message's already, and long.
     return _publish(lambda _: original, level_name(MAX_LEVEL), calculate_routing_key(seconds, queue))

@@ -37,7 +37,7 @@ class Answer(NamedTuple):
     left: list[int]
     """The places on the tray of those that were not done, for whatever reason: each is to be tried alone."""
     listened_to: bool = False
-    """Whether somebody listens to Celery's signals, so that trays do not do."""
+    """Whether Celery's signals have receivers: then Celery must run each message alone."""
 
 
 #: Does all messages of a tray in one transaction: it gets the worker's node name, the bodies, and the values

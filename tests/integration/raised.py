@@ -66,7 +66,11 @@ RAISED: dict[str, tuple[Callable[[], BaseException], str]] = {
         lambda: OSError(2, "No such file", "/a"),
         "FileNotFoundError: [Errno 2] No such file: '/a'",
     ),
-    "unpickled": (lambda: NotPickled("one", open(os.devnull)), "NotPickled: a lock's own text"),  # noqa: SIM115, PTH123
+    # A file that stays open: it is what cannot be pickled.
+    "unpickled": (
+        lambda: NotPickled("one", open(os.devnull)),  # noqa: SIM115, PTH123  # it is not read
+        "NotPickled: a lock's own text",
+    ),
     "changed": (lambda: Changed("as raised"), "Changed: as raised"),
     "local": (_local, "Local: of a function"),
     "silent": (Silent, "Silent: (its text raised RuntimeError)"),

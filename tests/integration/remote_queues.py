@@ -1,10 +1,14 @@
 """What the tests of remote_mp share: queues that are closed at the end, and processes that use them."""
 
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 from baozi.amqp.confirms import ConfirmedChannel
@@ -111,3 +115,16 @@ def put_and_join(q: Any, items: list[int], joined: Any) -> None:
         q.put(item)
     q.join(60)
     joined.put(len(items))
+
+
+def run_program(program: str, place: Place, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run it in a process of its own, with the place's environment; ``timeout`` in seconds."""
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, **place.environment()},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

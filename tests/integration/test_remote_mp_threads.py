@@ -1,15 +1,11 @@
-"""remote_mp's threads: whatever ends them, whoever waits is told; the garbage collector may run in them."""
+"""remote_mp's threads: whatever ends one, every waiting call is told. Long waits, and a process's end."""
 
-import gc
-import json
 import os
 import queue
-import signal
 import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +19,7 @@ from remote_mp.line import ThreadEnded
 from remote_mp.receiving import Receiver
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
+from tests.integration.remote_queues import run_program
 from tests.waiting import wait_until
 
 
@@ -133,120 +130,6 @@ def test_what_waits_on_a_queue_that_another_thread_hangs_up_is_told(
     q.cancel_join_thread()
 
 
-IN_A_CYCLE = """
-import gc, sys, threading
-import remote_mp
-from remote_mp import JoinableQueue, Queue
-from remote_mp.feeding import Feeder
-from remote_mp.line import Line
-gc.disable()
-where = {place!r}
-collected = threading.Event()
-
-def collecting(function):
-    def collect(self, *arguments, **more):
-        if collect.armed and threading.current_thread().name.startswith("remote_mp"):
-            collect.armed = False
-            gc.collect()
-            collected.set()
-        return function(self, *arguments, **more)
-    collect.armed = False
-    return collect
-
-if where == "feeder":
-    Feeder._on_confirmed = watched = collecting(Feeder._on_confirmed)
-else:
-    Line._answer = watched = collecting(Line._answer)
-
-def use():
-    q = Queue(name="q", window=5000)
-    cycle = [q]
-    cycle.append(cycle)
-    if where == "line":
-        q.qsize()
-    for number in range({count}):
-        q.put(number)
-    watched.armed = True
-    if where == "line":
-        wake = q._opened.receiver._line.wake
-    else:
-        wake = lambda: None
-    return wake
-
-wake = use()
-wake()
-if where == "elsewhere":
-    gc.collect()
-else:
-    assert collected.wait(60), "nothing was collected in that thread"
-"""
-
-
-@pytest.mark.parametrize("where", ["feeder", "line", "elsewhere"])
-def test_a_queue_in_a_cycle_that_is_collected_in_its_own_thread_loses_nothing(
-    where: str, private_place: Place, make_queue_here: Callable[..., Any]
-) -> None:
-    count = 20_000
-    done = run(IN_A_CYCLE.format(place=where, count=count), private_place)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    q = make_queue_here(cls=Queue)
-    assert [q.get(timeout=30) for _ in range(count)] == list(range(count))
-    with pytest.raises(queue.Empty):
-        q.get(timeout=0.3)
-
-
-def run(program: str, place: Place, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        env={**os.environ, **place.environment()},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )
-
-
-@pytest.mark.parametrize("window", [1, 100])
-def test_a_queue_that_is_collected_while_a_lock_of_threading_is_held_blocks_nobody(
-    window: int, private_place: Place
-) -> None:
-    before = set(threading.enumerate())
-    q: Any = Queue(name="q", url=private_place.url, window=window)
-    q.put("one")
-    q.qsize()
-    its_own = set(threading.enumerate()) - before
-    gone = weakref.ref(q)
-    cycle = [q]
-    cycle.append(cycle)
-    del q, cycle
-    with threading._active_limbo_lock:  # type: ignore[attr-defined]  # which Thread.start takes, and its thread
-        gc.collect()
-        assert gone() is None
-    wait_until(lambda: not any(thread.is_alive() for thread in its_own), "its threads to end")
-    assert queue_state(private_place.url, "remote_mp.q.q") == (1, 0)
-
-
-def test_many_queues_are_collected_in_each_others_threads(
-    private_place: Place, make_queue_here: Callable[..., Any]
-) -> None:
-    program = """
-import gc
-from remote_mp import Queue
-gc.set_threshold(50, 2, 2)
-for number in range(30):
-    q = Queue(name="q", window=100)
-    q.me = q
-    for item in range(50):
-        q.put([number, item])
-"""
-    done = run(program, private_place)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
-    q = make_queue_here(cls=Queue)
-    got = [tuple(q.get(timeout=30)) for _ in range(1500)]
-    assert sorted(got) == [(number, item) for number in range(30) for item in range(50)]
-
-
 @pytest.mark.parametrize("window", [1, 1000])
 @pytest.mark.parametrize(
     "ending", ["", "raise SystemExit(0)", "q.close()", "q.close(); q.join_thread()", "del q"]
@@ -261,7 +144,7 @@ for number in range(500):
     q.put("x" * 100)
 {ending}
 """
-    done = run(program, private_place)
+    done = run_program(program, private_place)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     reader = Queue[str](name="q", url=private_place.url)
     with reader:
@@ -294,144 +177,6 @@ Feeder._wait_for = wait_for
     assert "not all that was put is on the broker" in line
     assert "does not answer" in line
     assert "secret" not in line
-
-
-BLOCKED = """
-import os, signal, sys, threading
-from remote_mp import JoinableQueue, Queue
-q = JoinableQueue({maxsize}, name="q", window={window})
-{before}
-signal.setitimer(signal.ITIMER_REAL, 1)
-signal.signal(signal.SIGALRM, signal.default_int_handler)
-try:
-    {call}
-except KeyboardInterrupt:
-    print("interrupted", flush=True)
-{after}
-"""
-
-
-@pytest.mark.parametrize(
-    ("call", "before", "after", "maxsize", "window"),
-    [
-        ("q.get()", "", "q.put(1); print(q.get(timeout=30))", 0, 1),
-        ("q.get()", "", "q.put(1); print(q.get(timeout=30))", 3, 1),
-        ("q.get(timeout=60)", "", "q.put(1); print(q.get(timeout=30))", 0, 100),
-        ("q.put(2)", "q.put(1)", "print(q.get(timeout=30)); q.put(3); q.get(timeout=30)", 1, 1),
-        ("q.put(2, timeout=60)", "q.put(1)", "print(q.get(timeout=30)); q.put(3); q.get(timeout=30)", 1, 1),
-        ("q.join()", "q.put(1)", "print(q.get(timeout=30)); q.task_done(); q.join(30)", 0, 1),
-        ("q.join(60)", "q.put(1)", "print(q.get(timeout=30)); q.task_done(); q.join(30)", 0, 100),
-    ],
-)
-def test_an_interrupt_ends_each_wait_and_the_queue_goes_on(
-    call: str, before: str, after: str, maxsize: int, window: int, private_place: Place
-) -> None:
-    program = BLOCKED.format(call=call, before=before, after=after, maxsize=maxsize, window=window)
-    done = run(program, private_place)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == "interrupted\n1\n"
-
-
-INTERRUPTED = """
-import json, queue, signal, sys
-from remote_mp import JoinableQueue, Queue
-q = {queue}
-signal.signal(signal.SIGALRM, signal.default_int_handler)
-got, interrupted = [], 0
-while interrupted < 60:
-    try:
-        signal.setitimer(signal.ITIMER_REAL, 0.001 + 0.0005 * (interrupted % 10))
-        while True:
-            # One expression: no interrupt comes between the return of get and the call of append.
-            got.append(q.get({arguments}))
-            {then}
-    except (KeyboardInterrupt, queue.Empty):
-        interrupted += 1
-signal.setitimer(signal.ITIMER_REAL, 0)
-print("interrupted", flush=True)
-count = int(sys.stdin.readline())
-try:
-    while len(got) < count:
-        got.append(q.get(timeout=10))
-        {then}
-except queue.Empty:
-    pass
-try:
-    while {then!r} != "pass":
-        {then}
-except ValueError:  # there is nothing more to finish
-    pass
-print(json.dumps(got))
-"""
-
-
-@pytest.mark.parametrize(
-    ("queue_of_the_process", "arguments", "then"),
-    [
-        ('Queue({maxsize}, name="q", acknowledge="next")', "", "pass"),
-        ('Queue({maxsize}, name="q")', "", "pass"),
-        ('Queue({maxsize}, name="q")', "timeout=0.001", "pass"),
-        ('JoinableQueue({maxsize}, name="q")', "", "q.task_done()"),
-        ('JoinableQueue({maxsize}, name="q")', "False", "q.task_done()"),
-    ],
-    ids=["next", "get", "get, a short timeout", "joinable", "joinable, no wait"],
-)
-@pytest.mark.parametrize(("maxsize", "window"), [(0, 1), (0, 100), (3, 1)])
-def test_interrupts_at_any_moment_of_get_lose_no_item(
-    maxsize: int,
-    queue_of_the_process: str,
-    arguments: str,
-    then: str,
-    window: int,
-    private_place: Place,
-    make_queue_here: Callable[..., Any],
-) -> None:
-    """What an interrupted ``get`` had taken is got next, and not only after the process's end."""
-    program = INTERRUPTED.format(
-        queue=queue_of_the_process.format(maxsize=maxsize), arguments=arguments, then=then
-    )
-    source = make_queue_here(maxsize, window=window)
-    stop = threading.Event()
-    put: list[int] = []
-
-    def feed() -> None:
-        number = 0
-        while not stop.is_set():
-            try:
-                source.put(number, timeout=0.2)
-            except queue.Full:
-                continue
-            put.append(number)
-            number += 1
-            if window > 1:
-                stop.wait(0.0005)  # or it puts a hundred times as many as are got
-
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={**os.environ, **private_place.environment()},
-        cwd=Path(__file__).parents[2],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    feeding = threading.Thread(target=feed)
-    feeding.start()
-    try:
-        assert process.stdout is not None
-        first = process.stdout.readline()
-        stop.set()
-        feeding.join(60)
-        out, err = process.communicate(f"{len(put)}\n", timeout=120)
-    finally:
-        stop.set()
-        process.kill()
-        process.wait()
-        feeding.join(60)
-    assert (process.returncode, first, err) == (0, "interrupted\n", "")
-    assert sorted(json.loads(out)) == put
-    if then != "pass":
-        source.join(30)
 
 
 @pytest.mark.parametrize("prefetch", [7, 100])
@@ -571,39 +316,3 @@ if __name__ == "__main__":
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "all\n", "")
-
-
-def test_a_second_interrupt_is_not_needed_to_end_with_unsent_items(private_place: Place) -> None:
-    program = """
-import time
-from remote_mp import Queue
-q = Queue(name="q", window=1000)
-for number in range(1000):
-    q.put(number)
-print("put", flush=True)
-time.sleep(60)
-"""
-    process = subprocess.Popen(
-        [sys.executable, "-c", program],
-        env={**os.environ, **private_place.environment()},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "put\n"
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=60)
-    assert said.splitlines()[-1] == "KeyboardInterrupt"
-    reader = JoinableQueue[int](name="q", url=private_place.url)
-    with reader:
-        assert [reader.get(timeout=30) for _ in range(1000)] == list(range(1000))
-
-
-def test_a_large_garbage_collection_leaves_open_queues_open(make_queue_here: Callable[..., Any]) -> None:
-    q = make_queue_here(window=100)
-    for number in range(200):
-        q.put(number)
-        if not number % 20:
-            gc.collect()
-    assert [q.get(timeout=30) for _ in range(200)] == list(range(200))
