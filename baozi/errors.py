@@ -172,3 +172,19 @@ class SchemaTooNew(LedgerError):
 
 class NotALedger(LedgerError):
     """The database has other tables under the ledger's names. Set BAOZI_LEDGER_URL to another database."""
+
+
+class DeadLetter(Exception):
+    """The task asks that its message goes to the dead letters at once, without a retry.
+
+    It is no :class:`BaoziError`: a task raises it, and no command ends with it.
+    """
+
+    def __init__(self, reason: object = "") -> None:
+        """Take the ``reason``, which ``baozi dead list`` shows; any object is converted to its text."""
+        super().__init__(str(reason).strip() or "The task sent its message to the dead letters.")
+
+    @property
+    def reason(self) -> str:
+        """Why the message is among the dead letters; never empty."""
+        return str(self)

@@ -1,11 +1,55 @@
-"""How long to pause before something that may mend itself is tried again."""
+"""Every backoff of the project: how long to pause before something that failed is tried again.
 
-from tenacity import wait_exponential_jitter
+All times are in seconds, and attempts count from 1.
+"""
+
+import random
+from collections.abc import Callable
+from math import inf, ldexp
+
+from tenacity import RetryCallState, wait_fixed
 
 
-def growing(first: float, longest: float) -> wait_exponential_jitter:
-    """Return pauses that double from ``first`` to ``longest`` (seconds), each with up to ``first`` of chance.
+def doubled(attempt: int, first: float, longest: float) -> float:
+    """Return the pause after ``attempt`` failed: ``first`` at first, then doubled, at most ``longest``.
 
-    Said in one place, for tenacity's own chance is up to a whole second, whatever the first pause is.
+    It has no jitter.
     """
-    return wait_exponential_jitter(multiplier=first, max=longest, jitter=first)
+    try:
+        pause = ldexp(first, attempt - 1)
+    except OverflowError:
+        pause = inf
+    return min(pause, longest)
+
+
+def growing(first: float, longest: float) -> Callable[[RetryCallState], float]:
+    """Return tenacity's wait: pauses double from ``first`` to ``longest``; up to ``first`` is jitter.
+
+    Tenacity's own ``wait_exponential_jitter`` adds up to a whole second, whatever the first pause is.
+    """
+
+    def wait(state: RetryCallState) -> float:
+        pause = doubled(state.attempt_number, first, longest)
+        return min(pause + random.uniform(0, first), longest)
+
+    return wait
+
+
+def spread(attempt: int, first: float, longest: float) -> float:
+    """Return the pause after ``attempt`` failed, half of which is jitter.
+
+    It is at least ``first`` doubled as in :func:`doubled`, and at most twice that. Many messages that failed
+    at the same time are so delivered again over a time that grows with each attempt, also at ``longest``.
+    """
+    most = doubled(attempt + 1, first, longest)
+    return random.uniform(max(first, most / 2), most)
+
+
+def between(shortest: float, longest: float) -> float:
+    """Return a random pause: two clients that got in each other's way are then unlikely to do so again."""
+    return random.uniform(shortest, longest)
+
+
+def steady(pause: float) -> Callable[[RetryCallState], float]:
+    """Return tenacity's wait that is ``pause`` each time."""
+    return wait_fixed(pause)

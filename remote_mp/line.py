@@ -23,6 +23,7 @@ from kombu.exceptions import OperationalError
 from baozi.amqp.connection import CONNECT_TIMEOUT, connect, let_go, using
 from baozi.amqp.reading import Reader
 from baozi.errors import BaoziError, BrokerAway
+from baozi.pauses import doubled
 from remote_mp.changed import Changed
 
 #: Seconds without a heartbeat after which the broker gives to others what a machine that vanished had in hand
@@ -268,13 +269,13 @@ class Line:
             self.changed.notify_all()
 
     def _keep_up(self) -> None:
-        pause = _FIRST_PAUSE
+        failed = 0
         while self._closing_by is None:
             connection: Any = None
             try:
                 with using():
                     connection, channel = self._open()
-                    pause = _FIRST_PAUSE
+                    failed = 0
                     self._serve(connection, channel)
                     self._user.closing()
                     connection.close()
@@ -286,8 +287,8 @@ class Line:
                 self._user.lost()
                 if connection is not None:
                     _hang_up(connection)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+            failed += 1
+            time.sleep(doubled(failed, _FIRST_PAUSE, _LONGEST_PAUSE))
 
     def _open(self) -> tuple[Connection, Any]:
         connection = connect(f"remote_mp {self._name}", CONNECT_TIMEOUT, self._url, _HEARTBEAT)

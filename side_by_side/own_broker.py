@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
-from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay
 
 from baozi.amqp.connection import connect, using
 from baozi.broker import container, engine, management, private_node
@@ -19,9 +19,12 @@ from baozi.broker.processes import marked, spawn
 from baozi.broker.readiness import knock
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerAway, NoBroker, Unroutable
+from baozi.pauses import steady
 
 #: Seconds that a killed broker may take to be there again.
 _REVIVAL = 60
+#: Seconds between two attempts to reach it.
+_REVIVAL_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class OwnBroker:
         tries = Retrying(
             retry=retry_if_exception_type(BrokerAway),
             stop=stop_after_delay(_REVIVAL),
-            wait=wait_fixed(0.2),
+            wait=steady(_REVIVAL_PAUSE),
             reraise=True,
         )
         tries(knock, self.record.url, 2)

@@ -40,7 +40,7 @@ _LONGEST_REASON, _LONGEST_TRACEBACK = 1000, 4000
 _MARGIN = 10
 
 
-class Letter(NamedTuple):
+class Rejection(NamedTuple):
     """A message that is to be dead-lettered, and why."""
 
     body: bytes
@@ -64,18 +64,20 @@ class Failure(NamedTuple):
     """Whether it would fail again."""
 
 
-def bury(letter: Letter) -> Failure | None:
-    """Publish ``letter`` to the dead letters; return why it failed, or None. Called in a pool process."""
+def bury(rejection: Rejection) -> Failure | None:
+    """Publish the message to the dead letters; return why that failed, or None. Called in a pool process."""
     facts: dict[str, Any] = {
-        REASON: _text(letter.reason[:_LONGEST_REASON]),
-        CONSUMER: letter.consumer,
+        REASON: _text(rejection.reason[:_LONGEST_REASON]),
+        CONSUMER: rejection.consumer,
         DIED_AT: time.time(),
-        DELIVERIES: letter.deliveries,
+        DELIVERIES: rejection.deliveries,
     }
-    if letter.traceback:
-        facts[TRACEBACK] = _text(letter.traceback[-_LONGEST_TRACEBACK:])
-    original = Original(letter.body, as_it_came(letter.properties))
-    return _publish(lambda frame_max: buried(original, facts, frame_max), letter.exchange, letter.routing_key)
+    if rejection.traceback:
+        facts[TRACEBACK] = _text(rejection.traceback[-_LONGEST_TRACEBACK:])
+    original = Original(rejection.body, as_it_came(rejection.properties))
+    return _publish(
+        lambda frame_max: buried(original, facts, frame_max), rejection.exchange, rejection.routing_key
+    )
 
 
 def postpone(body: bytes, properties: bytes, seconds: int, queue: str) -> Failure | None:

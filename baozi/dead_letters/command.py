@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from baozi.dead_letters.letter import TRACEBACK, DeadLetter
+from baozi.dead_letters.letter import TRACEBACK, DeadMessage
 from baozi.dead_letters.queue import Replay, find, looking
 from baozi.errors import UsageError
 from baozi.lines import say
@@ -131,7 +131,7 @@ def _say_count(what: str, count: int, as_json: bool) -> None:
     say(to_json({what: count}) if as_json else f"{count} {what}.")
 
 
-def _facts(letter: DeadLetter) -> dict[str, Any]:
+def _facts(letter: DeadMessage) -> dict[str, Any]:
     return {
         "id": letter.id,
         "baozi": ", ".join(baozi.id for baozi in letter.baozi) or None,
@@ -144,7 +144,7 @@ def _facts(letter: DeadLetter) -> dict[str, Any]:
     }
 
 
-def _contents(letter: DeadLetter) -> dict[str, Any]:
+def _contents(letter: DeadMessage) -> dict[str, Any]:
     try:
         body = {"body": letter.body.decode()}
     except UnicodeDecodeError:
@@ -160,7 +160,7 @@ def _lines(name: str, fact: object) -> list[str]:
     return [shown(line) for line in (str(fact).splitlines() if name == "traceback" else [fact])]
 
 
-def _row(letter: DeadLetter) -> str:
+def _row(letter: DeadMessage) -> str:
     reason = shown(letter.reason)
     if len(reason) > _REASON:
         reason = reason[:_REASON] + "…"

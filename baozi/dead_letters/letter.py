@@ -68,8 +68,8 @@ class Original(NamedTuple):
 
 
 @dataclass(frozen=True)
-class DeadLetter:
-    """One message of ``baozi.dead``."""
+class DeadMessage:
+    """A message in the queue of the dead letters, and what its headers tell about it."""
 
     original: Original
     """The message that died, without what its burial and the broker added to it."""
@@ -80,7 +80,7 @@ class DeadLetter:
     delivery_tag: int = 0
 
     @classmethod
-    def of(cls, message: Any) -> "DeadLetter":
+    def of(cls, message: Any) -> "DeadMessage":
         """Take a py-amqp message that :mod:`baozi.amqp.decoding` has decoded."""
         raw = decoding.raw_properties(message) or join({})
         added = _decoded(raw)[HEADERS]

@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from random import uniform
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,10 +13,10 @@ from tenacity import Retrying, retry_if_exception_type, stop_before_delay
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.amqp.connection import connect, using
 from baozi.audit import DeadLetters
-from baozi.dead_letters.letter import DeadLetter, Original, send_on, sent_on
+from baozi.dead_letters.letter import DeadMessage, Original, send_on, sent_on
 from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, NotABaozi, QueueFull, UsageError
 from baozi.model import NO_ORDER, ORDER_HEADER, order_of
-from baozi.pauses import growing
+from baozi.pauses import between, growing
 from baozi.settings import settings
 from baozi.topology import Topology
 
@@ -52,7 +51,7 @@ class Look:
             self._channel: Any = connection.channel()
             self._queue: Any = wanted(self._channel)
 
-    def letters(self, limit: int | None = None) -> Iterator[DeadLetter]:
+    def letters(self, limit: int | None = None) -> Iterator[DeadMessage]:
         """Yield them, oldest first, ``limit`` at the most; those that arrive meanwhile are for another look.
 
         Raises:
@@ -66,7 +65,7 @@ class Look:
             with using():
                 page = self._page(min(left, _PAGE))
 
-    def _first_page(self, limit: int | None) -> tuple[int, list[DeadLetter]]:
+    def _first_page(self, limit: int | None) -> tuple[int, list[DeadMessage]]:
         """Wait until nobody else looks, and begin; return how many letters are to be seen, and the first."""
         deadline = time.monotonic() + self._timeout
         while True:
@@ -81,13 +80,13 @@ class Look:
                 return left, page
             if time.monotonic() >= deadline:
                 raise DeadLettersInUse()
-            time.sleep(uniform(_FIRST_PAUSE, _LONGEST_PAUSE))
+            time.sleep(between(_FIRST_PAUSE, _LONGEST_PAUSE))
 
     def _state(self) -> tuple[int, int]:
         declared = self._queue.queue_declare(passive=True)
         return declared.message_count, declared.consumer_count
 
-    def _page(self, size: int) -> list[DeadLetter]:
+    def _page(self, size: int) -> list[DeadMessage]:
         page: list[Any] = []
         if not size:
             return []
@@ -107,9 +106,9 @@ class Look:
         self._channel.basic_cancel(tag)
         self._pages += 1
         self._held |= {message.delivery_tag: self._pages for message in page}
-        return [DeadLetter.of(message) for message in page]
+        return [DeadMessage.of(message) for message in page]
 
-    def take_away(self, letter: DeadLetter) -> None:
+    def take_away(self, letter: DeadMessage) -> None:
         """Take ``letter`` out of the queue, for ever.
 
         Raises:
@@ -171,7 +170,7 @@ def looking(timeout: float | None = None) -> Iterator[Look]:
         look.give_back()
 
 
-def browse() -> Iterator[DeadLetter]:
+def browse() -> Iterator[DeadMessage]:
     """Yield every dead letter, oldest first, and take none away; it raises as :meth:`Look.letters` does."""
     with looking() as look:
         yield from look.letters()
@@ -193,13 +192,13 @@ def of_run(run: str) -> DeadLetters:
     return DeadLetters(by_producer, {(producer, order_id) for producer, order_id, _ in dead})
 
 
-def _order_id(letter: DeadLetter) -> str:
+def _order_id(letter: DeadMessage) -> str:
     with suppress(NotABaozi):
         return order_of(letter.headers.get(ORDER_HEADER))
     return NO_ORDER
 
 
-def find(look: Look, wanted: Sequence[str]) -> list[DeadLetter]:
+def find(look: Look, wanted: Sequence[str]) -> list[DeadMessage]:
     """Return the letters whose ids begin with one of ``wanted``, oldest first.
 
     Raises:
@@ -236,7 +235,7 @@ class Replay:
         connection = connect("replay", timeout=self._timeout)
         self._channel = ConfirmedChannel(connection)
 
-    def put(self, letter: DeadLetter) -> None:
+    def put(self, letter: DeadMessage) -> None:
         """Put ``letter`` on the queue; the broker has it when this returns. Only then take it away.
 
         Raises:

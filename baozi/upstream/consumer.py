@@ -15,7 +15,7 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from baozi import reliable
 from baozi.amqp.connection import answering_within, connecting, using
 from baozi.amqp.reading import read_in_pieces
-from baozi.dead_letters.burial import Letter, SendingOn, bury, postpone
+from baozi.dead_letters.burial import Rejection, SendingOn, bury, postpone
 from baozi.dead_letters.letter import deliveries, raw_body, raw_properties
 from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
@@ -224,7 +224,7 @@ class Consumer(CeleryConsumer):
         """Have ``message`` copied to the dead letters with ``reason``, then acknowledged. From any thread."""
         logger.error("Dead-lettering a message: %s", reason)
         topology = self.reliable.topology
-        letter = Letter(
+        rejection = Rejection(
             raw_body(message),
             raw_properties(message),
             (message.delivery_info or {}).get("routing_key") or topology.name,
@@ -234,7 +234,7 @@ class Consumer(CeleryConsumer):
             str(self.hostname),
             topology.dead,
         )
-        self._send_on(message, SendingOn(self, message, bury, letter))
+        self._send_on(message, SendingOn(self, message, bury, rejection))
 
     def _postpone(self, message: Any, seconds: int) -> None:
         """Have the broker keep ``message`` for ``seconds``: here it would be in the place of another."""

@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from baozi.dead_letters import queue as dead_letters
-from baozi.dead_letters.letter import DeadLetter
+from baozi.dead_letters.letter import DeadMessage
 from baozi.model import Baozi
 from tests.integration.place import Place, pool_children
 from tests.waiting import wait_until
@@ -361,6 +361,6 @@ def memory(process: psutil.Process) -> int:
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
 
 
-def letters_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
+def letters_of(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[DeadMessage]:
     monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
     return list(dead_letters.browse())

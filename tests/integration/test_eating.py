@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from baozi.dead_letters import queue as dead_letters
-from baozi.dead_letters.letter import DeadLetter
+from baozi.dead_letters.letter import DeadMessage
 from baozi.journal import Event
 from baozi.model import Baozi
 from tests.integration.place import Place, kill, pool_children
@@ -21,7 +21,7 @@ def baozi(number: int, run: str = "r", producer: str = "egon") -> dict[str, Any]
     return Baozi(run=run, producer=producer, number=number, made_at=time.time()).model_dump()
 
 
-def dead(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[DeadLetter]:
+def dead(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[DeadMessage]:
     monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
     return list(dead_letters.browse())
 

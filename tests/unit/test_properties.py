@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from baozi.amqp import decoding
 from baozi.amqp.properties import HEADERS, Malformed, field, fields, join, split, table
-from baozi.dead_letters.letter import DIED_AT, REASON, DeadLetter, Original, as_it_came, buried, sent_on
+from baozi.dead_letters.letter import DIED_AT, REASON, DeadMessage, Original, as_it_came, buried, sent_on
 from baozi.shown import to_json
 from tests.integration.raw_messages import header, properties, short, text
 
@@ -70,7 +70,7 @@ def test_a_letter_of_any_size_and_frame_tells_its_reason_and_gives_its_message_b
 ) -> None:
     raw = sent_on(encoded(message))
     letter = buried(Original(b"body", raw), {REASON: reason, DIED_AT: 5.0}, frame_max)
-    read = DeadLetter.of(delivered(letter.body, letter.properties))
+    read = DeadMessage.of(delivered(letter.body, letter.properties))
     assert read.reason == reason
     assert read.last_at == 5
     assert read.body == b"body"
@@ -106,7 +106,7 @@ def test_only_what_a_burial_and_the_broker_added_is_taken_off() -> None:
 
 @pytest.mark.parametrize("time", [float("nan"), float("inf"), -float("inf")])
 def test_a_time_that_is_no_number_is_none(time: float) -> None:
-    letter = DeadLetter.of(delivered(b"", properties(field(DIED_AT, time), field("more", [time]))))
+    letter = DeadMessage.of(delivered(b"", properties(field(DIED_AT, time), field("more", [time]))))
     assert letter.last_at is None
     said = to_json({"headers": letter.headers})
     assert json.loads(said, parse_constant=pytest.fail)
