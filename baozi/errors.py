@@ -188,3 +188,19 @@ class DeadLetter(Exception):
     def reason(self) -> str:
         """Why the message is among the dead letters; never empty."""
         return str(self)
+
+
+class TransactionError(BaoziError):
+    """The task's transaction cannot be used like this."""
+
+
+class TransactionControl(TransactionError):
+    """A task cannot begin, commit or roll back its transaction. Use `tx.savepoint()`, or raise an error."""
+
+
+class TransactionOver(TransactionError):
+    """The task's transaction has ended. Use it only in the task's function, and raise its database errors."""
+
+
+class TransactionTooLong(TransactionError):
+    """The task held its transaction past its limit, so all of it is rolled back."""

@@ -10,15 +10,15 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
-from sqlalchemy import URL, ColumnElement, Connection, literal, make_url, select, update
+from sqlalchemy import URL, Connection, literal, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from baozi import ledger_engine, ledger_schema, order_statements
-from baozi.errors import LedgerAway, NameInUse, NothingToAudit
+from baozi import ledger_engine, ledger_schema, order_statements, recording
+from baozi.errors import LedgerAway, NothingToAudit
 from baozi.ledger_engine import PATIENCE, Patience
-from baozi.ledger_schema import eaten, identity, orders, refused
+from baozi.ledger_schema import eaten, identity, orders
 from baozi.model import NO_ORDER, Baozi, Opening, Order
+from baozi.recording import Call, Done, Recording, eaten_row, name_in_use, same_order
 
 
 class Ledger:
@@ -123,13 +123,13 @@ class Ledger:
             NameInUse: another order of this run and producer has its number. That is committed too.
             LedgerAway: nothing was committed, or that is not known; do it again.
         """
-        row = _row(baozi, consumer, machine, eaten_at, order_id)
+        row = eaten_row(baozi, consumer, machine, eaten_at, order_id)
         with self._writing() as connection:
             deliveries = self._upsert(connection, row)
             if deliveries is None:
-                self._note_refused(connection, [row])
+                recording.note_refused(connection, self._insert, [row])
         if deliveries is None:
-            raise _name_in_use([row])
+            raise name_in_use([row])
         return deliveries == 1
 
     def record_eaten_many(
@@ -154,7 +154,7 @@ class Ledger:
         """
         orders_of = order_ids or [NO_ORDER] * len(tray)
         rows = [
-            _row(baozi, consumer, machine, eaten_at, order_id)
+            eaten_row(baozi, consumer, machine, eaten_at, order_id)
             for baozi, order_id in zip(tray, orders_of, strict=True)
         ]
         # In one order, or two workers that share two baozi would wait for each other in PostgreSQL.
@@ -172,9 +172,9 @@ class Ledger:
                 attempt.rollback()
             new, others = self._upsert_all(connection, rows)
             if others:
-                self._note_refused(connection, others)
+                recording.note_refused(connection, self._insert, others)
         if others:
-            raise _name_in_use(others)
+            raise name_in_use(others)
         return [baozi for baozi in dict.fromkeys(tray) if baozi.id in new]
 
     def _upsert_all(
@@ -192,18 +192,13 @@ class Ledger:
                 attempt.rollback()
         return {row["baozi_id"] for row, count in deliveries if count == 1}, others
 
-    def _note_refused(self, connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-        names = ("run", "producer", "number", "order_id")
-        noted = [{name: row[name] for name in names} | {"refused_at": row["eaten_at"]} for row in rows]
-        connection.execute(self._insert(refused).on_conflict_do_nothing(), noted)
-
     def _upsert(self, connection: Connection, row: dict[str, Any]) -> int | None:
         """Insert ``row`` or count one more delivery; return the count, or None if it is another order's."""
         statement = self._insert(eaten).values(**row)
         upsert = statement.on_conflict_do_update(
             index_elements=[eaten.c.baozi_id],
             set_={"deliveries": eaten.c.deliveries + 1},
-            where=_same_order(statement.excluded.order_id),
+            where=same_order(statement.excluded.order_id),
         ).returning(eaten.c.deliveries)
         return connection.execute(upsert).scalar_one_or_none()
 
@@ -216,10 +211,66 @@ class Ledger:
         Raises:
             LedgerAway: as above.
         """
-        mine = (eaten.c.baozi_id == baozi.id) & _same_order(literal(order_id))
+        mine = (eaten.c.baozi_id == baozi.id) & same_order(literal(order_id))
         again = update(eaten).where(mine).values(deliveries=eaten.c.deliveries + 1)
         with self._writing() as connection:
             return connection.execute(again).rowcount == 1
+
+    @contextmanager
+    def recording(self, consumer: str, machine: str) -> Iterator[Recording]:
+        """Yield a transaction that records what tasks did. It commits at the end of the block.
+
+        If the block raises, everything is rolled back. If the commit's outcome is unknown, do all of it
+        again: the claim tells whether it was committed.
+
+        Args:
+            consumer: the worker that records.
+            machine: where it is.
+
+        Raises:
+            LedgerAway: the connection was lost or refused, or the database is busy, full or read-only.
+            NameInUse: raised by the block's claim. The refusal is committed, and nothing else.
+        """
+        made: Recording | None = None
+        try:
+            with ledger_engine.away_errors(), self._writer.begin() as connection:
+                made = Recording(connection, self._insert, consumer, machine)
+                yield made
+        finally:
+            if made is not None and made.refused:
+                with self._writing() as connection:
+                    recording.note_refused(connection, self._insert, made.refused)
+
+    def recorded(self, calls: Sequence[Call], consumer: str, machine: str) -> list[Done | None]:
+        """Return what earlier deliveries of ``calls`` left. Of those that are done, a delivery is counted.
+
+        This writes only if some call is done. Of several calls with one key that is not done, each is None.
+
+        Args:
+            calls: what is to be executed.
+            consumer: the worker that asks.
+            machine: where it is.
+
+        Returns:
+            For each call None if it is not done, or what an earlier delivery left.
+
+        Raises:
+            LedgerAway: as above.
+            NameInUse: another order has the number of some call that is done. That is committed too.
+        """
+        with self._connected() as connection:
+            known = recording.known(connection, calls)
+        found = [call for call, is_known in zip(calls, known, strict=True) if is_known]
+        if not found:
+            return [None] * len(calls)
+        with self.recording(consumer, machine) as counting:
+            answers = counting.claim(found)
+            for call, answer in zip(found, answers, strict=True):
+                # It was deleted in between.
+                if answer is None:
+                    counting.withdraw(call)
+        left = iter([None if counting.withdrawn(c) else a for c, a in zip(found, answers, strict=True)])
+        return [next(left) if is_known else None for is_known in known]
 
     def record_opening(self, opening: Opening) -> None:
         """Commit that an order is open, again or for the first time, until its session is closed.
@@ -261,36 +312,13 @@ class Ledger:
         file = self._file
         if file is not None and not _exists(file):
             raise NothingToAudit(f"There is no ledger at {file} yet; a worker makes it when it starts.")
-        with _ledger_errors(), self._engine.connect() as connection:
+        with ledger_engine.ledger_errors(), self._engine.connect() as connection:
             yield connection
 
     @contextmanager
     def _writing(self) -> Iterator[Connection]:
-        with _ledger_errors(), self._writer.begin() as connection:
+        with ledger_engine.ledger_errors(), self._writer.begin() as connection:
             yield connection
-
-
-@contextmanager
-def _ledger_errors() -> Iterator[None]:
-    try:
-        yield
-    except DBAPIError as error:
-        raise LedgerAway(f"The ledger cannot be used: {_one_line(error.orig)}.") from error
-    except SQLAlchemyError as error:
-        raise LedgerAway(f"The ledger cannot be used: {_one_line(error)}.") from error
-
-
-def _name_in_use(rows: Sequence[dict[str, Any]]) -> NameInUse:
-    first, more = rows[0], f" and {len(rows) - 1} more" if len(rows) > 1 else ""
-    return NameInUse(
-        f"{first['baozi_id']}{more} of order {first['order_id'] or 'none'}: another order of this run and"
-        " producer has this number. Give each producer of a run a name of its own."
-    )
-
-
-def _same_order(order_id: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a row of ``eaten`` may be of ``order_id``; workers of older releases do not record it."""
-    return eaten.c.order_id.is_(None) | (eaten.c.order_id == order_id)
 
 
 def _exists(file: Path) -> bool:
@@ -298,23 +326,3 @@ def _exists(file: Path) -> bool:
         return file.exists()
     except OSError as error:
         raise LedgerAway(f"The ledger cannot be read at {file}: {error.strerror}.") from error
-
-
-def _row(baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: str) -> dict[str, Any]:
-    return {
-        "baozi_id": baozi.id,
-        "run": baozi.run,
-        "producer": baozi.producer,
-        "number": baozi.number,
-        "consumer": consumer,
-        "machine": machine,
-        "made_at": baozi.made_at,
-        "eaten_at": eaten_at,
-        "deliveries": 1,
-        "order_id": order_id,
-    }
-
-
-def _one_line(error: BaseException | None) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].rstrip(".") if lines else type(error).__name__

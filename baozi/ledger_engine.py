@@ -9,6 +9,9 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+
+from baozi.errors import LedgerAway
 
 Result = TypeVar("Result")
 
@@ -27,6 +30,81 @@ _ON_DISK = (
 #: Seconds of silence after which the kernel asks whether a server's host is there, and between two questions;
 #: the number of questions.
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+
+
+#: Result codes of SQLite, without their extension: busy, locked, a full, read-only or failing disk, a file
+#: that cannot be opened, no memory.
+_AWAY_SQLITE = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_PROTOCOL,
+}
+#: Classes of PostgreSQL's SQLSTATE: connection lost or refused (08), no such role or password (28),
+#: insufficient resources such as a full disk or too many connections (53), an administrator's or a timeout's
+#: intervention (57), the server's disk (58), the server's configuration file (F0).
+_AWAY_CLASSES = {"08", "28", "53", "57", "58", "F0"}
+#: Single ones: a transaction or a server that only reads, no such database, lock timeout, serialization
+#: failure, deadlock, unknown completion, a session or a transaction that took too long.
+_AWAY_STATES = {"25006", "3D000", "55P03", "40001", "40P01", "40003", "25P03", "25P04"}
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Return whether ``error`` says that the database is away for now, whatever the SQL.
+
+    That is a lost or refused connection, a timeout of a lock or a statement, a busy, full, failing or
+    read-only database, a server that starts or stops, a deadlock or a failed serialization. The transaction
+    may succeed if it is done again. Every other error is the statement's own.
+    """
+    original = error.orig
+    if isinstance(original, sqlite3.Error):
+        code = getattr(original, "sqlite_errorcode", None)
+        # The lower byte is the result code, the rest its extension.
+        return code is not None and code & 0xFF in _AWAY_SQLITE
+    if isinstance(original, psycopg.Error):
+        state = original.sqlstate
+        if state is None:
+            # The server said nothing: there is no connection.
+            return isinstance(original, psycopg.OperationalError) or error.connection_invalidated
+        return state[:2] in _AWAY_CLASSES or state in _AWAY_STATES
+    return error.connection_invalidated
+
+
+@contextmanager
+def away_errors() -> Iterator[None]:
+    """Raise :class:`LedgerAway` for an error that says so. Others, of a task's own SQL, stay as they are."""
+    try:
+        yield
+    except DBAPIError as error:
+        if is_away(error):
+            raise _away(error.orig) from error
+        raise
+
+
+@contextmanager
+def ledger_errors() -> Iterator[None]:
+    """Raise :class:`LedgerAway` for each error of the ledger's own SQL, but for those of a value.
+
+    A missing table or permission is not a message's fault: the message waits until the ledger is repaired.
+    """
+    try:
+        yield
+    except (DataError, IntegrityError):
+        raise
+    except DBAPIError as error:
+        raise _away(error.orig) from error
+    except SQLAlchemyError as error:
+        raise _away(error) from error
+
+
+def _away(error: BaseException | None) -> LedgerAway:
+    lines = str(error).strip().splitlines()
+    reason = lines[0].rstrip(".") if lines else type(error).__name__
+    return LedgerAway(f"The ledger cannot be used: {reason}.")
 
 
 class Patience:

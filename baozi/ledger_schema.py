@@ -23,6 +23,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    Text,
     func,
     inspect,
     select,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 #: The version that this release needs: the number of the newest migration.
-VERSION = 3
+VERSION = 4
 
 #: Alembic's own table. Its default name would be that of another application in the same database.
 VERSION_TABLE = "ledger_version"
@@ -100,6 +101,21 @@ refused = Table(
     Column("number", BigInteger, primary_key=True),
     Column("order_id", String, primary_key=True),
     Column("refused_at", Float, nullable=False),
+)
+
+#: What tasks did, each key of a task once. A row is visible when its transaction has committed: then the task
+#: is done. What older releases ate is in ``eaten`` alone.
+done = Table(
+    "done",
+    metadata,
+    Column("task", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("done_at", Float, nullable=False),
+    Column("consumer", Text, nullable=False),
+    Column("machine", Text, nullable=False),
+    Column("deliveries", Integer, nullable=False),
+    # JSON; NULL for None.
+    Column("result", Text),
 )
 
 #: One row: the ledger's identity, and the oldest version of the schema whose release can use this ledger.

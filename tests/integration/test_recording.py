@@ -1,0 +1,371 @@
+"""A recording claims each key of a task once, and commits the claim together with the task's own SQL."""
+
+import subprocess
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from sqlalchemy import event, select, text
+from sqlalchemy.exc import DBAPIError
+
+from baozi.audit import audit
+from baozi.errors import LedgerAway, NameInUse
+from baozi.ledger import Ledger
+from baozi.ledger_schema import done, refused
+from baozi.recording import Call, Done
+from tests.integration.ledgers import RUN, baozi, child, eat, only, rows, said
+from tests.waiting import wait_until
+
+pytest_plugins = ["tests.integration.postgresql"]
+
+ORDER, OTHER = "a" * 32, "b" * 32
+CLAIMER = """
+from baozi.recording import Call
+with ledger.recording("小明", "there") as recording:
+    (earlier,) = recording.claim([Call("shop.charge", "o-1", baozi(0))])
+    if earlier is None:
+        recording.finish([(Call("shop.charge", "o-1", baozi(0)), '"second"', 9.0)])
+print(earlier)
+"""
+KILLED = """
+from sqlalchemy import text
+from baozi.recording import Call
+call = Call("shop.charge", "o-1", baozi(0))
+with ledger.recording("小明", "there") as recording:
+    recording.claim([call])
+    if sys.argv[1] == "after the claim": print("here", flush=True); time.sleep(60)
+    recording.connection.execute(text("INSERT INTO payments VALUES (1)"))
+    if sys.argv[1] == "after the task's SQL": print("here", flush=True); time.sleep(60)
+    recording.finish([(call, '"paid"', 5.0)])
+    if sys.argv[1] == "before the commit": print("here", flush=True); time.sleep(60)
+print("here", flush=True); time.sleep(60)
+"""
+IMPORTS = "def baozi(number):\n    return Baozi(run='course', producer='alex', number=number, made_at=1.0)\n"
+
+
+def call(key: str = "o-1", number: int | None = None, order: str = "", task: str = "shop.charge") -> Call:
+    return Call(task, key, None if number is None else baozi(number), order)
+
+
+def done_rows(ledger: Ledger) -> dict[str, tuple[str | None, int]]:
+    with ledger.reading() as connection:
+        return {row.key: (row.result, row.deliveries) for row in connection.execute(select(done))}
+
+
+def execute(ledger: Ledger, *calls: Call, result: str | None = '"paid"') -> list[Done | None]:
+    with ledger.recording("小红", "here") as recording:
+        answers = recording.claim(calls)
+        recording.finish(
+            [(one, result, 5.0) for one, answer in zip(calls, answers, strict=True) if answer is None]
+        )
+    return answers
+
+
+def deliveries(ledger: Ledger) -> dict[int, object]:
+    return {int(str(row["number"])): row["deliveries"] for row in rows(ledger)}
+
+
+def test_what_a_task_did_is_a_row_with_its_result(ledger: Ledger) -> None:
+    assert execute(ledger, call(number=0)) == [None]
+    with ledger.reading() as connection:
+        (row,) = connection.execute(select(done)).all()
+    assert tuple(row) == ("shop.charge", "o-1", 5.0, "小红", "here", 1, '"paid"')
+    (eaten,) = rows(ledger)
+    assert (eaten["consumer"], eaten["machine"], eaten["eaten_at"], eaten["order_id"]) == (
+        "小红",
+        "here",
+        5.0,
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    "result", [None, "0", '""', '{"sum": 42}', '"包子"', '"\\u0000"', "[" + "1," * 9999 + "1]"]
+)
+def test_a_second_delivery_gets_the_result_of_the_first_and_is_counted(
+    ledger: Ledger, result: str | None
+) -> None:
+    execute(ledger, call(number=0), result=result)
+    assert execute(ledger, call(number=0), result='"another"') == [Done(result)]
+    assert ledger.recorded([call(number=0)], "小明", "there") == [Done(result)]
+    assert done_rows(ledger) == {"o-1": (result, 3)}
+    assert deliveries(ledger) == {0: 3}
+
+
+def test_the_same_key_of_another_task_is_another_call(ledger: Ledger) -> None:
+    assert execute(ledger, call(task="a"), call(task="b")) == [None, None]
+    assert execute(ledger, call(task="a"), call(task="c")) == [Done('"paid"'), None]
+
+
+def test_what_is_not_done_is_not_recorded_by_asking(ledger: Ledger) -> None:
+    assert ledger.recorded([call("a", 0), call("b"), call("a", 0)], "小红", "here") == [None, None, None]
+    assert (done_rows(ledger), rows(ledger)) == ({}, [])
+    assert ledger.recorded([], "小红", "here") == []
+
+
+@pytest.mark.parametrize("count", [1, 2, 100, 1500])
+def test_of_a_batch_only_the_new_ones_are_to_be_executed(ledger: Ledger, count: int) -> None:
+    calls = [call(f"o-{number}", number) for number in range(count)]
+    execute(ledger, *calls[::2])
+    expected = [None if number % 2 else Done('"paid"') for number in range(count)]
+    assert ledger.recorded(calls, "小红", "here") == expected
+    assert execute(ledger, *reversed(calls)) == expected[::-1]
+    assert deliveries(ledger) == {number: 1 if number % 2 else 3 for number in range(count)}
+
+
+def test_a_key_twice_in_a_batch_is_executed_once_and_each_baozi_is_recorded(ledger: Ledger) -> None:
+    assert execute(ledger, call("k", 0), call("k", 1), call("k", 0), call("l", 2)) == [
+        None,
+        Done(None),
+        Done(None),
+        None,
+    ]
+    assert done_rows(ledger) == {"k": ('"paid"', 3), "l": ('"paid"', 1)}
+    assert deliveries(ledger) == {0: 2, 1: 1, 2: 1}
+
+
+def test_a_key_that_another_message_had_has_one_effect_and_both_count_as_eaten(ledger: Ledger) -> None:
+    execute(ledger, call("k", 0))
+    assert execute(ledger, call("k", 1)) == [Done('"paid"')]
+    assert ledger.recorded([call("k", 2)], "小红", "here") == [Done('"paid"')]
+    assert sorted(deliveries(ledger)) == [0, 1, 2], "the audit would call them lost"
+
+
+def test_a_baozi_that_an_older_release_ate_is_done_and_counted(ledger: Ledger) -> None:
+    eat(ledger, 0, 1)
+    assert ledger.recorded([call("a", 0)], "小红", "here") == [Done(None)]
+    assert execute(ledger, call("b", 1), call("c", 2)) == [Done(None), None]
+    assert deliveries(ledger) == {0: 2, 1: 2, 2: 1}
+
+
+def test_an_older_worker_counts_what_a_newer_one_did(ledger: Ledger) -> None:
+    execute(ledger, call(number=0))
+    assert ledger.record_eaten(baozi(0), "小红", "here", 9.0) is False
+    assert ledger.record_redelivery(baozi(0)) is True
+    assert only(audit(ledger, RUN)).duplicated == 2
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_number_of_another_order_is_refused_and_nothing_else_is_recorded(
+    ledger: Ledger, count: int
+) -> None:
+    execute(ledger, call("first", 0, ORDER))
+    calls = [call(f"o-{number}", number, OTHER) for number in range(count)]
+    with pytest.raises(NameInUse, match="course/alex/0 of order b"):
+        execute(ledger, *calls)
+    assert list(done_rows(ledger)) == ["first"]
+    assert deliveries(ledger) == {0: 1}
+    with ledger.reading() as connection:
+        assert connection.execute(select(refused.c.number, refused.c.order_id)).all() == [(0, OTHER)]
+
+
+def test_one_batch_with_a_number_of_two_orders_is_refused(ledger: Ledger) -> None:
+    with pytest.raises(NameInUse):
+        execute(ledger, call("a", 0, ORDER), call("b", 0, OTHER))
+    assert (done_rows(ledger), rows(ledger)) == ({}, [])
+    assert execute(ledger, call("a", 0, ORDER)) == [None]
+
+
+def test_a_refusal_that_the_block_catches_commits_nothing_but_the_refusal(ledger: Ledger) -> None:
+    execute(ledger, call("first", 0, ORDER))
+    with ledger.recording("小红", "here") as recording, pytest.raises(NameInUse):
+        recording.claim([call("a", 5), call("b", 0, OTHER)])
+    assert list(done_rows(ledger)) == ["first"]
+    with ledger.reading() as connection:
+        assert len(connection.execute(select(refused)).all()) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), KeyboardInterrupt(), LedgerAway()])
+def test_an_exception_rolls_everything_back(ledger: Ledger, error: BaseException) -> None:
+    def fail() -> None:
+        with ledger.recording("小红", "here") as recording:
+            recording.claim([call(number=0)])
+            raise error
+
+    with pytest.raises(type(error)):
+        fail()
+    assert (done_rows(ledger), rows(ledger)) == ({}, [])
+    assert execute(ledger, call(number=0)) == [None]
+
+
+@pytest.fixture
+def payments(ledger: Ledger) -> Callable[[], list[int]]:
+    """Makes the task's own table; returns what is in it."""
+    with ledger.recording("小红", "here") as recording:
+        recording.connection.execute(text("CREATE TABLE payments (id INTEGER PRIMARY KEY)"))
+
+    def ids() -> list[int]:
+        with ledger.reading() as connection:
+            return list(connection.execute(text("SELECT id FROM payments ORDER BY id")).scalars())
+
+    return ids
+
+
+def pay(ledger: Ledger, calls: list[Call], ids: list[int]) -> list[bool]:
+    """Execute a batch that pays ``ids``; return whether each was committed."""
+    committed = []
+    with ledger.recording("小红", "here") as recording:
+        recording.claim(calls)
+        for one, number in zip(calls, ids, strict=True):
+            try:
+                with recording.savepoint(one):
+                    recording.connection.execute(text("INSERT INTO payments VALUES (:id)"), {"id": number})
+            except DBAPIError:
+                committed.append(False)
+            else:
+                committed.append(True)
+        recording.finish(
+            [(one, None, 5.0) for one, is_committed in zip(calls, committed, strict=True) if is_committed]
+        )
+    return committed
+
+
+def test_one_bad_item_of_a_batch_fails_alone_and_is_not_claimed(
+    ledger: Ledger, payments: Callable[[], list[int]]
+) -> None:
+    calls = [call(f"o-{number}", number) for number in range(4)]
+    assert pay(ledger, calls, [1, 2, 2, 3]) == [True, True, False, True]
+    assert payments() == [1, 2, 3]
+    assert sorted(done_rows(ledger)) == ["o-0", "o-1", "o-3"]
+    assert sorted(deliveries(ledger)) == [0, 1, 3]
+    assert execute(ledger, calls[2]) == [None], "it can be tried again"
+
+
+def test_a_key_twice_in_a_batch_is_not_done_if_the_first_fails(ledger: Ledger) -> None:
+    first, second, other = call("k", 0), call("k", 1), call("l", 2)
+    with ledger.recording("小红", "here") as recording:
+        assert recording.claim([first, second, other]) == [None, Done(None), None]
+        with pytest.raises(ValueError, match="mine"), recording.savepoint(first):
+            raise ValueError("mine")
+        assert [recording.withdrawn(one) for one in (first, second, other)] == [True, True, False]
+    assert sorted(done_rows(ledger)) == ["l"]
+    assert sorted(deliveries(ledger)) == [2], "neither may count as eaten"
+
+
+def test_what_was_executed_before_its_claim_is_recorded_in_one_step(ledger: Ledger) -> None:
+    results = [(call("a", 0), '"a"', 4.0), (call("b"), None, 5.0), (call("a", 0), '"again"', 6.0)]
+    with ledger.recording("小红", "here") as recording:
+        assert recording.record(results) == [None, None, Done(None)]
+    assert done_rows(ledger) == {"a": ('"a"', 2), "b": (None, 1)}
+    assert [row["eaten_at"] for row in rows(ledger)] == [4.0]
+    with ledger.recording("小红", "here") as recording:
+        assert recording.record(results[:2]) == [Done('"a"'), Done(None)]
+
+
+def test_nothing_to_record_is_no_error(ledger: Ledger) -> None:
+    with ledger.recording("小红", "here") as recording:
+        assert recording.claim([]) == []
+        assert recording.record([]) == []
+        recording.finish([])
+
+
+class Failed(Exception):
+    """What ends the first transaction."""
+
+
+@pytest.mark.parametrize(("first_fails", "seen"), [(False, "Done(result='\"first\"')"), (True, "None")])
+def test_a_concurrent_delivery_waits_for_the_first_and_sees_what_it_left(
+    ledger: Ledger, ledger_url: str, first_fails: bool, seen: str
+) -> None:
+    one = call(number=0)
+    with suppress(Failed), ledger.recording("小红", "here") as recording:
+        recording.claim([one])
+        second = child(IMPORTS + CLAIMER, ledger_url)
+        with pytest.raises(subprocess.TimeoutExpired):
+            second.wait(2)
+        recording.finish([(one, '"first"', 5.0)])
+        if first_fails:
+            raise Failed
+    assert said(second) == f"{seen}\n"
+    assert done_rows(ledger) == {"o-1": ('"second"', 1) if first_fails else ('"first"', 2)}
+
+
+def test_two_batches_with_the_same_keys_in_another_sequence_do_not_deadlock(
+    ledger: Ledger, ledger_url: str
+) -> None:
+    calls = [call(f"o-{number}", number) for number in range(200)]
+    other = Ledger(ledger_url)
+    answers: list[list[Done | None]] = []
+    threads = [
+        threading.Thread(target=lambda one=one, batch=batch: answers.append(execute(one, *batch)))
+        for one, batch in ((ledger, calls), (other, calls[::-1]))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    other.close()
+    assert sorted(len([it for it in answer if it is None]) for answer in answers) == [0, 200]
+    assert set(deliveries(ledger).values()) == {2}
+
+
+@pytest.mark.parametrize(
+    ("moment", "paid"),
+    [
+        ("after the claim", False),
+        ("after the task's SQL", False),
+        ("before the commit", False),
+        ("after the commit", True),
+    ],
+)
+def test_a_worker_that_is_killed_leaves_all_or_nothing(
+    ledger: Ledger, ledger_url: str, payments: Callable[[], list[int]], moment: str, paid: bool
+) -> None:
+    with child(IMPORTS + KILLED, ledger_url, moment) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "here\n"
+        worker.kill()
+    one = call(number=0)
+
+    def free() -> bool:
+        # PostgreSQL may take a moment to see that its client is gone.
+        try:
+            answers = ledger.recorded([one], "小红", "here")
+            return answers == ([Done('"paid"')] if paid else [None])
+        except LedgerAway:
+            return False
+
+    wait_until(free, "the killed worker's transaction to end")
+    assert payments() == ([1] if paid else [])
+    assert execute(ledger, one) == ([Done('"paid"')] if paid else [None])
+
+
+def test_a_commit_of_unknown_outcome_is_done_again_without_a_second_effect(
+    postgresql_url: str,
+) -> None:
+    ledger = Ledger(postgresql_url).open()
+    one = call(number=0)
+
+    def lose_the_commit(is_committed: bool) -> None:
+        with ledger.recording("小红", "here") as recording:
+            if recording.claim([one]) == [None]:
+                recording.finish([(one, '"paid"', 5.0)])
+            server: Any = recording.connection.connection.driver_connection
+
+            def cut(_connection: object) -> None:
+                if is_committed:
+                    # The server commits, and its answer is lost.
+                    server.commit()
+                server.close()
+
+            event.listen(recording.connection, "commit", cut)
+
+    try:
+        for is_committed, left in ((False, []), (True, ["o-1"])):
+            with pytest.raises(LedgerAway):
+                lose_the_commit(is_committed)
+            assert list(done_rows(ledger)) == left
+        assert execute(ledger, one) == [Done('"paid"')]
+    finally:
+        ledger.close()
+
+
+def test_a_ledger_without_the_table_is_away_and_no_fault_of_the_task(ledger: Ledger) -> None:
+    with ledger.recording("小红", "here") as recording:
+        recording.connection.execute(text("DROP TABLE done"))
+    with pytest.raises(LedgerAway):
+        execute(ledger, call())
+    with pytest.raises(LedgerAway):
+        ledger.recorded([call()], "小红", "here")
