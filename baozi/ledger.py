@@ -12,6 +12,7 @@ from typing import Any, Self
 
 from sqlalchemy import URL, Connection, literal, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError
 
 from baozi import ledger_engine, ledger_schema, order_statements, recording
 from baozi.errors import LedgerAway, NothingToAudit
@@ -232,10 +233,20 @@ class Ledger:
             NameInUse: raised by the block's claim. The refusal is committed, and nothing else.
         """
         made: Recording | None = None
+        failed: BaseException | None = None
         try:
             with ledger_engine.away_errors(), self._writer.begin() as connection:
                 made = Recording(connection, self._insert, consumer, machine)
-                yield made
+                try:
+                    yield made
+                except BaseException as error:
+                    failed = error
+                    raise
+        except LedgerAway:
+            # The connection is lost, so that there was nothing to roll back: the block's own error counts.
+            if failed is None or isinstance(failed, DBAPIError):
+                raise
+            raise failed from None
         finally:
             if made is not None and made.refused:
                 with self._writing() as connection:
