@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, inspect, make_url, text, update
 
@@ -24,6 +26,7 @@ from baozi.errors import (
 from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION, VERSION_TABLE, identity, metadata
 from baozi.ledger_url import file_url
+from baozi.recording import Call, Done
 from tests.integration import previous_release
 from tests.integration.ledgers import RUN, baozi, children, eat, only, rows, said
 from tests.integration.place import Place
@@ -99,6 +102,34 @@ def test_the_previous_release_s_ledger_is_upgraded_with_all_its_rows(old: Ledger
     assert old.record_redelivery(baozi(0)) is True
     assert old.record_eaten(baozi(0, "egon"), "小红", "here", 2.0) is True
     assert only_lost(old) == 0
+
+
+@pytest.mark.parametrize("before", [2, 3])
+def test_a_ledger_of_each_earlier_version_is_upgraded_with_all_its_rows(
+    ledger_url: str, engine: Engine, before: int
+) -> None:
+    with engine.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", "baozi:ledger_migrations")
+        command.upgrade(config, str(before))
+        for number in range(3):
+            previous_release.eat(connection, number)
+        previous_release.close(connection, 4)
+    ledger = Ledger(ledger_url)
+    with pytest.raises(SchemaTooOld):
+        ledger.open()
+    assert ledger.upgrade() == before
+    assert ledger.open().version() == VERSION
+    earlier, new = (Call("tasks.eat", f"key {number}", baozi(number)) for number in (0, 3))
+    with ledger.recording("小红", "here") as recording:
+        assert recording.claim([earlier, new]) == [Done(None), None]
+        recording.finish([(new, '"eaten"', 2.0)])
+    with engine.begin() as connection:
+        # A worker that is not updated yet gets both again.
+        assert [previous_release.eat(connection, number) for number in (0, 3, 4)] == [False, False, True]
+    sums = only(audit(ledger, RUN))
+    assert (sums.eaten, sums.lost, sums.duplicated) == (5, 0, 3)
+    ledger.close()
 
 
 def only_lost(ledger: Ledger) -> int:
