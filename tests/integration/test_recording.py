@@ -14,7 +14,7 @@ from baozi.audit import audit
 from baozi.errors import LedgerAway, NameInUse
 from baozi.ledger import Ledger
 from baozi.ledger_schema import done, refused
-from baozi.recording import Call, Done
+from baozi.recording import Call, Done, Recording
 from tests.integration.ledgers import RUN, baozi, child, eat, only, rows, said
 from tests.waiting import wait_until
 
@@ -282,6 +282,12 @@ def test_a_concurrent_delivery_waits_for_the_first_and_sees_what_it_left(
     assert done_rows(ledger) == {"o-1": ('"second"', 1) if first_fails else ('"first"', 2)}
 
 
+def waiting(recording: Recording) -> int:
+    """How many transactions of the server wait for another."""
+    found = text("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted")
+    return int(recording.connection.execute(found).scalar_one())
+
+
 def test_two_batches_with_the_same_keys_in_another_sequence_do_not_deadlock(
     ledger: Ledger, ledger_url: str
 ) -> None:
@@ -292,10 +298,18 @@ def test_two_batches_with_the_same_keys_in_another_sequence_do_not_deadlock(
         threading.Thread(target=lambda one=one, batch=batch: answers.append(execute(one, *batch)))
         for one, batch in ((ledger, calls), (other, calls[::-1]))
     ]
-    for thread in threads:
-        thread.start()
+    third = Ledger(ledger_url)
+    with suppress(Failed), third.recording("小红", "here") as holder:
+        # In the middle, so that each batch has begun when it waits.
+        holder.claim([calls[100]])
+        for thread in threads:
+            thread.start()
+        if ledger_url.startswith("postgresql"):
+            wait_until(lambda: waiting(holder) == 2, "both batches to wait", timeout=4)
+        raise Failed
     for thread in threads:
         thread.join(60)
+    third.close()
     other.close()
     assert sorted(len([it for it in answer if it is None]) for answer in answers) == [0, 200]
     assert set(deliveries(ledger).values()) == {2}
