@@ -1,5 +1,37 @@
-"""What every part of the project shares, and nothing else.
+"""The guarantee for Celery tasks on RabbitMQ: confirmed, executed once a key, audited.
 
-Baozi (:mod:`baozi.model`), the two records (:mod:`baozi.journal` for comparisons, :mod:`baozi.ledger` for
-production), the settings, the errors, and the broker for one machine (:mod:`baozi.broker`).
+``from baozi import Reliable`` is where an app begins. What else is meant for an app is exported here; all
+other modules are the project's own.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from baozi.arguments import Key as Key
+    from baozi.errors import BaoziError as BaoziError
+    from baozi.errors import DeadLetter as DeadLetter
+    from baozi.reliable import Reliable as Reliable
+    from baozi.retry import Retry as Retry
+    from baozi.task import ReliableTask as ReliableTask
+    from baozi.transaction import Transaction as Transaction
+
+#: What is exported, and from where. Loaded when it is asked for: a tool of the project does without Celery.
+_EXPORTED = {
+    "BaoziError": "baozi.errors",
+    "DeadLetter": "baozi.errors",
+    "Key": "baozi.arguments",
+    "Reliable": "baozi.reliable",
+    "ReliableTask": "baozi.task",
+    "Retry": "baozi.retry",
+    "Transaction": "baozi.transaction",
+}
+
+__all__ = sorted(_EXPORTED)  # noqa: PLE0605  # the names are said once, above
+
+
+def __getattr__(name: str) -> Any:
+    """Load an exported name when it is first asked for."""
+    if name not in _EXPORTED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_EXPORTED[name]), name)

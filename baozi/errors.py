@@ -204,3 +204,11 @@ class TransactionOver(TransactionError):
 
 class TransactionTooLong(TransactionError):
     """The task held its transaction past its limit, so all of it is rolled back."""
+
+
+class BadArguments(BaoziError):
+    """The message's arguments do not fit the task."""
+
+
+class NotJSON(UsageError):
+    """What a task takes and returns must be JSON: text, numbers, true, false, null, lists and tables."""

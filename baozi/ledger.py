@@ -1,29 +1,28 @@
-"""The ledger: what was eaten and what was ordered, in SQL. It makes eating effectively once.
+"""The ledger: what was executed and what was ordered, in SQL. It makes each execution effectively once.
 
-A worker commits here before it acknowledges. So a baozi that is delivered again, since the acknowledgement
-was lost with its worker, is found in the ledger and counted, not eaten again.
+A worker commits here before it acknowledges. So a message that is delivered again, because its
+acknowledgement was lost with its worker, is found in the ledger and counted, not executed again.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from sqlalchemy import URL, Connection, literal, make_url, select, update
+from sqlalchemy import URL, Connection, make_url, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError
 
 from baozi import ledger_engine, ledger_schema, order_statements, recording
 from baozi.errors import LedgerAway, NothingToAudit
 from baozi.ledger_engine import PATIENCE, Patience
-from baozi.ledger_schema import eaten, identity, orders
-from baozi.model import NO_ORDER, Baozi, Opening, Order
-from baozi.recording import Call, Done, Recording, eaten_row, name_in_use, same_order
+from baozi.ledger_schema import identity, orders
+from baozi.model import Opening, Order
+from baozi.recording import Call, Done, Recording
 
 
 class Ledger:
-    """The two tables, on SQLite or PostgreSQL. Not for sharing with a forked child: make one a process."""
+    """The tables, on SQLite or PostgreSQL. Not for sharing with a forked child: make one a process."""
 
     def __init__(self, url: URL | str, patience: float = PATIENCE) -> None:
         """Take the ledger at ``url``; nothing is opened yet.
@@ -104,118 +103,6 @@ class Ledger:
     def close(self) -> None:
         """Close every connection."""
         self._engine.dispose()
-
-    def record_eaten(
-        self, baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: str = NO_ORDER
-    ) -> bool:
-        """Commit that ``consumer`` on ``machine`` ate ``baozi`` at ``eaten_at`` (epoch seconds).
-
-        Args:
-            baozi: what was eaten.
-            consumer: which worker ate it.
-            machine: where.
-            eaten_at: when.
-            order_id: the order that its message names.
-
-        Returns:
-            True if it is new; False if it had been eaten before: then only its deliveries rise.
-
-        Raises:
-            NameInUse: another order of this run and producer has its number. That is committed too.
-            LedgerAway: nothing was committed, or that is not known; do it again.
-        """
-        row = eaten_row(baozi, consumer, machine, eaten_at, order_id)
-        with self._writing() as connection:
-            deliveries = self._upsert(connection, row)
-            if deliveries is None:
-                recording.note_refused(connection, self._insert, [row])
-        if deliveries is None:
-            raise name_in_use([row])
-        return deliveries == 1
-
-    def record_eaten_many(
-        self,
-        tray: Sequence[Baozi],
-        consumer: str,
-        machine: str,
-        eaten_at: float,
-        order_ids: Sequence[str] | None = None,
-    ) -> list[Baozi]:
-        """Commit, in one transaction, that all of ``tray`` was eaten; the other arguments as above.
-
-        ``order_ids`` has the order of each, in the same sequence; by default none names an order.
-
-        Returns:
-            Those that are new, in order. Of the others, and of one that is in the tray twice, only the
-            deliveries rise.
-
-        Raises:
-            NameInUse: another order has the number of some. None of ``tray`` is recorded as eaten.
-            LedgerAway: as above, for all of them.
-        """
-        orders_of = order_ids or [NO_ORDER] * len(tray)
-        rows = [
-            eaten_row(baozi, consumer, machine, eaten_at, order_id)
-            for baozi, order_id in zip(tray, orders_of, strict=True)
-        ]
-        # In one order, or two workers that share two baozi would wait for each other in PostgreSQL.
-        rows.sort(key=itemgetter("baozi_id"))
-        with self._writing() as connection:
-            # Hardly ever is one there already: then one batch will do, which says how many it inserted.
-            with connection.begin_nested() as attempt:
-                added = connection.execute(
-                    self._insert(eaten).on_conflict_do_nothing(),
-                    rows,
-                    execution_options={"preserve_rowcount": True},
-                )
-                if added.rowcount == len(rows):
-                    return list(tray)
-                attempt.rollback()
-            new, others = self._upsert_all(connection, rows)
-            if others:
-                recording.note_refused(connection, self._insert, others)
-        if others:
-            raise name_in_use(others)
-        return [baozi for baozi in dict.fromkeys(tray) if baozi.id in new]
-
-    def _upsert_all(
-        self, connection: Connection, rows: Sequence[dict[str, Any]]
-    ) -> tuple[set[str], list[dict[str, Any]]]:
-        """Insert or count each, or none of them if numbers of ``rows`` are another order's.
-
-        Returns:
-            The ids of the new ones, and the rows whose numbers are another order's.
-        """
-        with connection.begin_nested() as attempt:
-            deliveries = [(row, self._upsert(connection, row)) for row in rows]
-            others = [row for row, count in deliveries if count is None]
-            if others:
-                attempt.rollback()
-        return {row["baozi_id"] for row, count in deliveries if count == 1}, others
-
-    def _upsert(self, connection: Connection, row: dict[str, Any]) -> int | None:
-        """Insert ``row`` or count one more delivery; return the count, or None if it is another order's."""
-        statement = self._insert(eaten).values(**row)
-        upsert = statement.on_conflict_do_update(
-            index_elements=[eaten.c.baozi_id],
-            set_={"deliveries": eaten.c.deliveries + 1},
-            where=same_order(statement.excluded.order_id),
-        ).returning(eaten.c.deliveries)
-        return connection.execute(upsert).scalar_one_or_none()
-
-    def record_redelivery(self, baozi: Baozi, order_id: str = NO_ORDER) -> bool:
-        """Count one more delivery of ``baozi``, of ``order_id``, if it is in the ledger.
-
-        Returns:
-            True if it had been eaten already, so that there is nothing left to eat.
-
-        Raises:
-            LedgerAway: as above.
-        """
-        mine = (eaten.c.baozi_id == baozi.id) & same_order(literal(order_id))
-        again = update(eaten).where(mine).values(deliveries=eaten.c.deliveries + 1)
-        with self._writing() as connection:
-            return connection.execute(again).rowcount == 1
 
     @contextmanager
     def recording(self, consumer: str, machine: str) -> Iterator[Recording]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
@@ -74,6 +74,20 @@ def is_away(error: DBAPIError) -> bool:
     return error.connection_invalidated
 
 
+def _mark(context: ExceptionContext) -> None:
+    if context.sqlalchemy_exception is not None:
+        setattr(context.sqlalchemy_exception, _OF_LEDGER, True)
+
+
+#: An attribute of errors on the ledger's own connections.
+_OF_LEDGER = "of_ledger"
+
+
+def is_ledger_away(error: BaseException) -> bool:
+    """Return whether ``error`` says that the ledger is away, and not another database that a task uses."""
+    return isinstance(error, DBAPIError) and hasattr(error, _OF_LEDGER) and is_away(error)
+
+
 @contextmanager
 def away_errors() -> Iterator[None]:
     """Raise :class:`LedgerAway` for an error that says so. Others, of a task's own SQL, stay as they are."""
@@ -133,9 +147,9 @@ def connect(url: URL, patience: Patience) -> Engine:
     Raises:
         sqlalchemy.exc.ArgumentError: ``url`` is not one of a ledger.
     """
-    if url.get_backend_name() == "sqlite":
-        return _sqlite(url, patience)
-    return _postgresql(url, patience)
+    engine = _sqlite(url, patience) if url.get_backend_name() == "sqlite" else _postgresql(url, patience)
+    event.listen(engine, "handle_error", _mark)
+    return engine
 
 
 def _sqlite(url: URL, patience: Patience) -> Engine:

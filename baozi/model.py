@@ -260,14 +260,14 @@ def checked_name(name: str, of: str, old: bool = False) -> str:
         fields = {"run": name, "producer": name, "number": 0, "made_at": 0.0}
         Baozi.model_validate(fields, context=_OLD if old else None)
     except ValidationError as error:
-        raise UsageError(f"The {of}'s name {_reason(error)}.") from None
+        raise UsageError(f"The {of}'s name {reason(error)}.") from None
     return name
 
 
 def _first_fault(what: str, error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     field = "".join(f"{_shown(str(part))} " for part in first["loc"])
-    return f"Not a{'n' if what[0] == 'o' else ''} {what}: {field}{_reason(error)}."
+    return f"Not a{'n' if what[0] == 'o' else ''} {what}: {field}{reason(error)}."
 
 
 def _shown(field: str) -> str:
@@ -282,13 +282,18 @@ _REASONS = {
     "string_too_short": "is empty",
     "string_too_long": f"is over {_LONGEST_NAME} characters long",
     "missing": "is missing",
+    "missing_argument": "is missing",
+    "unexpected_positional_argument": "is an argument too many",
+    "unexpected_keyword_argument": "is an argument too many",
+    "multiple_argument_values": "is given twice",
     "extra_forbidden": "is a field too many",
     "model_type": "should be a valid dictionary of named fields",
     "invalid_key": "is a field whose name is not a string",
 }
 
 
-def _reason(error: ValidationError) -> str:
+def reason(error: ValidationError) -> str:
+    """Return what is wrong first, in plain words, to follow the name of a field."""
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] in _REASONS:
         return _REASONS[first["type"]]

@@ -1,54 +1,271 @@
-"""The guarantee for a Celery app: its queue, its ledger, and the settings that both need."""
+"""The guarantee for a Celery app: a queue, a ledger, reliable tasks, and the settings that they need."""
 
-from collections.abc import Iterator, Mapping
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, Self, overload
 
 from celery import Celery
 from celery.signals import celeryd_init, worker_process_init
-from sqlalchemy import URL
+from sqlalchemy import URL, Engine
 
+from baozi import order_tasks
 from baozi.amqp.connection import broker_url
-from baozi.settings import settings
+from baozi.arguments import Arguments
+from baozi.errors import UsageError
+from baozi.ledger import Ledger
+from baozi.ledger_engine import PATIENCE
+from baozi.ledger_url import parsed
+from baozi.retry import Retry
+from baozi.settings import checked_queue_name, settings
+from baozi.task import ReliableTask
 from baozi.topology import Topology
 from baozi.upstream.forking import without_parents_connections
 from baozi.upstream.soft_shutdown import SoftShutdown
-from baozi.worker.configuration import CONFIRMED, celery_settings
+from baozi.worker.configuration import CONFIRMED, LONGEST_TASK, Need, celery_settings, give
+
+#: Messages that are executed together at most.
+_LARGEST_BATCH = 10_000
 
 #: The one whose worker this process is, or a pool process of. At most one.
 _at_work: "list[Reliable]" = []
+#: The ledgers' URLs by queue: in one process two apps must not guard one queue with two ledgers.
+_guarded: dict[str, "Reliable"] = {}
 
 
 class Reliable:
-    """What the workers of one app guard: a queue, with a ledger."""
+    """What one app guards: a queue, with a ledger. The app's other tasks and queues stay as they are."""
 
-    def __init__(self, app: Celery) -> None:
-        """Guard ``app`` as the settings ``BAOZI_…`` say.
+    whole_app = False
+    """Whether the app is nothing but this: its settings, its worker's output and its queues are all ours."""
+
+    def __init__(
+        self,
+        app: Celery,
+        queue: str,
+        ledger: str | URL | Engine | None = None,
+        *,
+        delivery_limit: int | None = None,
+        capacity: int | None = None,
+    ) -> None:
+        """Guard ``queue`` for ``app``. Nothing is connected to yet.
+
+        Args:
+            app: the Celery app. Its broker is RabbitMQ, and its settings were not read yet.
+            queue: the name of a queue that only this app uses. The queue of its dead letters is
+                ``QUEUE.dead``.
+            ledger: the SQLAlchemy URL of an SQLite file or a PostgreSQL database, or an engine, whose URL is
+                used. Default: the settings ``BAOZI_LEDGER_URL`` and ``BAOZI_HOME``.
+            delivery_limit: how often a message may be given back before it goes to the dead letters. Default:
+                the setting ``BAOZI_DELIVERY_LIMIT``, 20.
+            capacity: how many messages the queue holds before it refuses more. Default: the setting
+                ``BAOZI_CAPACITY``, no bound.
+
+        Raises:
+            UsageError: the queue's name or the ledger's URL cannot be used, the app has a Reliable already,
+                its settings were read already, or another app of this process guards that queue.
+        """
+        try:
+            self._queue = checked_queue_name(queue)
+        except ValueError as error:
+            raise UsageError(f"The queue's name {queue!r} {error}.") from None
+        if queue in _guarded:
+            other = _guarded[queue].app.main
+            raise UsageError(f"The app {other!r} in this process guards the queue {queue!r} already.")
+        self._ledger_url = _url(ledger)
+        self._delivery_limit, self._capacity = delivery_limit, capacity
+        self._guard(app)
+        order_tasks.add(self, "baozi")
+        guarded: Any = app
+        guarded.amqp_cls = "baozi.upstream.routing:AMQP"
+        guarded.on_after_configure.connect(self._configure, weak=False)
+        _guarded[queue] = self
+
+    @classmethod
+    def from_settings(cls, app: Celery) -> Self:
+        """Guard an app that is nothing but this, as the settings ``BAOZI_…`` say.
 
         They are read when the first one is needed, not at import: an app can be imported where no broker is
         known.
 
         Args:
-            app: the Celery app. It must have no settings of its own.
+            app: the Celery app, without settings.
+
+        Raises:
+            UsageError: as the constructor says.
         """
-        self.app = app
+        reliable = cls.__new__(cls)
+        reliable.whole_app = True
+        reliable._guard(app)
+        # The names that producers of earlier releases send.
+        order_tasks.add(reliable, "tasks")
+        app.config_from_object(_WhenNeeded())
+        return reliable
+
+    def _guard(self, app: Celery) -> None:
         guarded: Any = app
+        if guarded.configured:
+            raise UsageError(
+                f"The settings of the app {app.main!r} were read before its Reliable was made. Make it"
+                " directly after the app."
+            )
+        if hasattr(app, "reliable"):
+            raise UsageError(f"The app {app.main!r} has a Reliable already: one queue, one ledger.")
+        self.app = app
+        self.not_promised: list[Need] = []
+        """Settings that the app has set otherwise."""
+        self.open_order: ReliableTask
+        """Opens an order again (:mod:`baozi.order_tasks`)."""
+        self.close_order: ReliableTask
+        """Closes one."""
+        self._ledgers: dict[int, Ledger] = {}
+        self._names: set[str] = set()
         guarded.reliable = self
         guarded.events_cls = "baozi.upstream.events:Events"
         guarded.Worker = self._worker
         guarded.steps["worker"].add(SoftShutdown)
         without_parents_connections(app)
-        app.config_from_object(_WhenNeeded())
+
+    def _configure(self, source: Any, **_: object) -> None:
+        self.not_promised = give(source)
+
+    @overload
+    def task(self, function: Callable[..., Any]) -> ReliableTask: ...
+
+    @overload
+    def task(
+        self,
+        function: None = None,
+        *,
+        name: str | None = None,
+        key: Callable[..., str] | None = None,
+        retry: Retry | None = None,
+        batch: int | Callable[[], int] = 1,
+        transaction_limit: float = 60,
+        bind: bool = False,
+        **options: Any,
+    ) -> Callable[[Callable[..., Any]], ReliableTask]: ...
+
+    def task(
+        self,
+        function: Callable[..., Any] | None = None,
+        *,
+        name: str | None = None,
+        key: Callable[..., str] | None = None,
+        retry: Retry | None = None,
+        batch: int | Callable[[], int] = 1,
+        transaction_limit: float = 60,
+        bind: bool = False,
+        **options: Any,
+    ) -> ReliableTask | Callable[[Callable[..., Any]], ReliableTask]:
+        """Make a function a reliable task.
+
+        A parameter with the annotation :class:`baozi.Transaction` receives the ledger's transaction, one with
+        :class:`baozi.Key` the key. All others are the message's arguments; Pydantic checks them by their
+        annotations. The function must return what JSON has.
+
+        Args:
+            function: the function; the decorator is also used with options only, and then returns one.
+            name: the task's name. Default: as Celery makes it of the module and the function.
+            key: returns the key, a text of 1 to 255 characters, for the first of the message's arguments, as
+                many as it takes. A key is executed once, whoever sends it. Default: the Celery task id.
+            retry: which errors are tried again, how often, and when. Default: none.
+            batch: how many messages one pool process gets at once and records together, or a function that
+                returns that. One that fails fails alone.
+            transaction_limit: seconds that the function may hold the transaction.
+            bind: whether the function's first parameter is the task, as Celery has it.
+            **options: other options of Celery's ``app.task``.
+
+        Raises:
+            UsageError: the function has no name and none is given, the name is taken, an annotation cannot
+                be checked, or an option is out of range.
+        """
+        options |= {"key": key, "retry": retry, "batch": batch, "transaction_limit": transaction_limit}
+        if function is None:
+            return lambda it: self._made(it, name, bind, **options)
+        return self._made(function, name, bind, **options)
+
+    def _made(
+        self,
+        function: Callable[..., Any],
+        name: str | None,
+        bind: bool,
+        *,
+        key: Callable[..., str] | None,
+        retry: Retry | None,
+        batch: int | Callable[[], int],
+        transaction_limit: float,
+        **options: Any,
+    ) -> ReliableTask:
+        name = self._name(function, name)
+        arguments = Arguments(name, function, bind)
+        if isinstance(batch, int) and not 1 <= batch <= _LARGEST_BATCH:
+            raise UsageError(f"{name}: batch must be from 1 to {_LARGEST_BATCH}, not {batch}.")
+        if not 0 < transaction_limit <= LONGEST_TASK:
+            raise UsageError(
+                f"{name}: transaction_limit must be above 0 and at most {LONGEST_TASK} seconds, not"
+                f" {transaction_limit}."
+            )
+        options = {"base": ReliableTask, **options}
+        if not issubclass(options["base"], ReliableTask):
+            raise UsageError(f"{name}: its base must be a subclass of ReliableTask.")
+        decorate: Any = self.app.task
+        made: ReliableTask = decorate(
+            function,
+            name=name,
+            bind=bind,
+            reliable=self,
+            arguments=arguments,
+            key_of=None if key is None else staticmethod(key),
+            key_arguments=_taken(name, key, arguments) if key else 0,
+            retry_policy=retry,
+            batch=batch if isinstance(batch, int) else staticmethod(batch),
+            transaction_limit=transaction_limit,
+            __header__=staticmethod(arguments.header),
+            **options,
+        )
+        self._names.add(name)
+        return made
+
+    def _name(self, function: Callable[..., Any], name: str | None) -> str:
+        own = getattr(function, "__name__", "")
+        if name is None:
+            if not own.isidentifier():
+                raise UsageError(
+                    f'{function!r} has no name that a task could have. Give one: name="shop.charge".'
+                )
+            gen: Any = self.app
+            name = str(gen.gen_task_name(own, function.__module__))
+        if name in self._names:
+            raise UsageError(f"Two reliable tasks have the name {name!r}. Give each a name of its own.")
+        return name
 
     @property
     def topology(self) -> Topology:
         """The queue, its dead letters' and its ledger's."""
-        return Topology.of(settings())
+        if self.whole_app:
+            return Topology.of(settings())
+        limit, capacity = self._delivery_limit, self._capacity
+        return Topology(
+            self._queue,
+            settings().delivery_limit if limit is None else limit,
+            settings().capacity if capacity is None else capacity,
+        )
 
     @property
     def ledger(self) -> URL:
         """The ledger's SQLAlchemy URL."""
-        return settings().ledger
+        if self.whole_app or self._ledger_url is None:
+            return settings().ledger
+        return self._ledger_url
+
+    def open_ledger(self) -> Ledger:
+        """Return this process's ledger. A worker's main process never asks: no child inherits an open one."""
+        process = os.getpid()
+        if process not in self._ledgers:
+            self._ledgers = {process: Ledger(self.ledger, min(PATIENCE, settings().ledger_timeout))}
+        return self._ledgers[process]
 
     @property
     def broker(self) -> str:
@@ -58,7 +275,10 @@ class Reliable:
             NoBroker: none is known.
             UsageError: one of Celery's own variables names another broker.
         """
-        return broker_url()
+        if self.whole_app:
+            return broker_url()
+        urls: str | list[str] = self.app.conf.broker_write_url
+        return urls if isinstance(urls, str) else ";".join(urls)
 
     def work(self) -> None:
         """Have :func:`at_work` return this one: called in a worker before its pool starts."""
@@ -68,6 +288,25 @@ class Reliable:
         """Make the worker; Celery's commands call this ``app.Worker``."""
         where: Any = "baozi.upstream.worker:Worker"
         return self.app.subclass_with_self(where)(*arguments, **options)
+
+
+def _url(ledger: str | URL | Engine | None) -> URL | None:
+    if ledger is None:
+        return None
+    url = ledger.url if isinstance(ledger, Engine) else ledger
+    try:
+        return parsed(url if isinstance(url, str) else url.render_as_string(hide_password=False))
+    except ValueError as error:
+        raise UsageError(f"The ledger: {error}.") from None
+
+
+def _taken(name: str, key: Callable[..., str], arguments: Arguments) -> int:
+    """Return how many of a message's arguments ``key`` takes."""
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    count = sum(it.kind in kinds for it in inspect.signature(key).parameters.values())
+    if count > arguments.count:
+        raise UsageError(f"{name}: its key takes {count} arguments, and its messages have {arguments.count}.")
+    return count
 
 
 def of(app: Any) -> Reliable:
@@ -98,10 +337,11 @@ def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None
 def confirm_in_children(**_: object) -> None:
     """Let tasks of a pool process publish with confirms and bounded waits; its main process does without."""
     if _at_work:
-        at_work().app.conf.broker_transport_options = CONFIRMED
+        conf = at_work().app.conf
+        conf.broker_transport_options = {**conf.broker_transport_options, **CONFIRMED}
 
 
-#: Kept once they could be read; an error is not.
+#: Cached after the first successful read. Errors are not cached.
 _settings = cache(celery_settings)
 
 

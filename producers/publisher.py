@@ -17,7 +17,8 @@ from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, Opening, Order, Tray
 from baozi.settings import Settings
 from baozi.topology import Topology
 from producers.framing import Patterns
-from tasks.eating import close_order, eat, eat_tray, open_order
+from tasks.app import reliable
+from tasks.eating import eat, eat_tray
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +122,11 @@ class Publisher:
 
     def open_order(self, opening: Opening, timeout: float | None = None) -> None:
         """Put the message that opens an order again; it raises as :meth:`put` does."""
-        self._confirmed.put(self._message(open_order, opening), timeout)
+        self._confirmed.put(self._message(reliable.open_order, opening), timeout)
 
     def close_order(self, order: Order, timeout: float | None = None) -> None:
         """Put a producer's last message; it raises as :meth:`put` does."""
-        self._confirmed.put(self._message(close_order, order), timeout)
+        self._confirmed.put(self._message(reliable.close_order, order), timeout)
 
     def close(self) -> None:
         """Flush, and close the connection, if one is open.

@@ -2,7 +2,7 @@
 
 from celery import Celery
 
-from baozi.reliable import Reliable
+from baozi import Reliable
 
 app = Celery("baozi", include=["tasks.eating"], set_as_current=False)
-reliable = Reliable(app)
+reliable = Reliable.from_settings(app)

@@ -3,6 +3,7 @@
 import traceback
 from typing import Any
 
+from baozi.errors import DeadLetter
 from baozi.worker.checking import Refused
 
 #: Characters of the end of a traceback: it travels in a header.
@@ -32,7 +33,7 @@ def told(einfo: Any, error: BaseException) -> tuple[str, str | None]:
 
 def described(error: BaseException) -> str:
     """Return the type and the text of ``error``; of a refusal, only the reason that its text is."""
-    if isinstance(error, Refused):
+    if isinstance(error, Refused | DeadLetter):
         return str(error)
     try:
         text = str(error)

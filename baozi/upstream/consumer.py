@@ -1,7 +1,7 @@
 """The worker's consumer: no message, whatever it is, is dropped, stops the worker or occupies it."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
@@ -21,7 +21,7 @@ from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost
 from baozi.settings import settings
 from baozi.task import ReliableTask
 from baozi.upstream.message import Message
-from baozi.worker.batches import Trays
+from baozi.worker.batches import Batches
 from baozi.worker.checking import Refused, check_body, check_headers, wait
 from baozi.worker.startup import give_up, see_that_the_queue_is_ours
 from baozi.worker.unsettled import Unsettled
@@ -69,7 +69,7 @@ class Consumer(CeleryConsumer):
     sending_on: set[SendingOn]
     """The messages that leave the queue otherwise than eaten."""
     _unsettled: Unsettled
-    _trays: Trays | None = None
+    _batches: Batches | None = None
     _missing_since: float | None = None
     """When the queue was first found missing, on ``time.monotonic``'s clock; None while it is there."""
 
@@ -127,11 +127,8 @@ class Consumer(CeleryConsumer):
             self.task_consumer.channel.Message = Message
         receive = super().create_task_handler(*args, **options)
         unsettled = self._unsettled = Unsettled()
-        trays = self._trays = self._new_trays()
-        # Not Celery's own tasks, celery.map and others, which a message could name as well.
-        tasks: Mapping[str, ReliableTask] = {
-            name: task for name, task in self.app.tasks.items() if isinstance(task, ReliableTask)
-        }
+        batches = self._batches = self._new_batches()
+        tasks = self._reliable_tasks()
 
         def check(message: Any, sort: Callable[[], object]) -> None:
             try:
@@ -154,37 +151,63 @@ class Consumer(CeleryConsumer):
 
         def sort(message: Any) -> None:
             check_headers(message, tasks)
-            if trays is None or not trays.take(message):
+            if batches is None or not batches.take(message):
                 sort_alone(message)
 
         def on_message(message: Any) -> None:
+            if batches is not None:
+                unsettled.add(message)
             message.bury = partial(self.bury, message)
             message.leaving = False
-            if trays is not None:
-                unsettled.add(message)
+            if not self._is_guarded(message):
+                self._receive_unguarded(message, receive)
+                return
             check(message, partial(sort, message))
 
         self.receive_alone = lambda message: check(message, partial(sort_alone, message))
         return on_message
 
-    def _new_trays(self) -> Trays | None:
-        """The trays of this connection: none unless asked for, and none but on AMQP and in an event loop."""
+    def _is_guarded(self, message: Any) -> bool:
+        """Whether ``message`` came from the guarded queue or is of a reliable task: apps may have others."""
+        if self.reliable.whole_app or self._is_reliable(message.headers.get("task")):
+            return True
+        tag = (message.delivery_info or {}).get("consumer_tag")
+        return bool(tag == self.task_consumer._active_tags.get(self.reliable.topology.name))
+
+    def _is_reliable(self, name: object) -> bool:
+        return isinstance(name, str) and isinstance(self.app.tasks.get(name), ReliableTask)
+
+    def _receive_unguarded(self, message: Any, receive: Callable[[Any], object]) -> None:
+        """Leave ``message`` to Celery, as if there was no guarantee."""
+        if isinstance(message, Message):
+            try:
+                message.inflate()
+            except Exception as error:  # what a codec raises
+                super().on_decode_error(message, error)
+                return
+        receive(message)
+
+    def _new_batches(self) -> Batches | None:
+        """The batches of this connection: none but on AMQP, in an event loop, and for tasks that have any."""
         if self.connection.transport.driver_type != "amqp":
             return None
         read_in_pieces(self.connection.connection, self.hub)
-        asked_for = settings().tray_size > 1 and self.hub is not None
-        if not asked_for:
+        sizes = {name: task.batch_size for name, task in self._reliable_tasks().items()}
+        limits = {name: size for name, size in sizes.items() if size > 1}
+        if self.hub is None or not limits:
             return None
-        reliable_tasks = [task for task in self.app.tasks.values() if isinstance(task, ReliableTask)]
-        together = {task.name: do for task in reliable_tasks if (do := task.done_together_by())}
-        return Trays(self, self._unsettled, together)
+        return Batches(self, self._unsettled, limits)
+
+    def _reliable_tasks(self) -> dict[str, ReliableTask]:
+        """Not Celery's own tasks, celery.map and others, which a message could name as well."""
+        return {name: task for name, task in self.app.tasks.items() if isinstance(task, ReliableTask)}
 
     def drain(self) -> None:
         """Take nothing more: what has arrived and is not begun stays the broker's."""
         with suppress(*self.connection_errors):
             self.task_consumer.cancel()
-        if self._trays is not None:
-            self._trays.stop()
+        if self._batches is not None:
+            self._batches.stop()
         # Those that wait here for a free pool process.
         self.controller.semaphore.clear()
         self.sending_on = {one for one in self.sending_on if one.handed_over}
@@ -197,27 +220,27 @@ class Consumer(CeleryConsumer):
         wait for it at its end, when nobody takes its result.
         """
         handed_over = getattr(getattr(self.pool, "_pool", None), "_cache", None)
-        trays_out = self._trays is not None and self._trays.out > 0
-        return bool(handed_over or state.active_requests or trays_out or self.sending_on)
+        batches_out = self._batches is not None and self._batches.out > 0
+        return bool(handed_over or state.active_requests or batches_out or self.sending_on)
 
     def give_up(self) -> None:
-        """End the trays that are out, with their pool processes. Celery does so for single messages."""
-        if self._trays is not None:
-            self._trays.kill()
+        """End the batches that are out, with their pool processes. Celery does so for single messages."""
+        if self._batches is not None:
+            self._batches.kill()
 
     def on_close(self) -> None:
         """Forget what came over a connection that is lost: the broker will deliver it again."""
         self.sending_on.clear()
-        if self._trays is not None:
-            self._trays.end()
-            self._trays = None
+        if self._batches is not None:
+            self._batches.end()
+            self._batches = None
         super().on_close()
 
     def shutdown(self) -> None:
         """At the worker's end, settle what is eaten and give back the rest, while there is a connection."""
-        if self._trays is not None:
+        if self._batches is not None:
             with suppress(*self.connection_errors):
-                self._trays.settle_and_give_back()
+                self._batches.settle_and_give_back()
         super().shutdown()
 
     def bury(self, message: Any, reason: str, traceback: str | None = None) -> None:
@@ -255,18 +278,30 @@ class Consumer(CeleryConsumer):
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Bury a body that is not JSON, is of a refused type, or cannot be decompressed."""
+        if not self._is_guarded(message):
+            super().on_decode_error(message, exc)
+            return
         self.bury(message, f"cannot be decoded: {exc}")
 
     def on_unknown_message(self, _body: object, message: Any) -> None:
         """Bury what no Celery client sent."""
+        if not self._is_guarded(message):
+            super().on_unknown_message(_body, message)
+            return
         self.bury(message, "not a Celery task: it has no task header")
 
     def on_unknown_task(self, _body: object, message: Any, exc: Exception) -> None:
         """Bury a task that this app does not have."""
+        if not self._is_guarded(message):
+            super().on_unknown_task(_body, message, exc)
+            return
         self.bury(message, f"unknown task: {exc}")
 
     def on_invalid_task(self, _body: object, message: Any, exc: Exception) -> None:
         """Bury a task that Celery calls invalid."""
+        if not self._is_guarded(message):
+            super().on_invalid_task(_body, message, exc)
+            return
         self.bury(message, f"not a Celery task: {exc}")
 
 
@@ -292,5 +327,8 @@ class _Guarded:
             raise
         except Exception as error:
             logger.exception("Something could not be handed to the pool.")
+            if not hasattr(self._job, "fail"):  # a message of a queue that is not guarded
+                self._consumer.controller.semaphore.release()
+                raise
             self._job.fail(error)
             raise TaskRevokedError from error

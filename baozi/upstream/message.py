@@ -3,6 +3,7 @@
 from typing import Any
 
 from kombu import Message as KombuMessage
+from kombu.compression import decompress
 
 
 class Message(KombuMessage):
@@ -23,3 +24,13 @@ class Message(KombuMessage):
         self.headers = msg.properties.get("application_headers") or {}
         self.raw_body = msg.body
         """The body as it came; ``body`` is what Celery reads."""
+
+    def inflate(self) -> None:
+        """Do what kombu's constructor does: for a message of a queue that is not guarded.
+
+        Raises:
+            kombu.exceptions.DecodeError: the body is damaged, or its compression is unknown.
+        """
+        compression = self.headers.pop("compression", None)
+        if compression:
+            self.body = decompress(self.raw_body, compression)  # type: ignore[assignment]  # bytes on AMQP

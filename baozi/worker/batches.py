@@ -1,15 +1,15 @@
-"""The worker's trays: what has arrived goes to a pool process together, in one round trip.
+"""The worker's batches: messages that have arrived go to a pool process together, in one round trip.
 
-A tray waits for nothing: whenever a pool process is free it gets what is there, so that one baozi alone goes
-at once, and under load the trays grow by themselves up to a limit. A tray is a shortcut, for plain messages
-only: what is to be delayed, retried, revoked or has failed before, and what a pool process finds odd, is left
-to Celery's own way, one by one. So one bad baozi fails alone, and has all that Celery gives.
+A batch waits for nothing: whenever a pool process is free it gets what is there, so that a message alone goes
+at once, and under load the batches grow by themselves up to the task's limit. Only plain messages go in one:
+what is to be delayed, retried, revoked or has failed before, what something follows, and what fails in a
+batch, is left to Celery's own way, one by one. So one bad message fails alone.
 """
 
 import gc
 import signal
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from select import POLLIN, poll
 from typing import Any, NamedTuple
@@ -18,55 +18,44 @@ from celery import signals
 from celery.exceptions import TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker import state
+from celery.worker.request import Request
 
-from baozi.model import ORDER_HEADER
-from baozi.settings import settings
+from baozi.worker.batch_execution import Answer, Finished, Item, execute_batch
 from baozi.worker.unsettled import Unsettled
 
 logger = get_logger(__name__)
 
-#: Bytes of a body. A larger one is no baozi, and no tray's pipe shall carry it.
+#: Bytes of a body. Larger ones go alone: a batch of them would fill the pipe to a pool process.
 _LONGEST_BODY = 10_000
 #: Headers that a plain message has not, or without a value: Celery knows what each of them asks for.
 _SPECIAL = ("eta", "expires", "retries", "shadow", "stamped_headers", "compression", "x-delivery-count")
 
 
-class Answer(NamedTuple):
-    """What a pool process made of a tray."""
-
-    left: list[int]
-    """The places on the tray of those that were not done, for whatever reason: each is to be tried alone."""
-    listened_to: bool = False
-    """Whether Celery's signals have receivers: then Celery must run each message alone."""
-
-
-#: Does all messages of a tray in one transaction: it gets the worker's node name, the bodies, and the values
-#: of the headers ``baozi-order``. It raises nothing: solo and threads pools would take that for the worker's.
-Together = Callable[[str, list[bytes | str], list[Any]], Answer]
-
-
 class Outcome(NamedTuple):
-    """What became of a tray: ``answer`` is None if its pool process was lost."""
+    """What became of a batch: ``answer`` is None if its pool process was lost."""
 
     messages: list[Any]
     answer: Answer | None
 
 
-class Trays:
-    """What has arrived to be eaten on one connection, and the trays that are out. Run by the event loop."""
+class Batches:
+    """What has arrived on one connection for tasks with batches, and the batches that are out.
 
-    def __init__(self, consumer: Any, unsettled: Unsettled, together: Mapping[str, Together]) -> None:
+    Run by the event loop.
+    """
+
+    def __init__(self, consumer: Any, unsettled: Unsettled, limits: Mapping[str, int]) -> None:
         """Collect what ``consumer`` receives, and settle it in ``unsettled``.
 
         Args:
             consumer: the worker's.
             unsettled: the messages of its channel.
-            together: by a task's name, what does several of its messages at once.
+            limits: by a task's name, how many of its messages are a batch at most.
         """
         self._consumer = consumer
-        self._together = together
+        self._limits = limits
         self._unsettled = unsettled
-        self._limit = settings().tray_size
+        self._largest = max(limits.values())
         self._arrived: deque[Any] = deque()
         self._outcomes: deque[Outcome] = deque()
         self._jobs: dict[int, Any] = {}
@@ -102,8 +91,7 @@ class Trays:
     def _plain(self, message: Any) -> bool:
         headers = message.headers
         return (
-            self._limit > 1
-            and headers.get("task") in self._together
+            headers.get("task") in self._limits
             and isinstance(headers.get("id"), str)
             and headers["id"] not in state.revoked
             and message.content_type == "application/json"
@@ -112,11 +100,10 @@ class Trays:
             and not any(map(headers.get, _SPECIAL))
             and self._in_time(headers)
             and self._consumer.task_buckets[headers["task"]] is None
-            and not signals.task_received.receivers
         )
 
     def _in_time(self, headers: Any) -> bool:
-        """Whether a message with these ``headers`` may take as long as a tray may.
+        """Whether a message with these ``headers`` may take as long as a batch may.
 
         Celery's client writes the task's own limits into each message.
         """
@@ -135,7 +122,7 @@ class Trays:
             while self._outcomes:
                 outcomes.append(self._outcomes.popleft())
                 self._jobs.pop(id(outcomes[-1].messages))
-            # First the next tray, then the acknowledgements, so that the pool process need not wait for them.
+            # First the next batch, then the acknowledgements: the pool process need not wait for them.
             if self._arrived and not (self._asked or self._stopped):
                 self._hand_over()
             if outcomes:
@@ -145,7 +132,7 @@ class Trays:
 
     @property
     def out(self) -> int:
-        """How many trays are with pool processes."""
+        """How many batches are with pool processes."""
         return len(self._jobs)
 
     def stop(self) -> None:
@@ -168,36 +155,36 @@ class Trays:
         if self.out >= self._consumer.pool.num_processes:
             return
         # What is already in the socket will be read before the next look: it may come along.
-        if len(self._arrived) < self._limit and self._socket.poll(0):
+        if len(self._arrived) < self._largest and self._socket.poll(0):
             self._look_soon()
             return
         self._asked = True
         self._consumer.on_task_request(self)
 
     def execute_using_pool(self, pool: Any) -> None:
-        """Send one tray to ``pool``: called by Celery when a pool process is free, as it calls a request.
+        """Send one batch to ``pool``: called by Celery when a pool process is free, as it calls a request.
 
         Raises:
             TaskRevokedError: there is nothing to send, and the pool process stays free.
         """
         self._asked = False
-        tray = self._leaving = self._next()
-        if not tray:
+        batch = self._leaving = self._next()
+        if not batch:
             raise TaskRevokedError
-        self._announce(tray)
+        self._announce(batch)
 
         def on_answer(answer: Any) -> None:
             # In the threads pool this is another thread, and the event loop is woken.
-            self._outcomes.append(Outcome(tray, answer if isinstance(answer, Answer) else None))
+            self._outcomes.append(Outcome(batch, answer if isinstance(answer, Answer) else None))
             self._look_soon()
 
-        task = self._consumer.app.tasks[tray[0].headers["task"]]
-        self._jobs[id(tray)] = pool.apply_async(
-            self._does(tray[0]),
+        task = self._consumer.app.tasks[batch[0].headers["task"]]
+        self._jobs[id(batch)] = pool.apply_async(
+            execute_batch,
             args=(
+                batch[0].headers["task"],
                 self._consumer.hostname,
-                [message.body for message in tray],
-                [message.headers.get(ORDER_HEADER) for message in tray],
+                [Item(message.body, message.headers, _delivery_info(message)) for message in batch],
             ),
             callback=on_answer,
             error_callback=on_answer,
@@ -206,41 +193,36 @@ class Trays:
         )
 
     def _next(self) -> list[Any]:
-        """Take the next tray of what has arrived, for one function, but what was revoked since."""
-        tray: list[Any] = []
-        while self._arrived and len(tray) < self._limit:
-            if tray and self._does(self._arrived[0]) != self._does(tray[0]):
+        """Take the next batch of what has arrived, of one task, but what was revoked since."""
+        batch: list[Any] = []
+        while self._arrived:
+            name = self._arrived[0].headers["task"]
+            if batch and (name != batch[0].headers["task"] or len(batch) >= self._limits[name]):
                 break
-            tray.append(self._arrived.popleft())
-        revoked = [message for message in tray if message.headers["id"] in state.revoked]
+            batch.append(self._arrived.popleft())
+        revoked = [message for message in batch if message.headers["id"] in state.revoked]
         for message in revoked:
             self._consumer.receive_alone(message)
-        return [message for message in tray if message not in revoked] if revoked else tray
-
-    def _does(self, message: Any) -> Together:
-        return self._together[message.headers["task"]]
+        return [message for message in batch if message not in revoked] if revoked else batch
 
     def fail(self, _: Exception) -> None:
-        """Have each of a tray that could not be handed over tried alone."""
+        """Have each of a batch that could not be handed over tried alone."""
         for message in self._leaving:
             self._consumer.receive_alone(message)
 
     def _settle(self, outcomes: Collection[Outcome]) -> None:
-        eaten = []
+        done = []
         for messages, answer in outcomes:
             if answer is None:
                 logger.error("A pool process was lost: %d messages are given back.", len(messages))
                 for message in messages:
                     message.reject_log_error(logger, self._consumer.connection_errors, requeue=True)
                 continue
-            if answer.listened_to:
-                self._limit = 1
-            left = set(answer.left)
-            eaten += [message for number, message in enumerate(messages) if number not in left]
+            done += [(messages[it.place], it) for it in answer.finished]
             for number in answer.left:
                 self._consumer.receive_alone(messages[number])
-        self._unsettled.acknowledge(eaten)
-        self._report(eaten)
+        self._unsettled.acknowledge([message for message, _ in done])
+        self._report(done)
 
     def settle_and_give_back(self) -> None:
         """At the end: settle what has come back, and give back the rest."""
@@ -248,12 +230,15 @@ class Trays:
         self.look()
         self._unsettled.give_back()
 
-    def _announce(self, tray: list[Any]) -> None:
-        state.total_count.update([message.headers["task"] for message in tray])
-        state.all_total_count[0] += len(tray)
+    def _announce(self, batch: list[Any]) -> None:
+        state.total_count.update([message.headers["task"] for message in batch])
+        state.all_total_count[0] += len(batch)
+        if signals.task_received.receivers:
+            for message in batch:
+                self._signal_received(message)
         send = self._event_sender()
         if send is not None:
-            for message in tray:
+            for message in batch:
                 headers = message.headers
                 about = {
                     "name": headers["task"],
@@ -268,15 +253,40 @@ class Trays:
                 send("task-received", uuid=headers["id"], **about)
                 send("task-started", uuid=headers["id"])
 
-    def _report(self, eaten: list[Any]) -> None:
-        logger.info("Ate %d together.", len(eaten))
+    def _signal_received(self, message: Any) -> None:
+        """Send the signal with what a receiver gets for a message alone: Celery's request."""
+        consumer, task = self._consumer, self._consumer.app.tasks[message.headers["task"]]
+        request = Request(
+            message,
+            app=consumer.app,
+            hostname=consumer.hostname,
+            eventer=consumer.event_dispatcher,
+            task=task,
+            connection_errors=consumer.connection_errors,
+            headers=message.headers,
+        )
+        signals.task_received.send(sender=consumer, request=request)
+
+    def _report(self, done: list[tuple[Any, Finished]]) -> None:
+        logger.info("Executed %d messages in a batch.", len(done))
         send = self._event_sender()
         if send is not None:
-            for message in eaten:
-                send("task-succeeded", uuid=message.headers["id"], result="None", runtime=0.0)
+            for message, it in done:
+                send("task-succeeded", uuid=message.headers["id"], result=it.result, runtime=it.runtime_s)
 
     def _event_sender(self) -> Any:
         """Return what sends events of tasks, or None while nobody wants any."""
         events = self._consumer.event_dispatcher
         wanted = events and events.enabled and (not events.groups or "task" in events.groups)
         return events.send if wanted else None
+
+
+def _delivery_info(message: Any) -> dict[str, Any]:
+    """What a task's request tells of the delivery, as Celery's own has it."""
+    info, properties = message.delivery_info or {}, message.properties or {}
+    return {
+        "exchange": info.get("exchange"),
+        "routing_key": info.get("routing_key"),
+        "priority": properties.get("priority"),
+        "redelivered": info.get("redelivered", False),
+    }

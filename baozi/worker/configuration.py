@@ -1,6 +1,8 @@
 """Celery's settings, each with its reason. The facts are Celery's user guide's and were tried on 5.7."""
 
-from typing import Any
+from typing import Any, NamedTuple
+
+from celery.app.utils import Settings as CelerySettings
 
 from baozi.amqp.connection import broker_url
 from baozi.amqp.reading import frame_handler
@@ -8,7 +10,11 @@ from baozi.settings import settings
 from baozi.topology import TYPE, Topology
 
 #: Seconds between a soft and a hard time limit: enough to bury or to give back what was being eaten.
-_BETWEEN_LIMITS = 10
+BETWEEN_LIMITS = 10
+
+#: Seconds that a task may take at most: RabbitMQ closes the channel of a consumer that holds a message longer
+#: (RabbitMQ guide "Consumers", Acknowledgement Timeout).
+LONGEST_TASK = 1800
 
 #: kombu's options for any connection, its own and Celery's.
 UNCONFIRMED = {"frame_handler": frame_handler}
@@ -23,7 +29,7 @@ def celery_settings() -> dict[str, Any]:
         NoBroker: no broker is known.
         UsageError: a setting is out of range.
     """
-    return {**_routing(), **_delivery(), **_worker(), **_broker()}
+    return {**_routing(), **_limits(), **_worker(), **_broker()}
 
 
 def _routing() -> dict[str, Any]:
@@ -37,24 +43,14 @@ def _routing() -> dict[str, Any]:
         # A queue misspelt after -Q is an error, not a new, classic queue that nobody watches.
         "task_create_missing_queues": False,
         # A message is data: a pickle would be a program.
-        "task_serializer": "json",
         "accept_content": ["json"],
-        # The ledger is where a result stands; nothing waits for one elsewhere.
-        "task_ignore_result": True,
     }
 
 
-def _delivery() -> dict[str, Any]:
+def _limits() -> dict[str, Any]:
     limit = settings().eat_time_limit
     return {
-        # Acknowledge what was eaten, not what was delivered; a killed child gives its baozi back (rejected,
-        # which counts towards the delivery limit, so that one which always kills ends in the dead letters).
-        "task_acks_late": True,
-        "task_reject_on_worker_lost": True,
-        # What fails for good is rejected, and so buried (baozi.upstream.request); what hangs is given back.
-        "task_acks_on_failure": False,
-        "task_acks_on_timeout": False,
-        "task_time_limit": limit + _BETWEEN_LIMITS,
+        "task_time_limit": limit + BETWEEN_LIMITS,
         "task_soft_time_limit": limit,
     }
 
@@ -95,3 +91,56 @@ def _broker() -> dict[str, Any]:
         "control_queue_durable": True,
         "event_queue_exclusive": True,
     }
+
+
+class Need(NamedTuple):
+    """A setting of Celery's that the promises need, for an app that has settings of its own."""
+
+    name: str
+    value: Any
+    broken: str
+    """What is not promised where the app has another value."""
+
+
+def needs() -> list[Need]:
+    """Return what an app needs, for its worker and for whoever sends. Options of a task are set there."""
+    return [
+        Need(
+            "worker_consumer",
+            "baozi.upstream.consumer:Consumer",
+            "messages are not checked, and what Celery drops is lost",
+        ),
+        Need(
+            "worker_cancel_long_running_tasks_on_connection_loss",
+            True,
+            "after a lost connection a task may run beside its next delivery",
+        ),
+        Need("worker_soft_shutdown_timeout", 0, "a stopped worker settles nothing while it waits"),
+        Need("broker_connection_retry_on_startup", True, "a worker ends if the broker is away at its start"),
+        Need("broker_connection_max_retries", None, "a worker ends if the broker is away for long"),
+        Need("broker_channel_error_retry", True, "a worker ends when the broker closes a channel"),
+        Need("broker_transport_options", CONFIRMED, "delay() may return before the broker has the message"),
+        Need("broker_pool_acquire_timeout", settings().broker_timeout, "delay() may wait without an end"),
+        # RabbitMQ 4.3 refuses queues that are neither durable nor exclusive.
+        Need("control_queue_exclusive", False, "RabbitMQ 4.3 refuses the worker's control queue"),
+        Need("control_queue_durable", True, "RabbitMQ 4.3 refuses the worker's control queue"),
+        Need("event_queue_exclusive", True, "RabbitMQ 4.3 refuses the queue of a monitor"),
+    ]
+
+
+def give(conf: CelerySettings) -> list[Need]:
+    """Give an app's ``conf`` what it needs, except where the app has a value of its own.
+
+    Args:
+        conf: the app's settings, just read.
+
+    Returns:
+        What the app has another value of.
+    """
+    own = []
+    for need in needs():
+        if not conf.value_set_for(need.name):
+            conf[need.name] = need.value
+        elif conf[need.name] != need.value:
+            own.append(need)
+    return own

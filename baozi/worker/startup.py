@@ -22,8 +22,9 @@ from baozi.errors import BaoziError, BrokerAway, UsageError
 from baozi.ledger import Ledger
 from baozi.model import checked_name
 from baozi.settings import settings
+from baozi.shown import shown
 from baozi.topology import Topology
-from baozi.worker.configuration import UNCONFIRMED
+from baozi.worker.configuration import UNCONFIRMED, Need
 
 #: The id of this worker's ledger, once it was opened.
 _own: list[str] = []
@@ -53,6 +54,14 @@ class Guarded(Protocol):
     def broker(self) -> str:
         """The broker's URL."""
 
+    @property
+    def whole_app(self) -> bool:
+        """Whether the app is nothing but this."""
+
+    @property
+    def not_promised(self) -> Sequence[Need]:
+        """Settings that the app has set otherwise."""
+
 
 def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) -> None:
     """Check name, queues, ledger and broker, and declare the topology.
@@ -66,18 +75,24 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
         options: the worker's options by name, as its command line has them.
     """
     _open_what_is_closed()
-    _keep_off_stdout(instance)
+    if reliable.whole_app:
+        _keep_off_stdout(instance)
     _restart_with_the_same_command()
     _take_usr2()
     try:
         instance.hostname = _node_name(instance.hostname, sys.argv)
-        _check_queues(reliable.topology, options.get("queues"))
+        if reliable.whole_app:
+            _check_queues(reliable.topology, options.get("queues"))
         _check_open_files(options.get("concurrency") or conf.worker_concurrency or cpu_count())
         _open_ledger(reliable.ledger)
         # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
         # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
         # Its waits for an answer are bounded: a broker that accepts and says nothing more is left.
-        conf.broker_transport_options = UNCONFIRMED | {"read_timeout": settings().broker_timeout}
+        unconfirmed = UNCONFIRMED | {"read_timeout": settings().broker_timeout, "confirm_publish": False}
+        conf.broker_transport_options = {**conf.broker_transport_options, **unconfirmed}
+        for need in reliable.not_promised:
+            own = getattr(conf, need.name)
+            print(f"This app sets {need.name} to {shown(repr(own))}: {need.broken}.", file=sys.stderr)
         # What Celery would use: its own variables and options come before our setting.
         for name in ("broker_read_url", "broker_write_url"):
             check_same_broker(f"Celery's {name}", getattr(conf, name), reliable.broker)
@@ -114,7 +129,7 @@ def _keep_off_stdout(worker: Any) -> None:
         try:
             celery.apps.worker.Worker.emit_banner(worker)
         finally:
-            setattr(sys, "__stdout__", stdout)  # noqa: B010  # as above
+            setattr(sys, "__stdout__", stdout)  # noqa: B010
 
     worker.emit_banner = emit_banner
 

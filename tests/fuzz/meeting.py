@@ -3,15 +3,14 @@
 import time
 from pathlib import Path
 
-from tasks.app import app
-from tasks.eating import BaoziTask
+from tasks.app import reliable
 
 #: Seconds to wait for the others.
 _TIMEOUT = 20
 _LOOK_EVERY = 0.02
 
 
-@app.task(base=BaoziTask, name="fuzz.meet")
+@reliable.task(name="fuzz.meet")
 def meet(folder: str, own: str, count: int) -> None:
     """Write a file of one's ``own`` name in ``folder``, and wait until there are ``count``."""
     (Path(folder) / own).touch()

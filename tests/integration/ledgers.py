@@ -3,16 +3,18 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
 
 from baozi.audit import Audit, Sums
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
-from baozi.model import Baozi, Order
+from baozi.model import NO_ORDER, Baozi, Order
+from baozi.recording import Call, eaten_row
 
 #: The run of all tests but those that need two.
 RUN = "course"
@@ -23,10 +25,11 @@ from baozi.errors import LedgerAway
 from baozi.ledger import Ledger
 from baozi.model import Baozi, Order
 from baozi.settings import settings
+from tests.integration.ledgers import record_eaten
 ledger = Ledger(settings().ledger)
 def eat(number, producer="alex"):
     baozi = Baozi(run="course", producer=producer, number=number, made_at=1.0)
-    return ledger.record_eaten(baozi, "小红", "here", time.time())
+    return record_eaten(ledger, baozi, "小红", "here", time.time())
 """
 
 
@@ -70,15 +73,63 @@ def rows(ledger: Ledger) -> list[dict[str, object]]:
         return [dict(row._mapping) for row in connection.execute(select(eaten).order_by(eaten.c.number))]
 
 
+def call_of(baozi: Baozi, order_id: str = NO_ORDER) -> Call:
+    return Call("tasks.eat", baozi.id, baozi, order_id)
+
+
+def record_eaten_many(
+    ledger: Ledger,
+    tray: Sequence[Baozi],
+    consumer: str,
+    machine: str,
+    eaten_at: float,
+    order_ids: Sequence[str] | None = None,
+) -> list[Baozi]:
+    """Record that all of ``tray`` was eaten, as a worker does; return those that are new."""
+    ids = order_ids or [NO_ORDER] * len(tray)
+    calls = [call_of(baozi, order_id) for baozi, order_id in zip(tray, ids, strict=True)]
+    with ledger.recording(consumer, machine) as recording:
+        new = [call for call, done in zip(calls, recording.claim(calls), strict=True) if done is None]
+        if new:
+            recording.finish([(call, None, eaten_at) for call in new])
+    return [call.baozi for call in new if call.baozi is not None]
+
+
+def record_eaten(
+    ledger: Ledger, baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: str = NO_ORDER
+) -> bool:
+    """The same for one; return whether it is new."""
+    return bool(record_eaten_many(ledger, [baozi], consumer, machine, eaten_at, [order_id]))
+
+
+def record_redelivery(ledger: Ledger, baozi: Baozi, order_id: str = NO_ORDER) -> bool:
+    """Count one more delivery if ``baozi`` is recorded; return whether it is."""
+    return ledger.recorded([call_of(baozi, order_id)], "小红", "here") != [None]
+
+
 def file_of(url: str) -> Path:
     return Path(str(make_url(url).database))
 
 
 def eat(ledger: Ledger, *numbers: int, producer: str = "alex", run: str = RUN) -> None:
     for number in numbers:
-        ledger.record_eaten(
-            Baozi(run=run, producer=producer, number=number, made_at=1.0), "小红", "here", 2.0
+        record_eaten(
+            ledger, Baozi(run=run, producer=producer, number=number, made_at=1.0), "小红", "here", 2.0
         )
+
+
+def eat_as_before(ledger: Ledger, *numbers: int) -> None:
+    """Record as a worker of a release before schema version 4 does: in ``eaten`` alone."""
+    insert = postgresql.insert if ledger._engine.dialect.name == "postgresql" else sqlite.insert
+    with ledger._writing() as connection:
+        for number in numbers:
+            row = eaten_row(baozi(number), "小红", "here", 2.0, NO_ORDER)
+            counted = insert(eaten).values(**row)
+            connection.execute(
+                counted.on_conflict_do_update(
+                    index_elements=[eaten.c.baozi_id], set_={"deliveries": eaten.c.deliveries + 1}
+                )
+            )
 
 
 def close(

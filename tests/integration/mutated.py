@@ -10,7 +10,7 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -23,30 +23,31 @@ from kombu import Exchange, Queue
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, insert, inspect
 from sqlalchemy.event import listen
 
-from baozi import ledger_schema
+from baozi import ledger_schema, recording
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.journal import Event, WorkerJournal
-from baozi.ledger import Ledger
+from baozi.recording import Call, Recording, eaten_row
+from baozi.task import ReliableTask
 from baozi.topology import TYPE, Topology
 from baozi.worker import configuration
-from tasks import app, eating
+from tasks import eating
 from tests.integration.raised import RAISED
 
 #: The baozi that is a poison is this one of its producer's.
 BAD = 1
 
 
-def put_in_place(of: type, name: str, function: object) -> None:
+def put_in_place(of: object, name: str, function: object) -> None:
     """Have all use ``function`` in place of what is there."""
     setattr(of, name, function)
 
 
 def late_acknowledgement_off() -> None:
-    app.conf.task_acks_late = False
+    ReliableTask.acks_late = False
 
 
 def reject_on_worker_lost_off() -> None:
-    app.conf.task_reject_on_worker_lost = False
+    ReliableTask.reject_on_worker_lost = False
 
 
 def confirms_off() -> None:
@@ -61,7 +62,7 @@ def confirms_off() -> None:
 
 
 def mandatory_off() -> None:
-    put_in_place(eating.BaoziTask, "apply_async", Task.apply_async)
+    put_in_place(eating.Eating, "apply_async", Task.apply_async)
 
 
 def ledgers_key_off() -> None:
@@ -75,12 +76,22 @@ def ledgers_key_off() -> None:
             whole.drop(connection)
             keyless.create(connection)
 
-    def always_insert(_ledger: Ledger, connection: Connection, row: dict[str, Any]) -> bool:
-        connection.execute(insert(keyless).values(**row))
-        return True
+    def claim_anew(mine: Recording, calls: Sequence[Call]) -> list[None]:
+        all_baozi = [(call.baozi, call.order_id) for call in calls if call.baozi is not None]
+        rows = [
+            eaten_row(it, eaten_at=time.time(), order_id=order_id, **mine._who) for it, order_id in all_baozi
+        ]
+        if rows:
+            mine.connection.execute(insert(keyless), rows)
+        return [None] * len(calls)
+
+    def record_anew(mine: Recording, results: Sequence[tuple[Call, Any, Any]]) -> list[None]:
+        return claim_anew(mine, [call for call, _, _ in results])
 
     ledger_schema.make = make_without_key
-    put_in_place(Ledger, "_upsert", always_insert)
+    put_in_place(Recording, "claim", claim_anew)
+    put_in_place(Recording, "record", record_anew)
+    put_in_place(recording, "known", lambda _, calls: [False] * len(calls))
 
 
 def _queue_with(**changes: object) -> None:
@@ -124,7 +135,7 @@ def every_poison() -> None:
     """Baozi 1 to 5 are bad, each in a way of its own."""
     for number, bad in enumerate(POISONS, start=1):
         _when_started(number, bad)
-    configuration._BETWEEN_LIMITS = 1  # seconds, for those that do not hear the soft limit
+    configuration.BETWEEN_LIMITS = 1  # seconds, for those that do not hear the soft limit
 
 
 def each_raises() -> None:

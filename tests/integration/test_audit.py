@@ -10,7 +10,7 @@ from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
 from baozi.model import Baozi
 from baozi.orders import Account, Records
-from tests.integration.ledgers import RUN, close, eat, only
+from tests.integration.ledgers import RUN, close, eat, only, record_redelivery
 
 if TYPE_CHECKING:
     from tests.integration.postgresql import Server
@@ -71,7 +71,7 @@ def test_what_is_lost_is_not_made_up_for_by_what_is_recovered_or_doubled(ledger:
 def test_a_redelivery_that_was_not_eaten_again_is_counted(ledger: Ledger) -> None:
     close(ledger, 1)
     eat(ledger, 0)
-    ledger.record_redelivery(Baozi(run=RUN, producer="alex", number=0, made_at=1.0))
+    record_redelivery(ledger, Baozi(run=RUN, producer="alex", number=0, made_at=1.0))
     assert only(audit(ledger, RUN)).duplicated == 1
     assert audit(ledger, RUN).proven
 

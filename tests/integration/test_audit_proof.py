@@ -20,7 +20,7 @@ from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten, orders
 from baozi.ledger_url import file_url
 from baozi.model import Baozi, Order
-from tests.integration.ledgers import RUN
+from tests.integration.ledgers import RUN, record_eaten, record_redelivery
 
 pytest_plugins = ["tests.integration.postgresql"]
 
@@ -101,8 +101,8 @@ WORLDS = st.builds(World, producers=some_producers("abc"), others=some_producers
 
 
 def deliver(ledger: Ledger, baozi: Baozi) -> None:
-    if not ledger.record_redelivery(baozi):
-        ledger.record_eaten(baozi, "小红", "here", 2.0)
+    if not record_redelivery(ledger, baozi):
+        record_eaten(ledger, baozi, "小红", "here", 2.0)
 
 
 def fill(ledger: Ledger, world: World, seed: int) -> None:

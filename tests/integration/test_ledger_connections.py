@@ -17,7 +17,17 @@ from baozi.errors import ExitCode, LedgerAway
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
 from side_by_side.faults.proxy import Proxy, Weather
-from tests.integration.ledgers import RUN, baozi, child, close, eat, rows, said
+from tests.integration.ledgers import (
+    RUN,
+    baozi,
+    child,
+    close,
+    eat,
+    record_eaten,
+    record_eaten_many,
+    rows,
+    said,
+)
 from tests.integration.pgbouncer import pooler
 from tests.integration.place import Place
 from tests.waiting import wait_until
@@ -55,7 +65,7 @@ def proxied_url(proxy: Proxy, postgresql_url: str) -> str:
 def soon_away(ledger: Ledger) -> None:
     began = time.monotonic()
     with pytest.raises(LedgerAway) as caught:
-        ledger.record_eaten(baozi(1), "小红", "here", 2.0)
+        record_eaten(ledger, baozi(1), "小红", "here", 2.0)
     assert time.monotonic() - began < SOON
     assert str(caught.value).isprintable()
 
@@ -67,11 +77,11 @@ def test_a_postgresql_that_hangs_is_an_error_soon_and_is_used_again(
     Ledger(postgresql_url).open().close()
     with closing(Ledger(postgresql_url, PATIENCE)) as ledger:
         if connected:
-            ledger.record_eaten(baozi(0), "小红", "here", 2.0)
+            record_eaten(ledger, baozi(0), "小红", "here", 2.0)
         with postgresql.frozen():
             soon_away(ledger)
             soon_away(ledger)
-        ledger.record_eaten(baozi(1), "小红", "here", 2.0)
+        record_eaten(ledger, baozi(1), "小红", "here", 2.0)
         assert {row["number"] for row in rows(ledger)} == ({0, 1} if connected else {1})
 
 
@@ -87,7 +97,7 @@ def test_a_network_that_swallows_everything_is_an_error_soon(
         proxy.become(Weather(up=lost == "down", down=lost == "up"))
         soon_away(ledger)
         proxy.become(Weather())
-        ledger.record_eaten(baozi(1), "小红", "here", 2.0)
+        record_eaten(ledger, baozi(1), "小红", "here", 2.0)
         (row,) = rows(ledger)
         assert row["number"] == 1
 
@@ -154,12 +164,15 @@ def test_through_pgbouncer_in_transaction_mode_all_is_as_without(postgresql_url:
             said(writer)
         with closing(Ledger(through, patience=1)) as ledger, closing(Ledger(through)) as holder:
             assert len(rows(ledger)) == 400
-            assert ledger.record_eaten_many([baozi(0), baozi(1)], "小红", "here", 2.0) == [baozi(0), baozi(1)]
+            assert record_eaten_many(ledger, [baozi(0), baozi(1)], "小红", "here", 2.0) == [
+                baozi(0),
+                baozi(1),
+            ]
             assert ledger.upgrade() == ledger.version()
             with holder.reading() as connection:
                 connection.exec_driver_sql("LOCK TABLE eaten IN ACCESS EXCLUSIVE MODE")
                 with pytest.raises(LedgerAway, match="timeout"):
-                    ledger.record_eaten(baozi(5), "小红", "here", 2.0)
+                    record_eaten(ledger, baozi(5), "小红", "here", 2.0)
 
 
 @pytest.mark.parametrize("pooled", [False, True])

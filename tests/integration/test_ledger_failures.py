@@ -11,7 +11,7 @@ import pytest
 from baozi.errors import ExitCode, LedgerAway
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
-from tests.integration.ledgers import baozi, child, children, file_of, rows, said
+from tests.integration.ledgers import baozi, child, children, file_of, record_eaten, rows, said
 from tests.requirements import need
 
 if TYPE_CHECKING:
@@ -83,11 +83,11 @@ def test_a_ledger_that_is_locked_is_an_error_after_its_patience_and_works_again(
         holder.execute("BEGIN IMMEDIATE")
         began = time.monotonic()
         with pytest.raises(LedgerAway, match="database is locked"):
-            ledger.record_eaten(baozi(), "小红", "here", 2.0)
+            record_eaten(ledger, baozi(), "小红", "here", 2.0)
         assert PATIENCE * 0.8 <= time.monotonic() - began < PATIENCE * 6
         assert rows(ledger) == [], "who reads need not wait"
         holder.execute("COMMIT")
-        assert ledger.record_eaten(baozi(), "小红", "here", 2.0)
+        assert record_eaten(ledger, baozi(), "小红", "here", 2.0)
     finally:
         holder.close()
         ledger.close()
@@ -154,8 +154,8 @@ def test_a_locked_table_of_postgresql_is_an_error_after_its_patience(
         with holder.reading() as connection:
             connection.exec_driver_sql("LOCK TABLE eaten IN ACCESS EXCLUSIVE MODE")
             with pytest.raises(LedgerAway, match="timeout"):
-                ledger.record_eaten(baozi(), "小红", "here", 2.0)
-        assert ledger.record_eaten(baozi(), "小红", "here", 2.0)
+                record_eaten(ledger, baozi(), "小红", "here", 2.0)
+        assert record_eaten(ledger, baozi(), "小红", "here", 2.0)
     finally:
         holder.close()
         ledger.close()
@@ -283,13 +283,13 @@ def test_a_user_without_the_right_to_write_is_an_error_when_the_worker_starts(
 
 def test_a_postgresql_that_comes_back_is_used_again(postgresql: "Server", postgresql_url: str) -> None:
     ledger = Ledger(postgresql_url).open()
-    assert ledger.record_eaten(baozi(0), "小红", "here", 2.0)
+    assert record_eaten(ledger, baozi(0), "小红", "here", 2.0)
     with postgresql.stopped():
         for _ in range(2):
             with pytest.raises(LedgerAway) as caught:
-                ledger.record_eaten(baozi(1), "小红", "here", 2.0)
+                record_eaten(ledger, baozi(1), "小红", "here", 2.0)
             assert str(caught.value).isprintable()
             assert postgresql.password not in str(caught.value)
-    assert ledger.record_eaten(baozi(1), "小红", "here", 2.0)
+    assert record_eaten(ledger, baozi(1), "小红", "here", 2.0)
     assert [row["deliveries"] for row in rows(ledger)] == [1, 1]
     ledger.close()

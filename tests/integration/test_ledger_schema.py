@@ -28,7 +28,17 @@ from baozi.ledger_schema import VERSION, VERSION_TABLE, identity, metadata
 from baozi.ledger_url import file_url
 from baozi.recording import Call, Done
 from tests.integration import previous_release
-from tests.integration.ledgers import RUN, baozi, children, eat, only, rows, said
+from tests.integration.ledgers import (
+    RUN,
+    baozi,
+    children,
+    eat,
+    only,
+    record_eaten,
+    record_redelivery,
+    rows,
+    said,
+)
 from tests.integration.place import Place
 from tests.integration.test_worker_start import start
 
@@ -99,8 +109,8 @@ def test_the_previous_release_s_ledger_is_upgraded_with_all_its_rows(old: Ledger
     alex, egon = audit(old, RUN).producers
     assert (alex.accepted, alex.eaten, alex.lost, alex.duplicated) == (2, 2, 0, 1)
     assert (egon.accepted, egon.eaten, egon.lost, egon.missing) == (2, 1, 1, [(0, 0)])
-    assert old.record_redelivery(baozi(0)) is True
-    assert old.record_eaten(baozi(0, "egon"), "小红", "here", 2.0) is True
+    assert record_redelivery(old, baozi(0)) is True
+    assert record_eaten(old, baozi(0, "egon"), "小红", "here", 2.0) is True
     assert only_lost(old) == 0
 
 

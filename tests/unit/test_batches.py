@@ -1,4 +1,4 @@
-"""When a tray goes out: before the event loop waits, but not before what is already there has been read."""
+"""When a batch goes out: before the event loop waits, but not before what is already there has been read."""
 
 import gc
 import socket
@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from baozi.settings import settings
-from baozi.worker.batches import Trays
+from baozi.worker.batch_execution import Item
+from baozi.worker.batches import Batches
 from baozi.worker.unsettled import Unsettled
 from tasks.eating import EAT
-from tasks.eating_together import eat_together
 
 
 class Loop:
-    """What a tray needs of a worker; it does what it was asked to do soon when it is told to."""
+    """What a batch needs of a worker; it does what it was asked to do soon when it is told to."""
 
     def __init__(self, own: socket.socket) -> None:
         self.soon: list[Any] = []
@@ -30,12 +30,12 @@ class Loop:
         self.pool = SimpleNamespace(num_processes=1, apply_async=self._send)
         self.call_soon = self.soon.append
 
-    def _send(self, _: object, args: tuple[str, list[str]], **__: object) -> object:
-        self.sent.append(args[1])
+    def _send(self, _: object, args: tuple[str, str, list[Item]], **__: object) -> object:
+        self.sent.append([str(item.body) for item in args[2]])
         return object()
 
-    def on_task_request(self, trays: Trays) -> None:
-        trays.execute_using_pool(self.pool)
+    def on_task_request(self, batches: Batches) -> None:
+        batches.execute_using_pool(self.pool)
 
     def go_round(self) -> None:
         soon, self.soon[:] = list(self.soon), []
@@ -58,7 +58,12 @@ def ends() -> Iterator[tuple[Any, socket.socket]]:
 def message(number: int) -> Any:
     headers = {"task": EAT, "id": str(number)}
     return SimpleNamespace(
-        headers=headers, body=f"{number}", content_type="application/json", content_encoding="utf-8"
+        headers=headers,
+        body=f"{number}",
+        content_type="application/json",
+        content_encoding="utf-8",
+        delivery_info={},
+        properties={},
     )
 
 
@@ -66,13 +71,13 @@ def test_what_has_arrived_goes_out_together_when_the_loop_goes_round(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, _ = ends
-    trays = Trays(loop, Unsettled(), {EAT: eat_together})
-    assert all(trays.take(message(number)) for number in range(3))
+    batches = Batches(loop, Unsettled(), {EAT: 100})
+    assert all(batches.take(message(number)) for number in range(3))
     assert loop.sent == []
     loop.go_round()
     assert loop.sent == [["0", "1", "2"]]
     # The pool has one process, and that has its hands full.
-    trays.take(message(3))
+    batches.take(message(3))
     loop.go_round()
     assert loop.sent == [["0", "1", "2"]]
     assert loop.soon == []
@@ -82,24 +87,24 @@ def test_what_is_still_to_be_read_comes_along(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, other = ends
-    trays = Trays(loop, Unsettled(), {EAT: eat_together})
-    trays.take(message(0))
+    batches = Batches(loop, Unsettled(), {EAT: 100})
+    batches.take(message(0))
     other.send(b"more")
     for _ in range(3):
         loop.go_round()
         assert loop.sent == []
     loop.connection.connection.sock.recv(10)
-    trays.take(message(1))
+    batches.take(message(1))
     loop.go_round()
     assert loop.sent == [["0", "1"]]
 
 
-def test_trays_of_a_lost_connection_do_nothing_more(
+def test_batches_of_a_lost_connection_do_nothing_more(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, _ = ends
-    trays = Trays(loop, Unsettled(), {EAT: eat_together})
-    trays.take(message(0))
-    trays.end()
+    batches = Batches(loop, Unsettled(), {EAT: 100})
+    batches.take(message(0))
+    batches.end()
     loop.go_round()
     assert loop.sent == []

@@ -1,0 +1,137 @@
+"""What a reliable task's function takes: a message's arguments, which are checked, and what it is given."""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, get_type_hints
+
+from celery.utils.functional import head_from_fun
+from pydantic import (
+    ConfigDict,
+    PydanticSchemaGenerationError,
+    PydanticUserError,
+    ValidationError,
+    validate_call,
+)
+
+from baozi.errors import BadArguments, UsageError
+from baozi.model import reason
+from baozi.shown import shown
+from baozi.transaction import Transaction
+
+#: Letters of a field's name that an error repeats.
+_LONGEST_FIELD = 200
+
+
+class Key(str):
+    """A parameter with this annotation receives the key under which the execution is recorded.
+
+    A function without a transaction passes it on to other systems as an idempotency key.
+    """
+
+    __slots__ = ()
+
+
+class Arguments:
+    """The parameters of one function: those of its messages, and those that an execution gives."""
+
+    def __init__(self, name: str, function: Callable[..., Any], bound: bool) -> None:
+        """Read the parameters of ``function``.
+
+        Args:
+            name: the task's name, for the errors.
+            function: the function.
+            bound: whether its first parameter is the task itself.
+
+        Raises:
+            UsageError: an annotation names what is not there, or Pydantic cannot check it.
+        """
+        self._name = name
+        try:
+            hints = get_type_hints(function, include_extras=True)
+        except Exception as error:  # evaluating an annotation runs the user's code
+            raise UsageError(f"{name}: its annotations cannot be read: {error}.") from error
+        parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
+        given = {it.name: hints.get(it.name) for it in parameters if hints.get(it.name) in (Key, Transaction)}
+        self.transaction = next((it for it, kind in given.items() if kind is Transaction), None)
+        """The parameter that receives the transaction, if there is one."""
+        self.key = next((it for it, kind in given.items() if kind is Key), None)
+        """The parameter that receives the key, if there is one."""
+        of_message = [it for it in parameters if it.name not in given]
+        if any(it.kind is it.VAR_POSITIONAL for it in of_message):
+            raise UsageError(f"{name}: a reliable task's function cannot take *args. Let it take a list.")
+        self._names = [
+            it.name for it in of_message if it.kind in (it.POSITIONAL_ONLY, it.POSITIONAL_OR_KEYWORD)
+        ]
+        self._by_position = [it.name for it in of_message if it.kind is it.POSITIONAL_ONLY]
+        self.count = len(self._names)
+        """How many arguments of a message have a position."""
+        self._signature = inspect.Signature([it.replace(annotation=it.empty) for it in of_message])
+        self.header = head_from_fun(_taking(function.__name__, self._signature.parameters.values(), {}))
+        """Takes the same arguments as a message, for Celery, which checks a call before it is sent."""
+        try:
+            self._checked = validate_call(config=ConfigDict(arbitrary_types_allowed=False))(
+                _taking(function.__name__, of_message, hints)
+            )
+        except (PydanticUserError, PydanticSchemaGenerationError) as error:
+            raise UsageError(
+                f"{name}: an annotation cannot be checked: {str(error).splitlines()[0]}"
+            ) from error
+
+    def checked(
+        self, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return a message's arguments as the annotations say they are.
+
+        Args:
+            args: the message's positional arguments.
+            kwargs: the message's named arguments.
+
+        Raises:
+            BadArguments: they do not fit; names the task and the field.
+        """
+        try:
+            taken, named = self._checked(*args, **kwargs)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            raise BadArguments(f"{self._name}: {self._field(first['loc'])} {reason(error)}.") from None
+        # By name, so that what an execution gives may stand anywhere among them.
+        rest = len(self._by_position)
+        return taken[:rest], {**dict(zip(self._names[rest:], taken[rest:], strict=False)), **named}
+
+    def first(self, count: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
+        """Return the values of the first ``count`` parameters, the defaults among them.
+
+        Args:
+            count: how many.
+            args: positional arguments that fit.
+            kwargs: named arguments that fit.
+        """
+        bound = self._signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return list(bound.arguments.values())[:count]
+
+    def _field(self, where: Sequence[int | str]) -> str:
+        first, *rest = where
+        if isinstance(first, int) and first < len(self._names):
+            first = self._names[first]
+        field = shown(".".join(map(str, (first, *rest))))
+        return field if len(field) <= _LONGEST_FIELD else field[:_LONGEST_FIELD] + "…"
+
+
+def _taking(
+    name: str, parameters: Iterable[inspect.Parameter], hints: Mapping[str, Any]
+) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Return a function with these parameters and annotations, which returns what it was called with."""
+
+    def take(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return args, kwargs
+
+    # The stubs of a function do not know that it takes attributes.
+    taking: Any = take
+    taking.__name__ = name
+    known = {it.name: hints[it.name] for it in parameters if it.name in hints}
+    taking.__signature__ = inspect.Signature(
+        [it.replace(annotation=known.get(it.name, it.empty)) for it in parameters]
+    )
+    taking.__annotations__ = known
+    return take

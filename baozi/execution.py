@@ -1,0 +1,365 @@
+"""How the messages of reliable tasks are executed: the function runs, and the ledger records it, once a key.
+
+A message alone and the messages of a batch take the same way. There are two kinds of functions:
+
+* One that takes no transaction runs first, and then the ledger records it. If its process is killed between
+  the two, the message is delivered again and the function runs again.
+* One that takes the ledger's transaction runs within it, after its key was claimed there. Wherever its
+  process is killed, what it did in SQL takes effect once.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.utils.log import get_task_logger
+from kombu.exceptions import EncodeError
+from kombu.utils.json import dumps, loads
+from sqlalchemy.exc import DBAPIError
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay
+
+from baozi.errors import LedgerAway, NotJSON, TransactionError
+from baozi.ledger import Ledger
+from baozi.ledger_engine import is_ledger_away
+from baozi.pauses import growing
+from baozi.recording import Call, Done, Recording
+from baozi.settings import settings
+from baozi.transaction import Transaction
+
+logger = get_task_logger(__name__)
+Result = TypeVar("Result")
+
+#: Seconds of the first and of the longest pause between two tries of the ledger.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5
+#: Seconds that what has run may wait to be recorded together with what runs next. Functions that take longer
+#: are recorded one by one, so that few run again if their process is killed.
+_TOGETHER = 0.05
+
+
+class Work(NamedTuple):
+    """One execution of one task's function."""
+
+    task: "Executable"
+    call: Call
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+    def run(self, transaction: Transaction | None) -> tuple[Any, str | None]:
+        """Run the function.
+
+        Args:
+            transaction: the ledger's, if the function takes it.
+
+        Returns:
+            What the function returned, and the same as JSON, or None for None.
+
+        Raises:
+            Raised: the function raised an exception, or returned what is not JSON.
+            sqlalchemy.exc.DBAPIError: the function used the transaction, and the ledger is away.
+        """
+        try:
+            result = self.task.run(*self.args, **self.kwargs, **self.task.given(self.call.key, transaction))
+            return result, None if result is None else _as_json(self.call.task, result)
+        except Exception as error:
+            if transaction is not None and is_ledger_away(error):
+                raise
+            raise Raised(error) from error
+
+
+class Executable(Protocol):
+    """What is executed: :class:`baozi.task.ReliableTask`."""
+
+    transaction_limit: float
+
+    @property
+    def run(self) -> Callable[..., Any]:
+        """The user's function."""
+
+    def given(self, key: str, transaction: Transaction | None) -> Mapping[str, Any]:
+        """Return the arguments that do not come from the message, by parameter."""
+
+    def on_recorded(self, works: Sequence[Work], consumer: str) -> None:
+        """Called after the ledger has committed ``works``, which no earlier delivery had done."""
+
+
+class Raised(Exception):
+    """The user's function raised ``error``: no failure of the ledger, whatever its type."""
+
+    def __init__(self, error: Exception) -> None:
+        """Carry ``error``, as the function raised it."""
+        super().__init__(error)
+        self.error = error
+
+
+class Place(NamedTuple):
+    """Where executions are recorded, and who executes."""
+
+    ledger: Ledger
+    consumer: str
+    machine: str
+
+    def recorded(self, calls: Sequence[Call]) -> list[Done | None]:
+        """Return for each of ``calls`` what an earlier delivery has left, or None."""
+        return self.ledger.recorded(calls, self.consumer, self.machine)
+
+    def recording(self) -> AbstractContextManager[Recording]:
+        """Begin a transaction of the ledger."""
+        return self.ledger.recording(self.consumer, self.machine)
+
+
+class Group(Protocol):
+    """Executions that are recorded together. One alone is a group, too."""
+
+    then: list[Callable[[], None]]
+    """What is to happen after the commit. It raises nothing."""
+
+    def add(self, works: Sequence[Work]) -> None:
+        """Take ``works``, which are to be executed next.
+
+        Raises:
+            LedgerAway, Reject: the ledger is away.
+        """
+
+    def execute(self, work: Work) -> Any:
+        """Return what the function of ``work`` returns, or what it returned to an earlier delivery.
+
+        Raises:
+            Raised: the function raised an exception.
+            LedgerAway, Reject: the ledger is away.
+        """
+
+
+class _RunFirst:
+    """Executions of functions that take no transaction."""
+
+    def __init__(self, place: Place) -> None:
+        self.then: list[Callable[[], None]] = []
+        self._place = place
+        self._done: dict[tuple[str, str], Done] = {}
+        self._new: set[tuple[str, str]] = set()
+        self._unrecorded: list[tuple[Work, str | None]] = []
+        self._since = 0.0
+
+    def add(self, works: Sequence[Work]) -> None:
+        calls = [work.call for work in works]
+        found = patiently(lambda: self._place.recorded(calls))
+        self._done |= {call.id: done for call, done in zip(calls, found, strict=True) if done is not None}
+
+    def execute(self, work: Work) -> Any:
+        key = work.call.id
+        done = self._done.get(key)
+        if done is not None:
+            if key in self._new:
+                self._unrecorded.append((work, None))  # a second delivery in the same group: it counts
+            return _result(done)
+        if not self._unrecorded:
+            self._since = time.monotonic()
+        result, as_json = work.run(None)
+        self._done[key] = Done(as_json)
+        self._new.add(key)
+        self._unrecorded.append((work, as_json))
+        if time.monotonic() - self._since > _TOGETHER:
+            self.record()
+        return result
+
+    def record(self) -> None:
+        """Commit what has run.
+
+        Raises:
+            NameInUse: another order has the number of some; none is recorded.
+            Reject: the ledger stayed away; what became of the commit is not known.
+        """
+        ran, self._unrecorded = self._unrecorded, []
+        if not ran:
+            return
+
+        def commit() -> list[Done | None]:
+            now = time.time()
+            with self._place.recording() as recording:
+                return recording.record([(work.call, as_json, now) for work, as_json in ran])
+
+        before = patiently(commit)
+        new = [work for (work, _), done in zip(ran, before, strict=True) if done is None]
+        _tell(new, self._place.consumer)
+
+
+class _InTransaction:
+    """Executions of functions that take the transaction: all in one, with a SAVEPOINT for each of several."""
+
+    def __init__(self, recording: Recording, alone: bool) -> None:
+        self.then: list[Callable[[], None]] = []
+        self._recording = recording
+        self._alone = alone
+        self._to_do: set[int] = set()
+        self._done: dict[tuple[str, str], Done] = {}
+        self.did: list[Work] = []
+
+    def add(self, works: Sequence[Work]) -> None:
+        for work, done in zip(works, self._recording.claim([work.call for work in works]), strict=True):
+            if done is None:
+                self._to_do.add(id(work))
+            else:
+                self._done.setdefault(work.call.id, done)
+
+    def execute(self, work: Work) -> Any:
+        if id(work) not in self._to_do:
+            if self._recording.withdrawn(work.call):
+                raise Raised(RuntimeError("Another message of this batch has the same key, and failed."))
+            return _result(self._done[work.call.id])
+        if self._alone:
+            return self._execute(work)
+        with self._recording.savepoint(work.call):
+            return self._execute(work)
+
+    def _execute(self, work: Work) -> Any:
+        try:
+            with Transaction(self._recording.connection, work.task.transaction_limit) as transaction:
+                result, as_json = work.run(transaction)
+            self._recording.finish([(work.call, as_json, time.time())])
+        except TransactionError as error:
+            raise Raised(error) from error
+        except DBAPIError as error:
+            if is_ledger_away(error):
+                raise
+            # PostgreSQL only takes a rollback after an error that the function has hidden.
+            raise Raised(error) from error
+        self._done[work.call.id] = Done(as_json)
+        self.did.append(work)
+        return result
+
+
+#: The group to which what is executed now belongs. Each thread of a pool has its own.
+_current: ContextVar[Group | None] = ContextVar("group", default=None)
+
+
+def current() -> Group | None:
+    """Return the group that is being executed, if this is within a batch."""
+    return _current.get()
+
+
+@contextmanager
+def together(place: Place, in_transaction: bool, alone: bool = False) -> Iterator[Group]:
+    """Execute in this block what is recorded at its end.
+
+    Args:
+        place: where it is recorded.
+        in_transaction: whether the functions take the transaction.
+        alone: whether it is one execution, whose failure ends the block.
+
+    Raises:
+        NameInUse: another order has the number of some. Nothing is recorded.
+        LedgerAway, Reject: the ledger is away.
+    """
+    group: Any
+    if in_transaction:
+        with place.recording() as recording:
+            group = _InTransaction(recording, alone)
+            with _as_current(group):
+                yield group
+        _tell(group.did, place.consumer)
+    else:
+        group = _RunFirst(place)
+        try:
+            with _as_current(group):
+                yield group
+        finally:
+            # Also after a failure: what ran before it is done.
+            group.record()
+    for do in group.then:
+        do()
+
+
+@contextmanager
+def _as_current(group: Group) -> Iterator[None]:
+    token = _current.set(group)
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def execute(place: Place, works: Sequence[Work], in_transaction: bool) -> list[Any]:
+    """Execute one message's ``works``, which no other message is executed with.
+
+    Args:
+        place: where they are recorded.
+        works: what to execute.
+        in_transaction: whether the functions take the transaction.
+
+    Returns:
+        What each function returned.
+
+    Raises:
+        NameInUse: another order of the run and producer has the number.
+        Reject: the ledger stayed away; the message goes back to the broker.
+        Exception: what the function raised.
+    """
+
+    def attempt() -> list[Any]:
+        with together(place, in_transaction, alone=len(works) == 1) as group:
+            group.add(works)
+            return [group.execute(work) for work in works]
+
+    try:
+        return patiently(attempt) if in_transaction else attempt()
+    except Raised as raised:
+        # The exception as the function raised it, with its traceback.
+        raise raised.error from raised.error.__cause__
+
+
+def _tell(works: Sequence[Work], consumer: str) -> None:
+    """Tell the tasks of what is committed. It stays so: nothing here is an error, nor is the time limit."""
+    try:
+        for task in dict.fromkeys(work.task for work in works):
+            task.on_recorded([work for work in works if work.task is task], consumer)
+    except Exception:
+        logger.exception("What is recorded could not be told of.")
+
+
+def _result(done: Done) -> Any:
+    return None if done.result is None else loads(done.result)
+
+
+def _as_json(task: str, result: Any) -> str:
+    try:
+        text: str = dumps(result)
+        loads(text)
+    except (EncodeError, TypeError, ValueError, RecursionError) as error:
+        raise NotJSON(f"{task} returned a {type(result).__name__}, which is not JSON: {error}.") from None
+    return text
+
+
+def patiently(do: Callable[[], Result]) -> Result:
+    """Try until the ledger is there.
+
+    To give the message back would only move the whole queue through the broker.
+
+    Args:
+        do: raises LedgerAway while the ledger is away.
+
+    Raises:
+        Reject: it was away for ``ledger_timeout`` seconds, or the time limit came, after which it is not
+            known what is committed. The message goes back to the broker, and the ledger says when it
+            comes again.
+    """
+    tries = Retrying(
+        retry=retry_if_exception_type(LedgerAway),
+        wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
+        stop=stop_before_delay(settings().ledger_timeout),
+        before_sleep=_say_what_is_awaited,
+        reraise=True,
+    )
+    try:
+        return tries(do)
+    except (LedgerAway, SoftTimeLimitExceeded) as error:
+        logger.warning("%s The message goes back to the queue.", error)
+        raise Reject(error, requeue=True) from error
+
+
+def _say_what_is_awaited(state: RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    pause = state.next_action.sleep if state.next_action else 0
+    logger.warning("%s Trying again in %.1f s.", error, pause)

@@ -1,0 +1,110 @@
+"""What a pool process does with a batch: Celery's tracer runs each message, and all are recorded together."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from celery import states
+from celery.app.trace import trace_task
+from celery.exceptions import Reject, SoftTimeLimitExceeded
+from celery.utils.log import get_logger
+from kombu.utils.json import loads
+
+from baozi import execution, reliable
+from baozi.errors import LedgerAway, NameInUse
+from baozi.execution import Work
+from baozi.task import FailedInBatch
+
+logger = get_logger(__name__)
+
+#: What a Celery client embeds: what is to follow the task, if it has any value.
+_EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
+
+
+class Item(NamedTuple):
+    """One message of a batch."""
+
+    body: bytes | str
+    headers: Mapping[str, Any]
+    delivery_info: Mapping[str, Any]
+
+
+class Finished(NamedTuple):
+    """A message of a batch that is done, and what Celery says of one in an event."""
+
+    place: int
+    result: str
+    runtime_s: float
+
+
+class Answer(NamedTuple):
+    """What a pool process made of a batch."""
+
+    finished: list[Finished]
+    left: list[int]
+    """The places in the batch of those that were not done, for whatever reason: each is to be tried alone."""
+
+
+def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
+    """Execute the messages ``items`` of one task.
+
+    Celery's signals are sent for each, as for a message alone, before the commit. If the commit fails, they
+    are sent again when each is tried alone.
+
+    Args:
+        task_name: the task's name.
+        hostname: the worker's node name.
+        items: the messages, as they came.
+
+    Returns:
+        What became of each. It never raises an exception: solo and threads pools would take that for the
+        worker's own.
+    """
+    try:
+        return _execute(task_name, hostname, items)
+    except (LedgerAway, NameInUse) as error:
+        logger.warning("%s The messages of a batch are tried one by one.", error)
+    except Reject:
+        logger.warning("The messages of a batch are tried one by one.")
+    except SoftTimeLimitExceeded:
+        logger.warning("A batch took too long: its messages are tried one by one.")
+    except Exception:
+        logger.exception("A batch failed: its messages are tried one by one.")
+    return Answer([], list(range(len(items))))
+
+
+def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
+    app = reliable.at_work().app
+    task: Any = app.tasks[task_name]
+    answer = Answer([], [])
+    prepared: dict[int, tuple[list[Any], dict[str, Any], list[Work]]] = {}
+    for place, item in enumerate(items):
+        try:
+            args, kwargs, embed = loads(item.body)
+            if not embed.keys() <= _EMBEDDED or any(embed.values()):
+                raise ValueError("something follows it")
+            prepared[place] = args, kwargs, task.works(args, kwargs, item.headers["id"], item.headers.get)
+        except Exception:  # alone, it will say why
+            answer.left.append(place)
+    with execution.together(task.place(hostname), task.in_transaction) as group:
+        group.add([work for _, _, works in prepared.values() for work in works])
+        for place, (args, kwargs, works) in prepared.items():
+            request = {
+                **items[place].headers,
+                "args": args,
+                "kwargs": kwargs,
+                "hostname": hostname,
+                "delivery_info": items[place].delivery_info,
+                "works": works,
+            }
+            traced = trace_task(task, request["id"], tuple(args), kwargs, request, app=app, hostname=hostname)
+            info: Any = traced.info
+            if info is None or info.state == states.RETRY or _is_ignored(info):
+                answer.finished.append(Finished(place, str(traced.retstr), traced.runtime or 0.0))
+            else:
+                answer.left.append(place)
+    return answer
+
+
+def _is_ignored(info: Any) -> bool:
+    """Whether the task itself raised Celery's Ignore."""
+    return bool(info.state == states.IGNORED and not isinstance(info.retval, FailedInBatch))
