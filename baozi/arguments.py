@@ -65,8 +65,7 @@ class Arguments:
         self._by_position = [it.name for it in of_message if it.kind is it.POSITIONAL_ONLY]
         self.count = len(self._names)
         """How many arguments of a message have a position."""
-        self._signature = inspect.Signature([it.replace(annotation=it.empty) for it in of_message])
-        self.header = head_from_fun(_taking(function.__name__, self._signature.parameters.values(), {}))
+        self.header = head_from_fun(_taking(function.__name__, of_message, {}))
         """Takes the same arguments as a message, for Celery, which checks a call before it is sent."""
         try:
             self._checked = validate_call(config=ConfigDict(arbitrary_types_allowed=False))(
@@ -103,12 +102,10 @@ class Arguments:
 
         Args:
             count: how many.
-            args: positional arguments that fit.
-            kwargs: named arguments that fit.
+            args: positional arguments, as :meth:`checked` returns them.
+            kwargs: named arguments, likewise.
         """
-        bound = self._signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        return list(bound.arguments.values())[:count]
+        return [*args, *(kwargs[name] for name in self._names[len(args) :])][:count]
 
     def _field(self, where: Sequence[int | str]) -> str:
         first, *rest = where
