@@ -67,9 +67,14 @@ lint: $(SET_UP)  ## ruff, mypy --strict and the rules of imports
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@# A program of the image: it has no suffix by which mypy would find it.
+	@# Programs without a suffix by which mypy would find them.
 	@$(BIN)/mypy deploy/image/declare-topology
+	@$(BIN)/mypy deploy/reference
 	@$(BIN)/lint-imports --no-logo --no-cache
+
+.PHONY: docs
+docs: $(SET_UP)  ## renew docs/reference.md from the docstrings
+	@$(BIN)/python deploy/reference > docs/reference.md
 
 .PHONY: check
 check:  ## what CI runs: a clean clone, lint, all tests, nothing skipped
