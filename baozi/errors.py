@@ -60,7 +60,19 @@ class NameInUse(BaoziError):
 
 
 class RunExists(UsageError):
-    """This producer has already worked in this run; go on with --resume, or name another --run."""
+    """This producer has already worked in this run; resume it (--resume), or name another run."""
+
+
+class OrderDiffers(UsageError):
+    """Something else was put under this number before. To resume, repeat the same puts in the same order."""
+
+
+class OrderLeftOpen(BaoziError):
+    """The outcome of some puts is unknown. Open the order with resume=True and repeat the same puts."""
+
+
+class OrderStopped(KeyboardInterrupt):
+    """A signal has stopped the order. Open it with resume=True and repeat the same puts to go on."""
 
 
 class ReportNotInstalled(UsageError):

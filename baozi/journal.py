@@ -23,6 +23,8 @@ class Event(StrEnum):
     ACCEPTED = "accepted"
     STARTED = "started"
     EATEN = "eaten"
+    BODY = "body"
+    """What an order puts under a number: the id is followed by ``/`` and a digest of task and arguments."""
     MISSED = "missed"
     """So many lines could not be written before this one. Their number stands in the place of an id."""
 

@@ -94,7 +94,7 @@ class _Item(BaseModel):
     @property
     def argument(self) -> dict[str, Any]:
         """The message's one argument."""
-        return dict(self)
+        return self.__dict__.copy()  # as dict(self), many times faster
 
 
 class Baozi(_Item):

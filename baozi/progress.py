@@ -1,13 +1,15 @@
 """How far a producer's order has come, and the journals that remember it."""
 
+import fcntl
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count, pairwise
 from pathlib import Path
 
-from baozi.errors import JournalAway
-from baozi.journal import Entry, Event, OrderEntry, OrderEvent, read_on
+from baozi.errors import JournalAway, RunExists
+from baozi.journal import Entry, Event, Journal, OrderEntry, OrderEvent, read_on
 from baozi.model import NO_ORDER, Opening, Order, new_order_id
 
 #: Numbers from the first to the last.
@@ -56,6 +58,10 @@ class Progress:
         while self._settled in self._beyond:
             self._beyond.remove(self._settled)
             self._settled += 1
+
+    def accepts(self, number: int) -> bool:
+        """Return whether ``number`` was accepted."""
+        return number < self._settled or number in self._beyond
 
     def unknown(self) -> list[int]:
         """Return the numbers that were attempted and not accepted, in ascending order."""
@@ -129,6 +135,49 @@ class Progress:
 
 def _number(entry: Entry) -> int:
     return int(entry.baozi_id.rpartition("/")[2])
+
+
+@contextmanager
+def own_journal(runs: Path, run: str, producer: str, resume: bool) -> Iterator[tuple[Journal, Progress]]:
+    """Yield the journal of ``producer`` in ``run``, locked for this process, and the progress that it tells.
+
+    Args:
+        runs: the folder of all runs' journals.
+        run: the run.
+        producer: the producer.
+        resume: whether to go on with a journal that is there.
+
+    Raises:
+        RunExists: there is one and ``resume`` is not given, or another process has it.
+        JournalAway: the folder or the file cannot be used.
+    """
+    path = runs / run / f"{producer}.journal"
+    with journal_errors():
+        journal = Journal(path)
+    with journal:
+        try:
+            # Released by the system with the process, however that ends.
+            fcntl.flock(journal.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise RunExists(f"Another process is producer {producer} of run {run} at this moment.") from error
+        with journal_errors():
+            progress = Progress(run, producer)
+            progress.read_on(path)
+        if progress.attempted and not resume:
+            raise RunExists(
+                f"{producer} has already worked in run {run}; resume it (--resume, in Python resume=True), or"
+                " name another run."
+            )
+        yield journal, progress
+
+
+@contextmanager
+def journal_errors() -> Iterator[None]:
+    """Turn what goes wrong with the journal's file into our error."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        raise JournalAway(f"The journal cannot be written or read: {error}.") from error
 
 
 class Witness:

@@ -19,7 +19,7 @@ from baozi.model import LONGEST_TRAY, Baozi, checked_name
 from baozi.progress import Progress
 from baozi.settings import settings
 from baozi.shown import shown, to_json
-from producers.producer import own_journal
+from producers.producer import order_of
 from producers.producer import produce as make_and_put
 
 #: Seconds between two lines about the progress where no terminal shows a bar.
@@ -65,23 +65,23 @@ def produce(
     run, name = checked_name(run or new_run(), "run", resume), checked_name(name, "producer", resume)
     waits_for = "waiting for the broker to confirm what is in hand, then closing the order"
     stop = stop_on_signals(chosen.stop_timeout, waits_for)
-    with own_journal(chosen.runs, run, name, resume) as (journal, progress):
-        try:
-            showing = _showing(progress, count, lines, as_json)
-            with showing as show:
-                make_and_put(chosen, journal, progress, count, interval, stop, show, tray)
-            end_of_stop()
-        except BaoziError:
-            end_of_stop()
-            _say_result(progress, as_json, closed=False)
-            raise
-        except KeyboardInterrupt as end:
-            end_of_stop()
-            _say_result(progress, as_json, closed=False)
-            print(_why_interrupted(end, chosen.stop_timeout), file=sys.stderr)
-            raise typer.Exit(ExitCode.INTERRUPTED) from None
-    _say_result(progress, as_json, closed=True)
-    if count and progress.accepted < count:
+    order = order_of(chosen, run, name, resume, stop)
+    try:
+        with order, _showing(order.progress, count, lines, as_json) as order.on_accepted:
+            make_and_put(order, count, interval, tray)
+        end_of_stop()
+    except BaoziError:
+        end_of_stop()
+        if order.progress.session or order.progress.attempted:
+            _say_result(order.progress, as_json, closed=False)
+        raise
+    except KeyboardInterrupt as end:
+        end_of_stop()
+        _say_result(order.progress, as_json, closed=False)
+        print(_why_interrupted(end, chosen.stop_timeout), file=sys.stderr)
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    _say_result(order.progress, as_json, closed=True)
+    if count and order.progress.accepted < count:
         raise typer.Exit(ExitCode.INTERRUPTED)
 
 

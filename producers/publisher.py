@@ -1,52 +1,50 @@
-"""The baozi's publisher: what ``apply_async`` would send, ahead of the confirms, each accounted for."""
+"""The baozi's publisher: each baozi, tray and order in a message of its own, without a journal."""
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import count
 from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
 from kombu import Connection
 
-from baozi.amqp.confirms import ConfirmedChannel
 from baozi.amqp.connection import connect
-from baozi.amqp.publisher import ConfirmedPublisher
+from baozi.framing import Call, Patterns
 from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, Opening, Order, Tray
 from baozi.settings import Settings
+from baozi.task import ReliableTask
+from baozi.task_publisher import TaskMessage, TaskPublisher
 from baozi.topology import Topology
-from producers.framing import Patterns
 from tasks.app import reliable
 from tasks.eating import eat, eat_tray
 
+#: What travels in a message.
+Item = Baozi | Tray | Opening | Order
 
-@dataclass(frozen=True, slots=True)
-class TaskMessage:
-    """One call of a task with a baozi or an order."""
 
-    task: Any
-    item: Baozi | Tray | Opening | Order
-    id: str
-    """The Celery task id; a message of Celery's has it as its correlation id."""
-    patterns: Patterns
+def opener(name: str) -> Callable[[float, int], Connection]:
+    """Return what opens the connections of producer ``name``."""
+    return lambda left, turn: connect(f"producer {name}", left, turn=turn)
 
-    def publish(self, channel: ConfirmedChannel) -> None:
-        """Publish it on ``channel``: framed by hand where that makes no difference."""
-        pattern = self.patterns.of(self.task, channel)
-        item = self.item.argument
-        if pattern is None:
-            # No declare: the topology is there, and a producer in production may not configure.
-            self.task.apply_async(
-                (item,),
-                task_id=self.id,
-                headers=self.patterns.headers,
-                producer=channel.producer,
-                retry=False,
-                declare=[],
-            )
-        else:
-            channel.write(pattern.fill(self.id, item))
+
+def declarer(settings: Settings) -> Callable[[Connection, bool], None]:
+    """Return what declares the queues that ``settings`` describe."""
+
+    topology = Topology.of(settings)
+
+    def declare(connection: Connection, again: bool) -> None:
+        if again:
+            topology.see_that_it_is_there(connection)
+        topology.declare(connection)
+
+    return declare
+
+
+def window(settings: Settings) -> int:
+    """Return how many baozi may be on the way at once.
+
+    Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
+    """
+    return settings.window if settings.capacity is None else 1
 
 
 class Publisher:
@@ -70,74 +68,34 @@ class Publisher:
             order_id: the order that all baozi belong to. Each message names it in a header, by which the
                 ledger tells them from another order's baozi of the same run, producer and number.
         """
-        self._name = name
-        self._settings = settings
         self._on_accepted = on_accepted
-        self._patterns = Patterns({ORDER_HEADER: order_id} if order_id else {})
-        self._turns = count()
-        self._was_there = False
-        # Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
-        self.window = settings.window if settings.capacity is None else 1
-        """How many may be on the way at once."""
-        self._confirmed = ConfirmedPublisher[TaskMessage](
-            self._open, self._accept, self.window, settings.broker_timeout, stop
-        )
+        self._headers = {ORDER_HEADER: order_id} if order_id else {}
+        self._patterns: dict[tuple[str, str] | None, Patterns] = {}
+        # What the decorator returned looks for its task each time.
+        self._tasks = {kind: task.app.tasks[task.name] for kind, task in _TASKS.items()}
+        size, timeout = window(settings), settings.broker_timeout
+        self._publisher = TaskPublisher(opener(name), declarer(settings), size, timeout, stop, self._accept)
 
-    def put(self, baozi: Baozi, timeout: float | None = None) -> None:
-        """Put one baozi; accepted when this returns, as are all before it.
+    def put(self, item: Item, timeout: float | None = None) -> None:
+        """Put one; it raises as :meth:`TaskPublisher.put` does."""
+        self._publisher.put(self._message(item), timeout)
 
-        Like ``Queue.put``: it waits while the queue is full, and raises at ``timeout`` (seconds; default: the
-        setting ``broker_timeout``). What raises :class:`BrokerAway` or :class:`BrokerBlocked` may be queued
-        all the same; put again, it is the same task, and the ledger counts it once.
-
-        Raises:
-            QueueFull: the queue stayed full.
-            Unroutable: no queue takes it.
-            BrokerAway, BrokerBlocked: not confirmed in time.
-            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not mend them.
-        """
-        self._confirmed.put(self._message(eat, baozi), timeout)
-
-    def put_ahead(self, tray: Sequence[Baozi], timeout: float | None = None) -> None:
-        """Put these, each in a message of its own, and wait only for room in the window.
-
-        Raises:
-            ValueError: one of them is under way.
-            BaoziError: as :meth:`put`; its ``unsettled`` lists the task ids of all that were put and are not
-                confirmed.
-        """
-        self._confirmed.put_ahead([self._message(eat, baozi) for baozi in tray], timeout)
-
-    def put_trays_ahead(self, trays: Sequence[Tray], timeout: float | None = None) -> None:
-        """Put these, each tray in one message; it raises as :meth:`put_ahead` does."""
-        self._confirmed.put_ahead([self._message(eat_tray, tray) for tray in trays], timeout)
+    def put_ahead(self, items: Sequence[Item], timeout: float | None = None) -> None:
+        """Put these, each in a message of its own; it raises as :meth:`TaskPublisher.put_ahead` does."""
+        self._publisher.put_ahead([self._message(item) for item in items], timeout)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Return when all that was put is accepted.
+        """Return when all that was put is accepted; it raises as :meth:`TaskPublisher.flush` does."""
+        self._publisher.flush(timeout)
 
-        Raises:
-            BaoziError: as :meth:`put_ahead`.
-        """
-        self._confirmed.flush(timeout)
-
-    def open_order(self, opening: Opening, timeout: float | None = None) -> None:
-        """Put the message that opens an order again; it raises as :meth:`put` does."""
-        self._confirmed.put(self._message(reliable.open_order, opening), timeout)
-
-    def close_order(self, order: Order, timeout: float | None = None) -> None:
-        """Put a producer's last message; it raises as :meth:`put` does."""
-        self._confirmed.put(self._message(reliable.close_order, order), timeout)
-
-    def close(self) -> None:
-        """Flush, and close the connection, if one is open.
-
-        Raises:
-            BaoziError: as :meth:`flush`; the connection is closed all the same.
-        """
-        self._confirmed.close()
-
-    def _message(self, task: Any, item: Baozi | Tray | Opening | Order) -> TaskMessage:
-        return TaskMessage(task, item, item.task_id, self._patterns)
+    def _message(self, item: Item) -> TaskMessage:
+        task: Any = self._tasks[type(item)]
+        baozi = item if isinstance(item, Baozi) else None
+        whose = (item.run, item.producer) if baozi else None
+        patterns = self._patterns.get(whose)
+        if patterns is None:
+            patterns = self._patterns[whose] = Patterns(ReliableTask, self._headers, whose)
+        return TaskMessage(task, Call.of((item.argument,), {}), item.task_id, patterns, baozi, item)
 
     def _accept(self, messages: Sequence[TaskMessage]) -> None:
         accepted: list[Baozi] = []
@@ -149,19 +107,6 @@ class Publisher:
         if accepted:
             self._on_accepted(accepted)
 
-    def _open(self, deadline: float) -> ConfirmedChannel:
-        left = deadline - time.monotonic()
-        # Of a cluster, the node that was of no use is not tried first again.
-        connection = connect(f"producer {self._name}", left, turn=next(self._turns))
-        return ConfirmedChannel.declared(connection, lambda: self._declare(connection))
-
-    def _declare(self, connection: Connection) -> None:
-        topology = Topology.of(self._settings)
-        if self._was_there:
-            topology.see_that_it_is_there(connection)
-        topology.declare(connection)
-        self._was_there = True
-
     def __enter__(self) -> Self:
         """Return the publisher itself."""
         return self
@@ -170,4 +115,12 @@ class Publisher:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close it; when an error has come, without waiting for anything."""
-        self._confirmed.__exit__(kind, error, trace)
+        self._publisher.__exit__(kind, error, trace)
+
+
+_TASKS: dict[type, Any] = {
+    Baozi: eat,
+    Tray: eat_tray,
+    Opening: reliable.open_order,
+    Order: reliable.close_order,
+}

@@ -5,7 +5,6 @@ waits in it ends with the process: this shows the model and proves nothing.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import Annotated
 
 import typer
@@ -19,7 +18,7 @@ from baozi.lines import say
 from baozi.model import Baozi
 from baozi.settings import Settings, settings
 from baozi.workload import Workload
-from producers.producer import own_journal, produce
+from producers.producer import order_of, produce
 from tasks import app
 
 
@@ -43,10 +42,8 @@ def run_all(
 
 
 def _produce(settings: Settings, name: str, workload: Workload) -> None:
-    journal_of = own_journal(settings.runs, workload.run, name, resume=False)
-    with journal_of as (journal, progress):
-        count, interval = workload.per_producer, workload.make_seconds
-        produce(settings, journal, progress, count, interval, Event(), _print_line)
+    with order_of(settings, workload.run, name, on_accepted=_print_line) as order:
+        produce(order, workload.per_producer, workload.make_seconds)
 
 
 def _print_line(baozi: Baozi) -> None:

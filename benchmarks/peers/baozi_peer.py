@@ -41,7 +41,7 @@ class Ahead:
         made, self._made = self._made, []
         trays, self._trays = self._trays, []
         self._publisher.put_ahead(made)
-        self._publisher.put_trays_ahead(trays)
+        self._publisher.put_ahead(trays)
 
     def settle(self) -> None:
         """Return when all is confirmed."""
@@ -61,7 +61,7 @@ def main() -> None:
             order = Order(
                 run="bench", producer="alex", accepted=count, attempted=count, closed_at=time.time()
             )
-            publisher.close_order(order)
+            publisher.put(order)
 
         _publish(chosen, publisher, close_order)
 

@@ -30,11 +30,11 @@ from tests.waiting import wait_until
 _RECORDED = """
 import os, sys
 from baozi.amqp import publisher as confirmed
-from producers import publisher
+from baozi import task_publisher
 file = os.open(sys.argv.pop(1), os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-init, publish = confirmed.ConfirmedPublisher.__init__, publisher.TaskMessage.publish
+init, publish = confirmed.ConfirmedPublisher.__init__, task_publisher.TaskMessage.publish
 def note(what, messages):
-    lines = [f"{what} {m.item.number} {m.item.made_at!r}\\n" for m in messages if hasattr(m.item, "number")]
+    lines = [f"{what} {m.baozi.number} {m.baozi.made_at!r}\\n" for m in messages if m.baozi]
     os.write(file, "".join(lines).encode())
 def recorded_publish(message, channel):
     note("put", [message])
@@ -45,7 +45,7 @@ def recorded_init(self, open_channel, on_confirmed, *more, **options):
         on_confirmed(messages)
     init(self, open_channel, told, *more, **options)
 confirmed.ConfirmedPublisher.__init__ = recorded_init
-publisher.TaskMessage.publish = recorded_publish
+task_publisher.TaskMessage.publish = recorded_publish
 import runpy
 runpy.run_module("producers", run_name="__main__", alter_sys=True)
 """

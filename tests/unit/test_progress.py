@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baozi.journal import Event, Journal, OrderEvent
-from baozi.progress import Progress, Witness
-from producers.producer import own_journal
+from baozi.progress import Progress, Witness, own_journal
 
 
 @given(order=st.permutations(range(12)), reached=st.integers(0, 12))

@@ -1,0 +1,101 @@
+"""What may be put in an order: the signature of one reliable task, with arguments that are JSON."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from uuid import UUID, uuid5
+
+from celery import Celery
+from celery.canvas import Signature
+
+from baozi.errors import UsageError
+from baozi.framing import Call
+
+#: Levels of lists and dictionaries in an argument, as in an item of remote_mp. Python's JSON needs stack for
+#: each level, and how much of it a worker has left is not known here.
+_DEEPEST = 100
+#: Bytes of a task id: it is the message's correlation id, an AMQP short string.
+_LONGEST_ID = 255
+#: Options of a signature that would take away a promise of the order.
+_OURS = ("producer", "publisher", "connection", "router", "retry", "retry_policy", "declare", "mandatory")
+
+
+def checked(signature: Any, app: Celery, base: type[Any]) -> tuple[Any, Call, dict[str, Any]]:
+    """Return the task, the arguments and the options of ``signature``.
+
+    Raises:
+        UsageError: it cannot be put.
+    """
+    if not isinstance(signature, Signature):
+        raise UsageError(
+            f"An order takes a signature, as charge.s(row), not an object of type {type(signature).__name__}."
+        )
+    name = str(signature.task)
+    if type(signature) is not Signature or name.startswith("celery."):
+        raise UsageError(
+            f"An order takes one task in each put, not {name}. What follows a task is its option link."
+        )
+    task: Any = app.tasks.get(name)
+    if task is None or (signature._app is not None and signature._app is not app):  # type: ignore[attr-defined]  # not in the stubs
+        raise UsageError(f"The task {name} is not of the app {app.main!r}, whose order this is.")
+    if not isinstance(task, base):
+        raise UsageError(
+            f"The task {name} is an ordinary one, whose outcome no ledger records. Make it with"
+            " @reliable.task to put it in an order."
+        )
+    options = {key: value for key, value in (signature.options or {}).items() if key not in _OURS}
+    if options.get("serializer", "json") != "json":
+        raise UsageError(f"{name}: an order is sent as JSON, not as {options['serializer']}.")
+    task_id = options.get("task_id")
+    if task_id is not None and not (
+        isinstance(task_id, str) and task_id.isprintable() and 0 < len(task_id.encode()) <= _LONGEST_ID
+    ):
+        raise UsageError(f"{name}: a task_id is a printable string of 1 to {_LONGEST_ID} bytes.")
+    return task, _call(task, signature.args, signature.kwargs), options
+
+
+def _call(task: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Call:
+    try:
+        if task.typing:
+            task.__header__(*arguments, **keywords)
+    except TypeError as error:
+        raise UsageError(f"{task.name}: {error}.") from None
+    try:
+        for part in (*arguments, *keywords.values()):
+            _check_json(part, 0)
+        return Call.of(arguments, keywords)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{task.name}: the arguments cannot be sent as JSON: {error}.") from None
+
+
+def _check_json(part: Any, level: int) -> None:
+    """Raise for what is written as JSON without an error, and read as something else or not at all."""
+    if isinstance(part, str):
+        part.encode()  # half of a surrogate pair is no Unicode
+    elif isinstance(part, dict | list | tuple):
+        if level == _DEEPEST:
+            raise ValueError(f"they are nested more than {_DEEPEST} levels deep, or contain themselves")
+        if isinstance(part, dict):
+            for key in part:
+                if not isinstance(key, str):
+                    raise TypeError(f"a dictionary's key is a {type(key).__name__}, not a string")
+                key.encode()
+            if part.keys() == {"__type__", "__value__"}:
+                raise ValueError("the keys __type__ and __value__ are Celery's own")
+            part = part.values()
+        for each in part:
+            _check_json(each, level + 1)
+
+
+def with_ids(links: Any, task_id: str) -> list[Any]:
+    """Return what follows a task, with ids that are the same each time the task is put."""
+    signatures = links if isinstance(links, list | tuple) else [links]
+    following = []
+    for place, link in enumerate(signatures):
+        signature = Signature.from_dict(link).clone()
+        signature.options.setdefault("task_id", str(uuid5(_NAMESPACE, f"{task_id}/{place}")))
+        following.append(signature)
+    return following
+
+
+#: Namespace of the ids of what follows a task.
+_NAMESPACE = UUID("3d7a1c5e-8f0b-5a6e-9b2d-6c1f4e7a9d30")
