@@ -331,7 +331,7 @@ class Order:
             with journal_errors():
                 self._journal.write(Event.ATTEMPTED, *(f"{self._run}/{self._name}/{it}" for it in numbers))
             self.progress.attempted = max(self.progress.attempted, numbers[-1] + 1)
-            self._publisher.put_ahead(messages)
+            self._publisher.put_each_ahead(messages)
         self._put_at = time.monotonic()
 
     @contextmanager

@@ -114,6 +114,19 @@ class TaskPublisher:
         """
         self._confirmed.put_ahead(messages, timeout)
 
+    def put_each_ahead(self, messages: Sequence[TaskMessage]) -> None:
+        """Put these as :meth:`put_ahead` does, even those whose id is that of another one under way.
+
+        Raises:
+            BaoziError: as :meth:`put_ahead`.
+        """
+        try:
+            self.put_ahead(messages)
+        except ValueError:
+            for message in messages:
+                self.flush()
+                self.put_ahead([message])
+
     def flush(self, timeout: float | None = None) -> None:
         """Return when all that was put is accepted.
 
