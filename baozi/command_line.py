@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -155,13 +156,18 @@ class StopTimeout(KeyboardInterrupt):
     """The time after a stop is over. Like a second Ctrl-C, it ends what the main thread is doing."""
 
 
-def stop_on_signals(timeout: float | None = None, waits_for: str = "") -> Stop:
+def stop_on_signals(
+    timeout: float | None = None,
+    waits_for: str = "",
+    numbers: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
+) -> Stop:
     """Return an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once.
 
     Args:
         timeout: seconds after the first in which the main thread must have ended what it does, or
             :class:`StopTimeout` is raised in it; :func:`end_of_stop` takes that back. None: for ever.
         waits_for: what it must end in that time, for the sentence on stderr.
+        numbers: the signals.
     """
     stop = Stop()
 
@@ -181,8 +187,8 @@ def stop_on_signals(timeout: float | None = None, waits_for: str = "") -> Stop:
         raise StopTimeout
 
     signal.signal(signal.SIGALRM, on_alarm)
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
+    for number in numbers:
+        signal.signal(number, on_signal)
     return stop
 
 

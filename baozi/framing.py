@@ -141,6 +141,7 @@ class Pattern:
     def _shown(self, arguments: Sequence[Any] | Mapping[str, Any]) -> bytes:
         shown = repr(arguments)
         # Celery's own way, many times slower, differs where a string has quotes or must be escaped or cut.
+        # It also leaves out what is nested deeply, which is shown here.
         if '"' in shown or "\\" in shown or len(shown) > self._longest_shown:
             shown = saferepr(arguments, self._longest_shown)
         return shown.encode(errors="surrogatepass")  # as py-amqp does

@@ -47,8 +47,8 @@ class Order:
 
     The first SIGINT or SIGTERM in the block lets the put in hand end; the next put raises
     :class:`OrderStopped`. A loop that ends by itself when :attr:`stopping` is true closes the order with what
-    was put until then. A second signal interrupts at once. A program with handlers of its own for SIGINT,
-    SIGTERM or SIGALRM keeps them.
+    was put until then. A second signal interrupts at once. A signal that the program ignores or handles
+    itself is left alone, and both are left alone where it has a handler for SIGALRM.
 
     An order belongs to the process and the thread that opened it.
     """
@@ -394,25 +394,29 @@ def _here() -> tuple[int, int]:
     return os.getpid(), threading.get_ident()
 
 
-#: The signals that stop an order, and the one that bounds the time of that, with Python's own handlers.
+#: The signals that stop an order, with Python's own handlers.
 _HANDLERS: dict[signal.Signals, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGTERM: signal.SIG_DFL,
-    signal.SIGALRM: signal.SIG_DFL,
 }
 
 
 @contextmanager
 def _stopped_by_signals(timeout: float) -> Iterator[Stop]:
-    """Yield an event that SIGINT and SIGTERM set, where the program has no handlers of its own."""
-    own = any(signal.getsignal(number) != handler for number, handler in _HANDLERS.items())
-    if own or threading.current_thread() is not threading.main_thread():
+    """Yield an event that SIGINT and SIGTERM set, each where the program has no handler of its own.
+
+    A shell starts a process in the background with SIGINT ignored, and so it stays.
+    """
+    numbers = [number for number, handler in _HANDLERS.items() if signal.getsignal(number) == handler]
+    has_alarm = signal.getsignal(signal.SIGALRM) != signal.SIG_DFL
+    if not numbers or has_alarm or threading.current_thread() is not threading.main_thread():
         yield Stop()
         return
-    stop = stop_on_signals(timeout, "waiting for the broker to confirm what is in hand")
+    stop = stop_on_signals(timeout, "waiting for the broker to confirm what is in hand", numbers)
     try:
         yield stop
     finally:
         end_of_stop()
-        for number, handler in _HANDLERS.items():
-            signal.signal(number, handler)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        for number in numbers:
+            signal.signal(number, _HANDLERS[number])

@@ -5,11 +5,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -205,7 +205,7 @@ BAD: dict[str, tuple[Callable[[Shop], Any], str]] = {
     "a long id": (lambda shop: shop.charge.s(1).set(task_id="x" * 256), "task_id is a printable string"),
     "an id of many bytes": (lambda shop: shop.charge.s(1).set(task_id="包" * 90), "printable string"),
     "an id with a newline": (lambda shop: shop.charge.s(1).set(task_id="a\nb"), "printable string"),
-    "a number for an id": (lambda shop: shop.charge.s(1).set(**{"task_id": 7}), "printable string"),
+    "a number for an id": (lambda shop: shop.charge.s(1).set(task_id=cast(str, 7)), "printable string"),
 }
 
 
@@ -470,7 +470,16 @@ def test_a_callback_that_fails_does_not_undo_what_was_accepted(shop: Shop) -> No
 without_alarm = pytest.mark.timeout(60, method="thread")
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as a program in the foreground has it; in the background it is ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @without_alarm
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_put_in_hand_end_and_the_next_put_raises(
     shop: Shop, number: signal.Signals, capfd: pytest.CaptureFixture[str]
@@ -501,6 +510,7 @@ def test_a_loop_that_ends_when_it_is_asked_to_stop_closes_the_order(shop: Shop) 
 
 
 @without_alarm
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_interrupts_at_once(shop: Shop) -> None:
     with pytest.raises(KeyboardInterrupt) as error, shop.order() as order:  # noqa: PT012
         order.put(shop.charge.s(0))
@@ -522,6 +532,20 @@ def test_a_program_s_own_handlers_stay(shop: Shop) -> None:
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
     assert heard == [signal.SIGTERM]
+
+
+@without_alarm
+def test_a_process_in_the_background_is_stopped_by_sigterm_and_goes_on_ignoring_sigint(shop: Shop) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(OrderStopped), shop.order() as order:  # noqa: PT012
+            os.kill(os.getpid(), signal.SIGINT)
+            order.put(shop.charge.s(0))
+            os.kill(os.getpid(), signal.SIGTERM)
+            order.put(shop.charge.s(1))
+        assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_order_works_in_another_thread_than_the_main_one(shop: Shop) -> None:
