@@ -1,10 +1,9 @@
 """A producer: makes baozi one by one and puts each in its order."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from threading import Event as Flag
-from typing import Any
 
 from baozi.model import Baozi, Tray
 from baozi.order import Order
@@ -73,15 +72,12 @@ def produce(order: Order, total: int, interval: float, tray: int = 1) -> None:
     """
 
     def put(numbers: list[int]) -> None:
-        if tray > 1:
-            order.put_together(numbers, _tray)
-        else:
-            order.put_numbers(numbers, _one)
-
-    def _tray(numbers: Sequence[int]) -> Any:
+        if tray == 1:
+            order.put_numbers(numbers, eat, lambda baozi: (baozi.argument,))
+            return
         run, producer = order.progress.run, order.progress.producer
-        made = Tray(run=run, producer=producer, numbers=list(numbers), made_at=time.time())
-        return eat_tray.s(made.argument).set(task_id=made.task_id)
+        made = Tray(run=run, producer=producer, numbers=numbers, made_at=time.time())
+        order.put_together(numbers, eat_tray, made.argument, made.task_id)
 
     numbers = order.progress.numbers(total)
     # As many as are made, written down and sent at once.
@@ -97,7 +93,3 @@ def produce(order: Order, total: int, interval: float, tray: int = 1) -> None:
     while made := list(islice(unknown, size)):
         put(made)
     order.flush()
-
-
-def _one(baozi: Baozi) -> Any:
-    return eat.s(baozi.argument)
