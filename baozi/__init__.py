@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from baozi.arguments import Key as Key
     from baozi.errors import BaoziError as BaoziError
     from baozi.errors import DeadLetter as DeadLetter
+    from baozi.order import Order as Order
     from baozi.reliable import Reliable as Reliable
     from baozi.retry import Retry as Retry
     from baozi.task import ReliableTask as ReliableTask
@@ -21,6 +22,7 @@ _EXPORTED = {
     "BaoziError": "baozi.errors",
     "DeadLetter": "baozi.errors",
     "Key": "baozi.arguments",
+    "Order": "baozi.order",
     "Reliable": "baozi.reliable",
     "ReliableTask": "baozi.task",
     "Retry": "baozi.retry",

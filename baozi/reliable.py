@@ -4,6 +4,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from threading import Event
 from typing import Any, Self, overload
 
 from celery import Celery
@@ -11,12 +12,14 @@ from celery.signals import celeryd_init, worker_process_init
 from sqlalchemy import URL, Engine
 
 from baozi import order_tasks
-from baozi.amqp.connection import broker_url
+from baozi.amqp.connection import broker_url, connect
 from baozi.arguments import Arguments
 from baozi.errors import UsageError
 from baozi.ledger import Ledger
 from baozi.ledger_engine import PATIENCE
 from baozi.ledger_url import parsed
+from baozi.model import Baozi
+from baozi.order import Order
 from baozi.retry import Retry
 from baozi.settings import checked_queue_name, settings
 from baozi.task import ReliableTask
@@ -240,6 +243,57 @@ class Reliable:
         if name in self._names:
             raise UsageError(f"Two reliable tasks have the name {name!r}. Give each a name of its own.")
         return name
+
+    def order(
+        self,
+        name: str,
+        *,
+        run: str,
+        resume: bool = False,
+        window: int | None = None,
+        timeout: float | None = None,
+        stop_timeout: float | None = None,
+        stop: Event | None = None,
+        on_accepted: Callable[[Baozi], object] = lambda _: None,
+    ) -> Order:
+        """Return an order, to put tasks of this app in its ``with`` block: numbered, confirmed and closed.
+
+        Its journal is in the folder ``runs`` of the setting ``BAOZI_HOME``. ``baozi audit RUN`` says
+        what became of each number.
+
+        Args:
+            name: the order's name, which no other order of the run has. It is the producer in the audit.
+            run: the run that the order is part of.
+            resume: whether to go on with an order that was begun before.
+            window: how many messages may be on the way, put and not yet confirmed. Default: the setting
+                ``BAOZI_WINDOW``. With a capacity it is 1.
+            timeout: seconds that a put may take. Default: the setting ``BAOZI_BROKER_TIMEOUT``.
+            stop_timeout: seconds after a signal in which what is in hand must be confirmed. Default: the
+                setting ``BAOZI_STOP_TIMEOUT``.
+            stop: is set by the caller to stop. Default: the first SIGINT or SIGTERM stops.
+            on_accepted: called with the number and the time of each task that the broker has accepted.
+
+        Raises:
+            UsageError: a name cannot be used, or the app runs its tasks in the process that calls them.
+        """
+        topology = self.topology
+        return Order(
+            self.app,
+            run,
+            name,
+            runs=settings().runs,
+            connect=lambda left, turn: connect(f"producer {name}", left, self.broker, turn=turn),
+            declare=topology.declare_for_producer,
+            open_order=self.open_order,
+            close_order=self.close_order,
+            base=ReliableTask,
+            resume=resume,
+            window=topology.window(settings().window if window is None else window),
+            timeout=settings().broker_timeout if timeout is None else timeout,
+            stop_timeout=settings().stop_timeout if stop_timeout is None else stop_timeout,
+            stop=stop,
+            on_accepted=on_accepted,
+        )
 
     @property
     def topology(self) -> Topology:

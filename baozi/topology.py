@@ -101,6 +101,24 @@ class Topology:
         with connection.channel() as channel:
             Queue(self.name)(channel).queue_declare(passive=True)
 
+    def window(self, wanted: int) -> int:
+        """Return how many messages a producer may have on the way at once, if it wants so many.
+
+        Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
+        """
+        return wanted if self.capacity is None else 1
+
+    def declare_for_producer(self, connection: Connection, again: bool) -> None:
+        """Declare all of it; a producer that declares it ``again`` first sees that the queue is still there.
+
+        Raises:
+            amqp.exceptions.NotFound: the queue was deleted.
+            TopologyMismatch: a queue is there with other arguments.
+        """
+        if again:
+            self.see_that_it_is_there(connection)
+        self.declare(connection)
+
     def declare(self, connection: Connection) -> None:
         """Declare all of it; what is there already, as it should be, stays as it is.
 

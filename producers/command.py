@@ -19,8 +19,8 @@ from baozi.model import LONGEST_TRAY, Baozi, checked_name
 from baozi.progress import Progress
 from baozi.settings import settings
 from baozi.shown import shown, to_json
-from producers.producer import order_of
 from producers.producer import produce as make_and_put
+from tasks.app import reliable
 
 #: Seconds between two lines about the progress where no terminal shows a bar.
 _SAY_EVERY = 1.0
@@ -59,13 +59,13 @@ def produce(
     """Put baozi on the queue, each confirmed by the broker."""
     if resume and run is None:
         raise typer.BadParameter("--resume needs the --run to go on with")
-    chosen = settings()
-    options = {"broker_timeout": timeout, "window": window, "stop_timeout": stop_timeout}
-    chosen = chosen.model_copy(update={name: value for name, value in options.items() if value is not None})
     run, name = checked_name(run or new_run(), "run", resume), checked_name(name, "producer", resume)
     waits_for = "waiting for the broker to confirm what is in hand, then closing the order"
-    stop = stop_on_signals(chosen.stop_timeout, waits_for)
-    order = order_of(chosen, run, name, resume, stop)
+    end = settings().stop_timeout if stop_timeout is None else stop_timeout
+    stop = stop_on_signals(end, waits_for)
+    order = reliable.order(
+        name, run=run, resume=resume, window=window, timeout=timeout, stop_timeout=end, stop=stop
+    )
     try:
         with order, _showing(order.progress, count, lines, as_json) as order.on_accepted:
             make_and_put(order, count, interval, tray)
@@ -75,10 +75,10 @@ def produce(
         if order.progress.session or order.progress.attempted:
             _say_result(order.progress, as_json, closed=False)
         raise
-    except KeyboardInterrupt as end:
+    except KeyboardInterrupt as why:
         end_of_stop()
         _say_result(order.progress, as_json, closed=False)
-        print(_why_interrupted(end, chosen.stop_timeout), file=sys.stderr)
+        print(_why_interrupted(why, end), file=sys.stderr)
         raise typer.Exit(ExitCode.INTERRUPTED) from None
     _say_result(order.progress, as_json, closed=True)
     if count and order.progress.accepted < count:

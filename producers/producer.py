@@ -1,57 +1,11 @@
 """A producer: makes baozi one by one and puts each in its order."""
 
 import time
-from collections.abc import Callable
 from itertools import islice
-from threading import Event as Flag
 
-from baozi.model import Baozi, Tray
+from baozi.model import Tray
 from baozi.order import Order
-from baozi.settings import Settings
-from baozi.task import ReliableTask
-from producers.publisher import declarer, opener, window
-from tasks.app import app, reliable
 from tasks.eating import eat, eat_tray
-
-
-def order_of(
-    settings: Settings,
-    run: str,
-    producer: str,
-    resume: bool = False,
-    stop: Flag | None = None,
-    on_accepted: Callable[[Baozi], object] = lambda _: None,
-) -> Order:
-    """Return the order of ``producer`` in ``run``, not opened yet.
-
-    Args:
-        settings: the broker's, and the window.
-        run: the run.
-        producer: the producer.
-        resume: whether to go on with an order that is there.
-        stop: is set to stop.
-        on_accepted: called with each that was accepted.
-
-    Raises:
-        UsageError: a name cannot be used.
-    """
-    return Order(
-        app,
-        run,
-        producer,
-        runs=settings.runs,
-        connect=opener(producer),
-        declare=declarer(settings),
-        open_order=reliable.open_order,
-        close_order=reliable.close_order,
-        base=ReliableTask,
-        resume=resume,
-        window=window(settings),
-        timeout=settings.broker_timeout,
-        stop_timeout=settings.stop_timeout,
-        stop=stop or Flag(),
-        on_accepted=on_accepted,
-    )
 
 
 def produce(order: Order, total: int, interval: float, tray: int = 1) -> None:

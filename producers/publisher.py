@@ -5,8 +5,6 @@ from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
-from kombu import Connection
-
 from baozi.amqp.connection import connect
 from baozi.framing import Call, Patterns
 from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, Opening, Order, Tray
@@ -19,32 +17,6 @@ from tasks.eating import eat, eat_tray
 
 #: What travels in a message.
 Item = Baozi | Tray | Opening | Order
-
-
-def opener(name: str) -> Callable[[float, int], Connection]:
-    """Return what opens the connections of producer ``name``."""
-    return lambda left, turn: connect(f"producer {name}", left, turn=turn)
-
-
-def declarer(settings: Settings) -> Callable[[Connection, bool], None]:
-    """Return what declares the queues that ``settings`` describe."""
-
-    topology = Topology.of(settings)
-
-    def declare(connection: Connection, again: bool) -> None:
-        if again:
-            topology.see_that_it_is_there(connection)
-        topology.declare(connection)
-
-    return declare
-
-
-def window(settings: Settings) -> int:
-    """Return how many baozi may be on the way at once.
-
-    Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
-    """
-    return settings.window if settings.capacity is None else 1
 
 
 class Publisher:
@@ -73,8 +45,15 @@ class Publisher:
         self._patterns: dict[tuple[str, str] | None, Patterns] = {}
         # What the decorator returned looks for its task each time.
         self._tasks = {kind: task.app.tasks[task.name] for kind, task in _TASKS.items()}
-        size, timeout = window(settings), settings.broker_timeout
-        self._publisher = TaskPublisher(opener(name), declarer(settings), size, timeout, stop, self._accept)
+        topology, timeout = Topology.of(settings), settings.broker_timeout
+        self._publisher = TaskPublisher(
+            lambda left, turn: connect(f"producer {name}", left, turn=turn),
+            topology.declare_for_producer,
+            topology.window(settings.window),
+            timeout,
+            stop,
+            self._accept,
+        )
 
     def put(self, item: Item, timeout: float | None = None) -> None:
         """Put one; it raises as :meth:`TaskPublisher.put` does."""

@@ -5,6 +5,7 @@ waits in it ends with the process: this shows the model and proves nothing.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Annotated
 
 import typer
@@ -16,10 +17,11 @@ from baozi.audit import settled_audit
 from baozi.ledger import Ledger
 from baozi.lines import say
 from baozi.model import Baozi
-from baozi.settings import Settings, settings
+from baozi.settings import settings
 from baozi.workload import Workload
-from producers.producer import order_of, produce
+from producers.producer import produce
 from tasks import app
+from tasks.app import reliable
 
 
 def run_all(
@@ -34,15 +36,15 @@ def run_all(
     setup_worker_optimizations(app, consumer)
     with start_worker(app, pool="solo", perform_ping_check=False, hostname=consumer):
         with ThreadPoolExecutor(len(workload.producers)) as threads:
-            done = [threads.submit(_produce, settings(), name, workload) for name in workload.producers]
+            done = [threads.submit(_produce, name, workload) for name in workload.producers]
         for one in done:
             one.result()
         settled_audit(ledger, run, lambda: None, workload.deadline, len(workload.producers))
         ledger.close()
 
 
-def _produce(settings: Settings, name: str, workload: Workload) -> None:
-    with order_of(settings, workload.run, name, on_accepted=_print_line) as order:
+def _produce(name: str, workload: Workload) -> None:
+    with reliable.order(name, run=workload.run, stop=Event(), on_accepted=_print_line) as order:
         produce(order, workload.per_producer, workload.make_seconds)
 
 

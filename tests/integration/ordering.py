@@ -8,14 +8,19 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from threading import Event as Flag
 from typing import Any
 
 from baozi.amqp.confirms import ConfirmedChannel
+from baozi.amqp.connection import connect
 from baozi.journal import Journal
+from baozi.model import Baozi
 from baozi.order import Order
-from baozi.settings import settings
+from baozi.settings import Settings, settings
+from baozi.task import ReliableTask
 from baozi.task_publisher import TaskMessage
-from producers.producer import order_of
+from baozi.topology import Topology
+from tasks.app import app, reliable
 from tasks.eating import eat
 
 RUN, NAME = "r", "import-7"
@@ -23,6 +28,46 @@ RUN, NAME = "r", "import-7"
 EACH = 3
 
 Moment = tuple[type, str, Callable[..., bool]]
+
+
+def order_of(
+    settings: Settings,
+    run: str,
+    producer: str,
+    resume: bool = False,
+    stop: Flag | None = None,
+    on_accepted: Callable[[Baozi], object] = lambda _: None,
+) -> Order:
+    """Return the order of ``producer`` in ``run``, not opened yet, with other settings than this process has.
+
+    Args:
+        settings: the broker's, and the window.
+        run: the run.
+        producer: the producer.
+        resume: whether to go on with an order that is there.
+        stop: is set to stop.
+        on_accepted: called with each that was accepted.
+
+    Raises:
+        UsageError: a name cannot be used.
+    """
+    return Order(
+        app,
+        run,
+        producer,
+        runs=settings.runs,
+        connect=lambda left, turn: connect(f"producer {producer}", left, turn=turn),
+        declare=Topology.of(settings).declare_for_producer,
+        open_order=reliable.open_order,
+        close_order=reliable.close_order,
+        base=ReliableTask,
+        resume=resume,
+        window=Topology.of(settings).window(settings.window),
+        timeout=settings.broker_timeout,
+        stop_timeout=settings.stop_timeout,
+        stop=stop or Flag(),
+        on_accepted=on_accepted,
+    )
 
 
 def _journal(event: str) -> Moment:

@@ -28,7 +28,7 @@ class Shop:
         """Run it in ``place``; its ledger is at ``ledger_url``, default SQLite in the place's folder."""
         self.place = place
         self.ledger_url = ledger_url or place.ledger_url
-        self.runs = place.home / "runs"
+        self.runs = place.home / "what-ran"
         self.runs.touch()
         self.engine = create_engine(self.ledger_url)
         with closing(Ledger(self.ledger_url).open()):

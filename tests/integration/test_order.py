@@ -13,9 +13,8 @@ from kombu import Connection
 
 from baozi.errors import QueueFull, Unroutable
 from baozi.settings import settings
-from producers.producer import order_of
 from tasks.eating import eat
-from tests.integration.ordering import MOMENTS, NAME, RUN, row
+from tests.integration.ordering import MOMENTS, NAME, RUN, order_of, row
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
@@ -192,10 +191,10 @@ def test_the_end_of_a_block_is_bounded_while_the_broker_takes_nothing(
     place = private_place
     program = (
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "import sys; import producers.producer as p; from baozi.settings import settings as s\n"
+        "import sys; from baozi.settings import settings as s\n"
         "from baozi.order import Order; from tests.integration.ordering import *\n"
         # As a user's program: the order itself listens to signals.
-        "order = order_of(s(), RUN, NAME); order._stop = None\n"
+        "from tasks.app import reliable; order = reliable.order(NAME, run=RUN)\n"
         "with order:\n    order.put(row(0)); order.flush()"
     )
     with place.node.memory_alarm():

@@ -1,5 +1,10 @@
 """Somebody's own Celery app with ``Reliable``: each key has one effect, and nothing is lost."""
 
+import json
+import os
+import signal
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -152,6 +157,42 @@ def test_a_killed_pool_process_books_nothing_twice(shop: Shop, batch: int) -> No
     wait_until(lambda: shop.waiting() == 0, "the queue to be empty")
     assert shop.attempts() == 30
     assert shop.waiting("shop.dead") == 0
+
+
+IMPORT = """
+import sys
+from tests.integration.shop import charge, reliable, total
+count, resume = int(sys.argv[1]), sys.argv[2] == "resume"
+with reliable.order("import-7", run="november", resume=resume) as order:
+    for number in range(count):
+        bought = charge.s({"id": f"o-{number}", "amount": number + 100})
+        order.put(bought.set(link=total.s()) if number == 0 else bought)
+"""
+
+
+def importing(shop: Shop, count: int, how: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, **shop.environment(baozi_home=shop.place.home, baozi_window=20)}
+    return subprocess.Popen([sys.executable, "-c", IMPORT, str(count), how], env=environment, text=True)
+
+
+def test_an_order_of_any_task_is_numbered_closed_and_audited_also_when_it_is_killed(shop: Shop) -> None:
+    shop.worker(shop_batch=10)
+    killed = importing(shop, 3_000, "begin")
+    wait_until(lambda: len(shop.booked()) > 20, "some to be booked")
+    killed.kill()
+    assert killed.wait(30) == -signal.SIGKILL
+    # What it was about to tell is not lost with it.
+    assert importing(shop, 3_000, "resume").wait(60) == 0
+    all_booked(shop, 3_000)
+    wait_until(lambda: shop.waiting() == 0, "the queue to be empty")
+    done = shop.place.run(
+        "audit", "november", "--wait", "30", "--json", queue="shop", ledger_url=shop.ledger_url
+    )
+    sums = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (sums["total"]["accepted"], sums["total"]["eaten"], sums["total"]["lost"]) == (3_000, 3_000, 0)
+    assert shop.attempts() == 3_000
+    assert shop.ran()["total 100"] == 1
 
 
 def test_the_apps_own_tasks_stay_as_they_are(shop: Shop) -> None:
