@@ -70,12 +70,19 @@ def run_into_a_pipe(program: str, place: Place, home: Path) -> subprocess.Comple
 def test_the_program_with_another_import_does_what_the_readme_says(
     name: str, private_place: Place, tmp_path: Path
 ) -> None:
-    (program,) = blocks("python", name)
+    (program,) = [block for block in blocks("python", name) if "remote_mp" in block]
     assert len(program.splitlines()) <= 17
     done = run_into_a_pipe(program, private_place, tmp_path)
     eaten = [f"吃了 第{number}个包子" for number in range(10)]
     assert done.stdout.splitlines() == [*eaten, "主进程"]
     assert queue_state(private_place.url, "remote_mp.q.baozi")[0] == 0
+
+
+def test_the_code_of_the_readme_is_that_of_the_example_which_runs() -> None:
+    # test_own_app.py runs the file.
+    (code,) = [block for block in blocks("python") if "Reliable" in block]
+    example = (ROOT / "examples" / "own_app" / "after.py").read_text()
+    assert f"\n{code}" in example
 
 
 def test_the_program_of_the_page_on_remote_mp_runs(private_place: Place, tmp_path: Path) -> None:
@@ -122,6 +129,6 @@ def test_every_exit_code_stands_in_the_readme() -> None:
 
 def test_every_file_that_the_documents_link_to_is_there() -> None:
     need((ROOT / ".git").exists(), "this is no clone")
-    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
             assert (document.parent / link).exists(), f"{document.name}: {link}"
