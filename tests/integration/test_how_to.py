@@ -28,6 +28,7 @@ OUTCOMES = {
     "own-transaction.md": ({"shop.charge": 1}, []),
     "retries.md": ({}, ["URLError", "this is no order's id"]),
     "batches.md": ({"shop.count": 300}, []),
+    "orders.md": ({"shop.charge": 100}, []),
 }
 
 

@@ -80,9 +80,11 @@ def test_the_program_with_another_import_does_what_the_readme_says(
 
 def test_the_code_of_the_readme_is_that_of_the_example_which_runs() -> None:
     # test_own_app.py runs the file.
-    (code,) = [block for block in blocks("python") if "Reliable" in block]
+    code, order = [block for block in blocks("python") if "reliable" in block]
     example = (ROOT / "examples" / "own_app" / "after.py").read_text()
     assert f"\n{code}" in example
+    # test_how_to.py runs the page.
+    assert any(f"\n{order}" in block for block in blocks("python", "docs/how-to/orders.md"))
 
 
 def test_the_program_of_the_page_on_remote_mp_runs(private_place: Place, tmp_path: Path) -> None:
