@@ -1,0 +1,390 @@
+"""One app under the faults: its workers and producers, who strikes them, and the sums at the end."""
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, closing, suppress
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import psutil
+from baozi.errors import BrokerError
+from examples.payments.bank import Bank
+from examples.payments.strikes import Fault, strikes
+from local_mp.guarded import DeadlinePassed
+from pydantic import BaseModel
+from side_by_side.crew import Crew, Member
+from side_by_side.faults.proxy import Proxy
+from side_by_side.own_broker import queue_state
+from side_by_side.stage import ActorFailed
+from side_by_side.targets.single import Single
+from sqlalchemy.exc import OperationalError
+
+Seen = TypeVar("Seen")
+
+#: Workers, processes of each, and producers.
+WORKERS, PROCESSES, PRODUCERS = 2, 2, 2
+#: Strikes' worth of payments that the producers may be ahead.
+_LEAD = 5
+#: Seconds between two looks.
+_LOOK_EVERY = 0.05
+#: Seconds without any change after which a wait is given up; after which workers are hung, and killed.
+_GIVEN_UP, _HUNG = 180, 60
+#: Seconds in which a fault shall find its victim with work in hand.
+_AIM = 20
+#: Seconds without a change after which nothing more comes: when all is booked, and when something is not.
+_ALL_BOOKED, _SOME_LOST = 2, 30
+#: Times that somebody who ended by himself is started again.
+_RESTARTS = 50
+
+
+class Plan(BaseModel):
+    """What is to be done."""
+
+    payments: int
+    kills: int
+    seed: int
+
+
+class Strike(BaseModel):
+    """One fault that was injected."""
+
+    fault: Fault
+    at: float
+    """Seconds after the start."""
+    in_flight: int
+    """Payments accepted and not booked at that moment; for a producer's kill: that it had yet to put."""
+
+
+class Sums(BaseModel):
+    """What came of one app's payments."""
+
+    app: str
+    accepted: int
+    """Confirmed by the broker to a producer."""
+    once: int
+    lost: int
+    twice: int
+    """Payments booked more than once."""
+    difference: int
+    """Cents by which all accounts together differ from what the accepted payments make of them."""
+    strikes: list[Strike]
+    restarts: int
+    """Processes that ended by themselves, or hung, and were started again."""
+    seconds: float
+
+    @property
+    def sound(self) -> bool:
+        """Whether each accepted payment was booked once."""
+        return not (self.lost or self.twice or self.difference)
+
+
+class Trial:
+    """Runs one app."""
+
+    def __init__(
+        self,
+        app: str,
+        queue: str,
+        plan: Plan,
+        broker: Single,
+        bank: Bank,
+        folder: Path,
+        say: Callable[[str], object],
+    ) -> None:
+        """Take all that it needs; nothing is started yet.
+
+        Args:
+            app: the module of :mod:`examples.payments`.
+            queue: that it works on.
+            plan: what is to be done.
+            broker: where.
+            bank: the app's own.
+            folder: for journals and logs.
+            say: told how far it is.
+        """
+        self._app, self._queue, self._plan = app, queue, plan
+        self._broker, self._bank, self._folder, self._say = broker, bank, folder, say
+        self._faults = list(strikes(plan.seed, plan.kills, bank.address is not None))
+        #: Payments from one fault to the next.
+        self._part = plan.payments // (len(self._faults) + _LEAD)
+        self._chance = Random(plan.seed)
+        self._struck: list[Strike] = []
+        self._workers: list[Member] = []
+        self._producers: dict[int, Member] = {}
+        #: What each had put when it was started.
+        self._began_at: dict[int, int] = {}
+        self._names = Counter[str]()
+        self._restarts = 0
+        self._moved_at, self._seen = time.monotonic(), (0, 0)
+        self._allowed = 0
+        self._path = ""
+        self._began = 0.0
+
+    def run(self) -> Sums:
+        """Do it; all processes are gone afterwards.
+
+        Raises:
+            DeadlinePassed: nothing moved for three minutes; says what was waited for.
+            ActorFailed: processes end again and again; says what one said last.
+            BrokerAway: the broker does not answer.
+        """
+        self._began = time.monotonic()
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            url = stack.enter_context(self._broker.broker.virtual_host(self._app))
+            self._path = urlsplit(url).path
+            self._proxy = stack.enter_context(closing(Proxy(partial(self._broker.address, 0))))
+            address = self._bank.address
+            self._database_proxy = address and stack.enter_context(closing(Proxy(lambda: address)))
+            output = stack.enter_context(Path(os.devnull).open("w"))
+            self._crew = stack.enter_context(Crew(self._folder / "logs", output))
+            self._allow(0)
+            for _ in range(WORKERS):
+                self._start_worker()
+            self._wait(lambda: self._asked()[1] >= WORKERS, "the workers to consume")
+            for first in range(PRODUCERS):
+                self._start_producer(first)
+            self._strike()
+            self._allow(self._plan.payments)
+            self._wait(self._all_put, "the producers to put all payments")
+            self._wait(self._is_settled, "the workers to book all payments")
+        return self._sums(time.monotonic() - self._began)
+
+    # Who works.
+
+    def _environment(self) -> dict[str, str]:
+        database = self._bank.url
+        if self._database_proxy:
+            database = self._bank.url_through(self._database_proxy.port)
+        return {
+            "PAYMENTS_BROKER": self._url("127.0.0.1", self._proxy.port),
+            "PAYMENTS_DATABASE": database,
+            "BAOZI_HOME": str(self._folder),
+        }
+
+    def _url(self, host: str, port: int) -> str:
+        return f"amqp://{self._broker.login}@{host}:{port}{self._path}"
+
+    def _start_worker(self) -> None:
+        name = self._new_name("worker")
+        program = ["celery", "--quiet", "-A", f"examples.payments.{self._app}", "worker", "-n", f"{name}@%h"]
+        options = ["-c", str(PROCESSES)]
+        self._workers.append(self._crew.start("worker", name, [*program, *options], self._environment()))
+
+    def _start_producer(self, first: int) -> None:
+        share = map(str, (self._plan.seed, first, PRODUCERS, self._plan.payments))
+        files = map(str, (self._journal(first), self._folder / "allowed"))
+        program = ["examples.payments.producer", self._app, *share, *files]
+        name = self._new_name("producer")
+        self._began_at[first] = self._put(first)
+        self._producers[first] = self._crew.start("producer", name, program, self._environment())
+
+    def _new_name(self, role: str) -> str:
+        self._names[role] += 1
+        return f"{role[0]}{self._names[role]}"
+
+    def _journal(self, first: int) -> Path:
+        return self._folder / f"{first}.journal"
+
+    def _allow(self, count: int) -> None:
+        self._allowed = min(count, self._plan.payments)
+        new = self._folder / "allowed.new"
+        new.write_text(str(self._allowed))
+        new.replace(self._folder / "allowed")
+
+    def _end(self, member: Member) -> None:
+        """``kill -9`` a process and all below it; the crew need not know it any more."""
+        with suppress(psutil.NoSuchProcess):
+            for process in member.process.children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(member.process.pid, signal.SIGKILL)
+        member.process.wait()
+        self._crew.members.remove(member)
+
+    def _tend(self) -> None:
+        """Start again who ended by himself, as a service manager does, and workers that hang."""
+        rows, accepted = self._bank_rows(), self._accepted()
+        if (rows, accepted) != self._seen:
+            self._moved_at, self._seen = time.monotonic(), (rows, accepted)
+        hung = time.monotonic() - self._moved_at > _HUNG and rows < accepted
+        for worker in list(self._workers):
+            if hung or worker.process.poll() is not None:
+                self._count_restart(worker)
+                self._workers.remove(worker)
+                self._end(worker)
+                self._start_worker()
+        if hung:
+            self._moved_at = time.monotonic()
+        for first, producer in self._producers.items():
+            if producer.process.poll():
+                self._count_restart(producer)
+                self._end(producer)
+                self._start_producer(first)
+
+    def _count_restart(self, member: Member) -> None:
+        self._restarts += 1
+        if self._restarts > _RESTARTS:
+            raise ActorFailed(f"The {member.role} {member.name} ended again: {member.last_words()}")
+
+    # What is known.
+
+    def _put(self, first: int) -> int:
+        """How many of its share a producer has noted as confirmed."""
+        with suppress(FileNotFoundError), self._journal(first).open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 40))
+            lines = file.read().split(b"\n")[:-1]
+            if lines:
+                return (int(lines[-1]) - first) // PRODUCERS + 1
+        return 0
+
+    def _accepted(self) -> int:
+        return sum(map(self._put, range(PRODUCERS)))
+
+    def _all_put(self) -> bool:
+        return all(it.process.poll() == 0 for it in self._producers.values())
+
+    def _bank_rows(self) -> int:
+        try:
+            return self._bank.rows()
+        except OperationalError:
+            return self._seen[0]
+
+    def _asked(self) -> tuple[int, int]:
+        """How many messages are ready, and how many consumers there are, past the proxy."""
+        try:
+            return queue_state(self._url(*self._broker.address(0)), self._queue)
+        except BrokerError:
+            return 0, 0
+
+    def _is_settled(self) -> bool:
+        quiet = time.monotonic() - self._moved_at
+        if quiet < _ALL_BOOKED or self._asked()[0]:
+            return False
+        return quiet > _SOME_LOST or self._bank.booked() >= self._plan.payments
+
+    def _wait(self, seen: Callable[[], Seen], what: str, seconds: float = _GIVEN_UP) -> Seen:
+        """Return what ``seen`` returns as soon as it is true.
+
+        Raises:
+            DeadlinePassed: for ``seconds`` neither it was, nor anything was put or booked.
+        """
+        began = self._moved_at = time.monotonic()
+        while not (result := seen()):
+            self._tend()
+            if time.monotonic() - max(began, self._moved_at) > seconds:
+                raise DeadlinePassed(f"Waited {seconds:g} s in vain for {what}.")
+            self._say(
+                f"{self._app}: {self._seen[0]} booked, {len(self._struck)} of {len(self._faults)} faults"
+            )
+            time.sleep(_LOOK_EVERY)
+        return result
+
+    # The faults.
+
+    def _strike(self) -> None:
+        """Strike again and again, spread over the payments."""
+        for number, fault in enumerate(self._faults):
+            self._allow(max(self._allowed, (number + _LEAD) * self._part))
+            least = number * self._part
+            self._wait(lambda least=least: self._accepted() > least, "payments to be put")  # type: ignore[misc]
+            in_flight = self._do(fault)
+            at = time.monotonic() - self._began
+            self._struck.append(Strike(fault=fault, at=at, in_flight=in_flight))
+
+    def _do(self, fault: Fault) -> int:
+        if fault is Fault.PRODUCER:
+            return self._kill_producer()
+        in_flight = self._aim(fault in {Fault.CHILD, Fault.WORKER})
+        worker = self._chance.choice(self._workers)
+        if fault is Fault.CHILD:
+            with suppress(psutil.NoSuchProcess, IndexError):
+                self._chance.choice(worker.process.children()).kill()
+        elif fault is Fault.WORKER:
+            self._workers.remove(worker)
+            self._end(worker)
+            self._start_worker()
+        elif fault is Fault.BROKER:
+            self._broker.kill(self._chance)
+            self._broker.revive()
+        elif fault is Fault.CUT_BROKER:
+            self._proxy.cut(reset=True)
+        elif self._database_proxy:
+            self._database_proxy.cut(reset=True)
+        return in_flight
+
+    def _aim(self, at_workers: bool) -> int:
+        """Wait until there is work in hand; return how many payments are accepted and not booked.
+
+        A worker is hit when all consume and messages wait: then each has as many as it may fetch.
+        """
+
+        def in_flight() -> int:
+            ready, consumers = self._asked() if at_workers else (1, WORKERS)
+            if not ready or consumers < WORKERS or not all(it.process.children() for it in self._workers):
+                return 0
+            return max(0, self._accepted() - self._bank.booked())
+
+        return self._found(in_flight, "payments to be in flight", lambda: self._seen[0] >= self._accepted())
+
+    def _kill_producer(self) -> int:
+        def at_work() -> list[tuple[int, int]]:
+            shares = {first: len(range(first, self._allowed, PRODUCERS)) for first in range(PRODUCERS)}
+            left = [(first, count - self._put(first)) for first, count in shares.items()]
+            # One that has put since its start is not still loading.
+            return [
+                (first, count)
+                for first, count in left
+                if count > 0 and self._put(first) > self._began_at[first]
+            ]
+
+        found = self._found(at_work, "a producer to put", lambda: True)
+        first, left = self._chance.choice(found or [(0, 0)])
+        self._end(self._producers[first])
+        self._start_producer(first)
+        return left
+
+    def _found(self, seen: Callable[[], Seen], what: str, has_room: Callable[[], bool]) -> Seen:
+        """Return what ``seen`` returns, true, or whatever it is when no victim was at work for a while.
+
+        Where all that was allowed is put, and ``has_room`` says so, more is allowed.
+        """
+        deadline = time.monotonic() + _AIM
+
+        def look() -> tuple[Seen] | None:
+            found = seen()
+            if not found and self._accepted() >= self._allowed and has_room():
+                self._allow(self._allowed + self._part)
+            return (found,) if found or time.monotonic() > deadline else None
+
+        found = self._wait(look, what)
+        return found[0] if found else seen()
+
+    # The end.
+
+    def _sums(self, seconds: float) -> Sums:
+        accepted = [
+            number
+            for first in range(PRODUCERS)
+            for number in range(first, self._plan.payments, PRODUCERS)[: self._put(first)]
+        ]
+        times = self._bank.bookings()
+        counts = Counter(min(times[f"p-{number}"], 2) for number in accepted)
+        return Sums(
+            app=self._app,
+            accepted=len(accepted),
+            once=counts[1],
+            lost=counts[0],
+            twice=counts[2],
+            difference=self._bank.difference(self._plan.seed, accepted),
+            strikes=self._struck,
+            restarts=self._restarts,
+            seconds=seconds,
+        )
