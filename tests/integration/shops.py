@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
@@ -41,16 +41,36 @@ class Shop:
         mine = {"SHOP_BROKER": self.place.url, "SHOP_LEDGER": self.ledger_url, "SHOP_RUNS": str(self.runs)}
         return {**mine, **{name.upper(): str(value) for name, value in more.items()}}
 
-    def worker(self, name: str = "cook", pool: str = "prefork", processes: int = 1, **more: object) -> Member:
-        """Start a worker; wait until it consumes."""
-        before = queue_state(self.place.url, QUEUE)[1]
-        arguments = ["celery", "--quiet", "-A", "tests.integration.shop", "worker", "-n", f"{name}@%h"]
+    def consumers(self) -> int:
+        """How many consumers the queue has."""
+        return queue_state(self.place.url, QUEUE)[1]
+
+    def worker(
+        self,
+        name: str = "cook",
+        pool: str = "prefork",
+        processes: int = 1,
+        before: Sequence[str] = (),
+        **more: object,
+    ) -> Member:
+        """Start a worker, by ``before``, a module that runs another; wait until it consumes, or has ended."""
+        consumers = self.consumers()
+        arguments = [
+            *before,
+            "celery",
+            "--quiet",
+            "-A",
+            "tests.integration.shop",
+            "worker",
+            "-n",
+            f"{name}@%h",
+        ]
         options = ["-P", pool, "-c", str(processes)]
         member = self.place.crew.start("worker", name, [*arguments, *options], self.environment(**more))
 
         def ready() -> bool:
-            assert member.process.poll() is None, member.log.read_text()
-            return queue_state(self.place.url, QUEUE)[1] > before
+            assert before or member.process.poll() is None, member.log.read_text()
+            return self.consumers() > consumers or member.process.poll() is not None
 
         wait_until(ready, f"worker {name} to consume", timeout=60)
         return member
