@@ -296,6 +296,12 @@ class Reliable:
         )
 
     @property
+    def largest_batch(self) -> int:
+        """How many messages one pool process may get at once."""
+        tasks: Any = self.app.tasks
+        return max(int(tasks[name].batch_size) for name in self._names)
+
+    @property
     def topology(self) -> Topology:
         """The queue, its dead letters' and its ledger's."""
         if self.whole_app:

@@ -9,6 +9,7 @@ from socket import gethostname
 from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
+from amqp.exceptions import NotFound
 from celery import Task
 from celery.exceptions import Ignore, Reject
 from celery.exceptions import Retry as CeleryRetry
@@ -18,7 +19,7 @@ from kombu.exceptions import EncodeError
 from baozi import execution
 from baozi.arguments import Arguments, Key
 from baozi.dead_letters import failure
-from baozi.errors import BadArguments, NotJSON, UsageError
+from baozi.errors import BadArguments, NotJSON, Unroutable, UsageError
 from baozi.execution import Place, Work
 from baozi.model import (
     MADE_AT_HEADER,
@@ -110,6 +111,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         Raises:
             UsageError: the task is one of a chord's.
             NotJSON: an argument cannot travel as JSON.
+            Unroutable: the queue is not there.
         """
         if options.get("chord"):
             raise UsageError(
@@ -122,6 +124,11 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         options.setdefault("soft_time_limit", None)
         try:
             return super().apply_async(*args, **options)
+        except NotFound as error:
+            queue = self.reliable.topology.name
+            raise Unroutable(
+                f"The queue {queue} is not there: start a worker, which declares it, then try again."
+            ) from error
         except EncodeError as error:
             raise NotJSON(f"The arguments of {self.name} are not JSON: {error}.") from error
 

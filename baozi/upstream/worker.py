@@ -20,6 +20,16 @@ class Worker(CeleryWorker):
         with _named():
             super().__init__(*arguments, **options)
 
+    prefetched: int | None = None
+    """Messages to fetch for each pool process, as :mod:`baozi.worker.startup` says."""
+
+    def setup_defaults(self, *arguments: Any, **options: Any) -> dict[str, Any]:
+        """Take Celery's own defaults; its command line always gives one for what is prefetched."""
+        # The stubs name each option; they are Celery's affair.
+        if self.prefetched is not None:
+            options["prefetch_multiplier"] = self.prefetched
+        return super().setup_defaults(*arguments, **options)
+
     def start(self) -> None:
         """Work until the worker is told to stop."""
         with _named():

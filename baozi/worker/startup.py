@@ -59,6 +59,10 @@ class Guarded(Protocol):
         """Whether the app is nothing but this."""
 
     @property
+    def largest_batch(self) -> int:
+        """How many messages one pool process may get at once."""
+
+    @property
     def not_promised(self) -> Sequence[Need]:
         """Settings that the app has set otherwise."""
 
@@ -90,6 +94,7 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
         # Its waits for an answer are bounded: a broker that accepts and says nothing more is left.
         unconfirmed = UNCONFIRMED | {"read_timeout": settings().broker_timeout, "confirm_publish": False}
         conf.broker_transport_options = {**conf.broker_transport_options, **unconfirmed}
+        instance.prefetched = _prefetched(reliable.largest_batch, conf, options)
         for need in reliable.not_promised:
             own = getattr(conf, need.name)
             print(f"This app sets {need.name} to {shown(repr(own))}: {need.broken}.", file=sys.stderr)
@@ -99,6 +104,25 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
         _declare(reliable)
     except BaoziError as error:
         give_up(error)
+
+
+def _prefetched(largest_batch: int, conf: Any, options: dict[str, Any]) -> int:
+    """Return how many messages the worker fetches for each pool process: enough for whole batches.
+
+    While a pool process has a batch, the next one arrives. What the app or its command line sets stays.
+    """
+    wanted, own = 2 * largest_batch, conf.worker_prefetch_multiplier
+    asked: int = options.get("prefetch_multiplier") or own
+    if largest_batch == 1 or asked >= wanted:
+        return asked
+    if asked == own and not conf.value_set_for("worker_prefetch_multiplier"):
+        return wanted
+    print(
+        f"This worker prefetches {asked} messages for each pool process: batches of {largest_batch} need"
+        f" {wanted}, so they are smaller. Leave worker_prefetch_multiplier unset, or raise it.",
+        file=sys.stderr,
+    )
+    return asked
 
 
 def _open_what_is_closed() -> None:

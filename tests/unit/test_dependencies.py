@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 WHEEL = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
 #: What the repository has in addition to the wheel.
-BESIDE = ["tasks", "producers", "local_mp", "side_by_side", "benchmarks", "tests"]
+BESIDE = ["tasks", "producers", "local_mp", "side_by_side", "benchmarks", "examples", "tests"]
 #: The libraries whose internals baozi/amqp and baozi/upstream use.
 CHANGED = ["amqp", "billiard", "celery", "kombu"]
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
