@@ -210,7 +210,8 @@ class Reliable:
                 f"{name}: transaction_limit must be above 0 and at most {LONGEST_TASK} seconds, not"
                 f" {transaction_limit}."
             )
-        options = {"base": ReliableTask, **options}
+        # Celery would give a shared task to each app of the process, which does not guard it.
+        options = {"base": ReliableTask, "shared": False, **options}
         if not issubclass(options["base"], ReliableTask):
             raise UsageError(f"{name}: its base must be a subclass of ReliableTask.")
         decorate: Any = self.app.task
