@@ -79,7 +79,7 @@ def total(booked: dict[str, int]) -> None:
     ran(f"total {booked['booked']}")
 
 
-@app.task(name="shop.plain")
+@app.task(name="shop.plain", shared=False)  # or each app of a test's process would have it
 def plain(what: str) -> None:
     """The app's own task, on the app's own queue."""
     ran(f"plain {what}")

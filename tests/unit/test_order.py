@@ -63,11 +63,11 @@ class Shop:
             task_default_routing_key="shop",
             task_ignore_result=True,
         )
-        self.charge = self.app.task(base=ReliableTask, name="shop.charge")(_one)
-        self.pair = self.app.task(base=ReliableTask, name="shop.pair")(_two)
-        self.mail = self.app.task(name="shop.mail")(_one)
-        self.open_order = self.app.task(base=ReliableTask, name="shop.open_order")(_one)
-        self.close_order = self.app.task(base=ReliableTask, name="shop.close_order")(_one)
+        self.charge = self.app.task(shared=False, base=ReliableTask, name="shop.charge")(_one)
+        self.pair = self.app.task(shared=False, base=ReliableTask, name="shop.pair")(_two)
+        self.mail = self.app.task(shared=False, name="shop.mail")(_one)
+        self.open_order = self.app.task(shared=False, base=ReliableTask, name="shop.open_order")(_one)
+        self.close_order = self.app.task(shared=False, base=ReliableTask, name="shop.close_order")(_one)
         self.tries = 0
 
     def connect(self, _left: float, _turn: int) -> Connection:

@@ -20,7 +20,7 @@ def app() -> Celery:
 def reliable(app: Celery) -> Iterator[Reliable]:
     made = Reliable(app, queue="routed", ledger="sqlite:///shop.sqlite3")
     made.task(name="shop.charge")(nothing)
-    app.task(name="shop.plain")(nothing)
+    app.task(name="shop.plain", shared=False)(nothing)
     yield made
     del _guarded["routed"]
 
