@@ -211,7 +211,7 @@ BAD: dict[str, tuple[Callable[[Shop], Any], str]] = {
 
 def another_apps() -> Any:
     other = Celery("other", set_as_current=False)
-    return other.task(base=ReliableTask, name="shop.charge")(_one).s(1)
+    return other.task(shared=False, base=ReliableTask, name="shop.charge")(_one).s(1)
 
 
 @pytest.mark.parametrize("bad", BAD)
