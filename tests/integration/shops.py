@@ -8,7 +8,7 @@ from typing import Any
 
 from celery import Celery
 from kombu import Connection
-from sqlalchemy import create_engine, func, select
+from sqlalchemy import NullPool, create_engine, func, select
 
 from baozi.ledger import Ledger
 from baozi.topology import Topology
@@ -30,7 +30,8 @@ class Shop:
         self.ledger_url = ledger_url or place.ledger_url
         self.runs = place.home / "what-ran"
         self.runs.touch()
-        self.engine = create_engine(self.ledger_url)
+        # Each connection is closed when it has been used: a test need not close the shop.
+        self.engine = create_engine(self.ledger_url, poolclass=NullPool)
         with closing(Ledger(self.ledger_url).open()):
             payments.metadata.create_all(self.engine)
         with Connection(place.url, connect_timeout=5) as connection:
