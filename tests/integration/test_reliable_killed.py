@@ -12,7 +12,9 @@ pytest_plugins = ["tests.integration.postgresql"]
 
 
 @pytest.mark.parametrize("point", POINTS)
-@pytest.mark.parametrize("batch", [1, 10])
+@pytest.mark.parametrize(
+    ("ledger_url", "batch"), [("sqlite", 10), ("postgresql", 1)], indirect=["ledger_url"]
+)
 def test_a_worker_that_is_killed_at_any_point_books_each_payment_once(
     private_place: Place, ledger_url: str, point: str, batch: int
 ) -> None:
