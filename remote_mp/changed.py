@@ -42,3 +42,20 @@ class Changed(_thread.RLock):  # type: ignore[misc]  # it can be inherited from,
                 bell.acquire(timeout=min(seconds, threading.TIMEOUT_MAX))
         finally:
             self._bells.discard(bell)
+
+
+def start(thread: threading.Thread) -> None:
+    """Start ``thread``; an interrupt meanwhile is raised as itself.
+
+    :meth:`threading.Thread.start` waits with a :class:`threading.Condition`. If that is interrupted at the
+    wrong moment, it raises RuntimeError, with the interrupt as its context.
+
+    Raises:
+        RuntimeError: the system has no room for another thread.
+    """
+    try:
+        thread.start()
+    except RuntimeError as error:
+        if error.__context__ is not None:
+            raise error.__context__ from None
+        raise

@@ -10,7 +10,7 @@ from math import inf
 
 from baozi.amqp.publisher import ConfirmedPublisher
 from baozi.errors import BaoziError, MessageRefused
-from remote_mp.changed import Changed
+from remote_mp.changed import Changed, start
 from remote_mp.line import ended, raise_again, see_that_another_runs
 from remote_mp.sending import Door, Parcel
 
@@ -146,7 +146,7 @@ class Feeder:
                 try:
                     self._running = True
                     self._thread = threading.Thread(target=self._feed, name="remote_mp feeder", daemon=True)
-                    self._thread.start()
+                    start(self._thread)
                 except BaseException:  # interrupted: if it runs, it sees that it is not wanted
                     self._thread, self._running = None, False
                     raise

@@ -24,7 +24,7 @@ from baozi.amqp.connection import CONNECT_TIMEOUT, connect, let_go, using
 from baozi.amqp.reading import Reader
 from baozi.errors import BaoziError, BrokerAway
 from baozi.pauses import doubled
-from remote_mp.changed import Changed
+from remote_mp.changed import Changed, start
 
 #: Seconds without a heartbeat after which the broker gives to others what a machine that vanished had in hand
 #: (it waits for two); RabbitMQ's own default (guide "Detecting Dead TCP Connections with Heartbeats").
@@ -143,7 +143,7 @@ class Line:
                         self._thread = threading.Thread(
                             target=self._run, name=f"remote_mp {self._name}", daemon=True
                         )
-                        self._thread.start()
+                        start(self._thread)
                     except BaseException:  # interrupted: if it runs, it sees that it is not wanted
                         self._thread, self._running = None, False
                         raise
