@@ -30,7 +30,6 @@ from baozi.recording import Call, Recording, eaten_row
 from baozi.task import ReliableTask
 from baozi.topology import TYPE, Topology
 from baozi.worker import configuration
-from tasks import eating
 from tests.integration.raised import RAISED
 
 #: The baozi that is a poison is this one of its producer's.
@@ -62,7 +61,7 @@ def confirms_off() -> None:
 
 
 def mandatory_off() -> None:
-    put_in_place(eating.Eating, "apply_async", Task.apply_async)
+    put_in_place(ReliableTask, "apply_async", Task.apply_async)
 
 
 def ledgers_key_off() -> None:
