@@ -29,7 +29,7 @@ _EXPORTED = {
     "Transaction": "baozi.transaction",
 }
 
-__all__ = sorted(_EXPORTED)  # noqa: PLE0605  # the names are said once, above
+__all__ = sorted(_EXPORTED)  # noqa: PLE0605  # a literal list would say each name twice
 
 
 def __getattr__(name: str) -> Any:

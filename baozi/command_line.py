@@ -123,7 +123,7 @@ def _debugging() -> bool:
 
 def _with_debug(command: Any) -> Any:
     """Let ``command``, and each command under it, be given ``--debug``."""
-    import typer  # noqa: PLC0415  # as above: it takes long to load
+    import typer  # noqa: PLC0415  # takes longer than all that this module needs
 
     def example(
         debug: bool = typer.Option(False, _DEBUG, help="Print the traceback when a command fails."),

@@ -145,7 +145,7 @@ def version(connection: Connection) -> int | None:
 
 
 def _recorded(connection: Connection) -> int:
-    number = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608  # ours
+    number = connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608  # a constant of this module
     try:
         return int(str(number))
     except ValueError:
@@ -216,7 +216,7 @@ def upgrade(connection: Connection) -> int | None:
     before = version(connection)
     if before is None or before < VERSION:
         if before == 1 and not inspect(connection).has_table(VERSION_TABLE):
-            from alembic import command  # noqa: PLC0415  # 10 MB
+            from alembic import command  # noqa: PLC0415  # 10 MB that few commands need
 
             command.stamp(_alembic(connection), "1")
         _migrate(connection)
@@ -231,13 +231,13 @@ def _lock(connection: Connection) -> None:
 
 
 def _migrate(connection: Connection) -> None:
-    from alembic import command  # noqa: PLC0415  # 10 MB
+    from alembic import command  # noqa: PLC0415  # 10 MB that few commands need
 
     command.upgrade(_alembic(connection), str(VERSION))
 
 
 def _alembic(connection: Connection) -> "Config":
-    from alembic.config import Config  # noqa: PLC0415  # 10 MB
+    from alembic.config import Config  # noqa: PLC0415  # 10 MB that few commands need
 
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", "baozi:ledger_migrations")

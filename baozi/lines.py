@@ -67,5 +67,5 @@ class _BestEffort(io.TextIOBase):
         return self._out.fileno()
 
     @property
-    def encoding(self) -> str:  # type: ignore[override]  # what Rich asks
+    def encoding(self) -> str:  # type: ignore[override]  # Rich reads it, and its base lets it be set
         return self._out.encoding

@@ -37,7 +37,8 @@ def checked(signature: Any, app: Celery, base: type[Any]) -> tuple[Any, Call, di
         raise UsageError(
             f"An order takes one task in each put, not {name}. What follows a task is its option link."
         )
-    if signature._app is not None and signature._app is not app:  # type: ignore[attr-defined]  # not in the stubs
+    own: Any = signature  # the stubs leave its app out
+    if own._app is not None and own._app is not app:
         raise _stranger(name, app)
     task = checked_task(name, app, base)
     call = _call(task, signature["args"], signature["kwargs"])

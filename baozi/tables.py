@@ -9,7 +9,7 @@ from baozi.shown import shown_lines
 class Table(RichTable):
     """Rich's table, with cells of plain text."""
 
-    def add_row(self, *cells: str, end_section: bool = False) -> None:  # type: ignore[override]  # less is taken
+    def add_row(self, *cells: str, end_section: bool = False) -> None:  # type: ignore[override]  # Rich takes more options, which no table here needs
         """Add a row.
 
         Args:

@@ -79,9 +79,8 @@ class Dispatcher(EventDispatcher):
         self._tell_what_was_dropped()
         self.buffer_while_offline = not retry
         kept, full = self._outbound_buffer, len(self._outbound_buffer) == _KEPT
-        super()._publish(  # type: ignore[misc]  # the stubs leave it out
-            event, producer, routing_key, retry=False, retry_policy=retry_policy, **more
-        )
+        celerys: Any = super()  # the stubs leave the method out
+        celerys._publish(event, producer, routing_key, retry=False, retry_policy=retry_policy, **more)
         if full and kept[-1][0] is event:
             self._dropped += 1  # the oldest had to go
 

@@ -63,7 +63,8 @@ class Request(CeleryRequest):
         if not self.acknowledged:
             self._reason, self._traceback = EXPIRED if expired else REVOKED, None
             self._bury()
-        super()._announce_revoked(reason, terminated, signum, expired)  # type: ignore[misc]  # not in the stubs
+        celerys: Any = super()  # the stubs leave the method out
+        celerys._announce_revoked(reason, terminated, signum, expired)
 
     def fail(self, error: Exception) -> None:
         """Dead-letter a message that could not be handed to a pool process."""

@@ -153,7 +153,7 @@ def _keep_off_stdout(worker: Any) -> None:
         try:
             celery.apps.worker.Worker.emit_banner(worker)
         finally:
-            setattr(sys, "__stdout__", stdout)  # noqa: B010
+            setattr(sys, "__stdout__", stdout)  # noqa: B010  # its stubs call it final
 
     worker.emit_banner = emit_banner
 

@@ -10,6 +10,8 @@ from baozi.broker import engine
 from baozi.errors import LedgerError, UsageError
 from baozi.ledger_url import file_url
 from examples.payments.transfer import ACCOUNTS, START, accounts, bookings, metadata, payment
+from psycopg import OperationalError
+from side_by_side.postgresql import Server
 from sqlalchemy import create_engine, func, insert, make_url, select
 
 
@@ -84,12 +86,9 @@ def databases(kind: str | None, folder: Path, names: list[str]) -> Iterator[list
         return
     if not engine.answers():
         raise UsageError("PostgreSQL runs in a container here, and no Docker engine answers.")
-    # The tests' own, with all that they import: SQLite needs none of it.
-    from tests.integration.postgresql import Server  # noqa: PLC0415
-
     try:
         server = Server()
-    except (SubprocessError, AssertionError) as error:
+    except (SubprocessError, OperationalError) as error:
         raise LedgerError(f"PostgreSQL did not start in a container: {error}.") from error
     try:
         with server.connection() as connection:

@@ -294,10 +294,13 @@ class Trial:
         for number, fault in enumerate(self._faults):
             self._allow(max(self._allowed, (number + _LEAD) * self._part))
             least = number * self._part
-            self._wait(lambda least=least: self._accepted() > least, "payments to be put")  # type: ignore[misc]
+            self._wait(partial(self._accepted_more_than, least), "payments to be put")
             in_flight = self._do(fault)
             at = time.monotonic() - self._began
             self._struck.append(Strike(fault=fault, at=at, in_flight=in_flight))
+
+    def _accepted_more_than(self, least: int) -> bool:
+        return self._accepted() > least
 
     def _do(self, fault: Fault) -> int:
         if fault is Fault.PRODUCER:

@@ -42,7 +42,7 @@ class Letters:
         """Hang up."""
         self.client.close()
 
-    def take(self, messages: Iterable[Message], quiet: float = QUIET) -> list[Fault]:  # noqa: ARG002  # as others
+    def take(self, messages: Iterable[Message], quiet: float = QUIET) -> list[Fault]:  # noqa: ARG002  # all targets take the same arguments
         """Put ``messages`` to the dead letters and run each command on them; return what is wrong."""
         for queue in ("baozi", "baozi.dead"):
             self.client.purge(queue)

@@ -73,7 +73,7 @@ def text(value: str | bytes | tuple[str | bytes, int]) -> bytes:
     return value.encode("utf-8", "surrogatepass") if isinstance(value, str) else value
 
 
-def field(value: Value) -> bytes:  # noqa: PLR0911  # a type each
+def field(value: Value) -> bytes:  # noqa: PLR0911  # one return for each type of AMQP
     """Return a typed value as it stands in a field table.
 
     Besides AMQP's letters there is ``("deep", (letter, depth))``: so many tables or arrays in each other.

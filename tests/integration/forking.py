@@ -6,6 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from baozi.model import Baozi
@@ -67,7 +68,7 @@ def publish(fork: Callable[[Callable[[], None]], Callable[[], int]]) -> list[int
 
         publisher.put(baozi("parent", 0))
         publisher.put_ahead([baozi("parent", number) for number in range(1, 1 + EACH)])
-        ends = [fork(lambda name=name: child(name)) for name in ("one", "two")]  # type: ignore[misc]  # mypy infers no lambda with a default
+        ends = [fork(partial(child, name)) for name in ("one", "two")]
         publisher.put(baozi("parent", 1 + EACH), timeout=PUT)
         codes = [end() for end in ends]
         publisher.put(baozi("parent", 2 + EACH), timeout=PUT)
@@ -99,7 +100,7 @@ def delay(fork: Callable[[Callable[[], None]], Callable[[], int]]) -> list[int]:
 
     for number in range(1 + EACH):
         eat.delay(dict(baozi("parent", number)))
-    ends = [fork(lambda name=name: child(name)) for name in ("one", "two")]  # type: ignore[misc]  # mypy infers no lambda with a default
+    ends = [fork(partial(child, name)) for name in ("one", "two")]
     eat.delay(dict(baozi("parent", 1 + EACH)))
     codes = [end() for end in ends]
     eat.delay(dict(baozi("parent", 2 + EACH)))

@@ -13,7 +13,7 @@ from baozi.orders import Account, Records
 from tests.integration.ledgers import RUN, close, eat, only, record_redelivery
 
 if TYPE_CHECKING:
-    from tests.integration.postgresql import Server
+    from side_by_side.postgresql import Server
 
 pytest_plugins = ["tests.integration.postgresql"]
 

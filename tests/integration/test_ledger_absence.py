@@ -17,7 +17,7 @@ from baozi.recording import Call
 from tests.integration.ledgers import baozi, file_of
 
 if TYPE_CHECKING:
-    from tests.integration.postgresql import Server
+    from side_by_side.postgresql import Server
 
 pytest_plugins = ["tests.integration.postgresql"]
 

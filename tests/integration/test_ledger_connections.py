@@ -33,7 +33,7 @@ from tests.integration.place import Place
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.integration.postgresql import Server
+    from side_by_side.postgresql import Server
 
 pytest_plugins = ["tests.integration.postgresql"]
 

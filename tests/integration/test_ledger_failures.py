@@ -15,7 +15,7 @@ from tests.integration.ledgers import baozi, child, children, file_of, record_ea
 from tests.requirements import need
 
 if TYPE_CHECKING:
-    from tests.integration.postgresql import Server
+    from side_by_side.postgresql import Server
 
 pytest_plugins = ["tests.integration.postgresql"]
 

@@ -21,6 +21,11 @@ from tests.waiting import wait_until
 COUNT = 12
 
 
+def purge(connection: Connection) -> None:
+    channel: Any = connection.default_channel  # the stubs leave its methods out
+    channel.queue_purge("baozi")
+
+
 def ordering(place: Place, *arguments: str, **changes: object) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "tests.integration.ordering", *arguments],
@@ -157,25 +162,24 @@ def test_a_full_queue_is_an_error_by_the_deadline_and_the_order_goes_on_later(he
         order.put(*(row(number) for number in range(20)))
     assert "left open" in full.value.__notes__[0]
     with Connection(here.url) as connection:
-        channel: Any = connection.default_channel
-        channel.queue_purge("baozi")
+        purge(connection)
     with order_of(few, RUN, NAME, resume=True) as order:
         order.put(*(row(number) for number in range(3)))
         wait_until(lambda: here.waiting() > 0, "some to be there")
         with Connection(here.url) as connection:
-            connection.default_channel.queue_purge("baozi")  # type: ignore[attr-defined]  # not in the stubs
+            purge(connection)
         assert order.progress.attempted == 20
         # What the earlier process attempted is put again in the same order.
         for number in range(3, 20):
             with Connection(here.url) as connection:
-                connection.default_channel.queue_purge("baozi")  # type: ignore[attr-defined]
+                purge(connection)
             order.put(row(number))
     assert order.progress.accepted == 20
 
 
 @pytest.mark.usefixtures("here")
 def test_a_queue_that_is_gone_is_an_error_and_the_order_stays_open(here: Place) -> None:
-    with pytest.raises(Unroutable) as gone, order_of(settings(), RUN, NAME) as order:  # noqa: PT012
+    with pytest.raises(Unroutable) as gone, order_of(settings(), RUN, NAME) as order:  # noqa: PT012  # it is the block that raises
         order.put(row(0))
         order.flush()
         here.node.api("DELETE", f"queues/{here.virtual_host}/baozi")

@@ -178,7 +178,7 @@ def test_a_pickled_queue_is_the_settings_brokers_elsewhere(
             here.put("from here")
             sent = pickle.dumps(here)
             assert b"amqp" not in sent
-            with pickle.loads(sent) as there:  # noqa: S301  # made above
+            with pickle.loads(sent) as there:  # noqa: S301  # this test pickled it
                 assert there.get(timeout=30) == "from here"
                 there.task_done()
             here.join(30)

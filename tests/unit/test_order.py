@@ -301,7 +301,7 @@ def test_a_forked_child_neither_puts_nor_closes(shop: Shop) -> None:
 
 
 def test_an_error_in_the_block_leaves_the_order_open_and_says_how_to_go_on(shop: Shop) -> None:
-    with pytest.raises(ZeroDivisionError) as error, shop.order("import-7") as order:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError) as error, shop.order("import-7") as order:  # noqa: PT012  # it is the block that raises
         order.put(shop.charge.s(0))
         order.flush()
         raise ZeroDivisionError
@@ -341,7 +341,7 @@ def test_a_second_process_with_the_name_is_refused(shop: Shop) -> None:
 def interrupted(shop: Shop, lines: list[str]) -> None:
     """The journal of an order of rows 0 to 5 of which 0, 1 and 3 were accepted."""
     shop.journal().parent.mkdir(parents=True)
-    with pytest.raises(ZeroDivisionError), shop.order() as order:  # noqa: PT012
+    with pytest.raises(ZeroDivisionError), shop.order() as order:  # noqa: PT012  # it is the block that raises
         order.put(*(shop.charge.s(row) for row in range(6)))
         order.flush()
         raise ZeroDivisionError
@@ -426,7 +426,7 @@ def test_after_a_put_that_failed_nothing_more_is_put_and_the_order_stays_open(sh
             raise BrokerAway
         return shop.connect(left, turn)
 
-    with pytest.raises(OrderLeftOpen), shop.order(connect=connect, timeout=0.2) as order:  # noqa: PT012
+    with pytest.raises(OrderLeftOpen), shop.order(connect=connect, timeout=0.2) as order:  # noqa: PT012  # it is the block that raises
         order.put(shop.charge.s(0))
         order.flush()
         order._publisher._confirmed.abort()
@@ -485,7 +485,7 @@ def test_a_signal_lets_the_put_in_hand_end_and_the_next_put_raises(
     shop: Shop, number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]
-    with pytest.raises(OrderStopped) as error, shop.order() as order:  # noqa: PT012
+    with pytest.raises(OrderStopped) as error, shop.order() as order:  # noqa: PT012  # it is the block that raises
         order.put(shop.charge.s(0))
         os.kill(os.getpid(), number)
         assert order.stopping
@@ -512,7 +512,7 @@ def test_a_loop_that_ends_when_it_is_asked_to_stop_closes_the_order(shop: Shop) 
 @without_alarm
 @pytest.mark.usefixtures("interruptible")
 def test_a_second_signal_interrupts_at_once(shop: Shop) -> None:
-    with pytest.raises(KeyboardInterrupt) as error, shop.order() as order:  # noqa: PT012
+    with pytest.raises(KeyboardInterrupt) as error, shop.order() as order:  # noqa: PT012  # it is the block that raises
         order.put(shop.charge.s(0))
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -538,7 +538,7 @@ def test_a_program_s_own_handlers_stay(shop: Shop) -> None:
 def test_a_process_in_the_background_is_stopped_by_sigterm_and_goes_on_ignoring_sigint(shop: Shop) -> None:
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with pytest.raises(OrderStopped), shop.order() as order:  # noqa: PT012
+        with pytest.raises(OrderStopped), shop.order() as order:  # noqa: PT012  # it is the block that raises
             os.kill(os.getpid(), signal.SIGINT)
             order.put(shop.charge.s(0))
             os.kill(os.getpid(), signal.SIGTERM)
@@ -569,7 +569,7 @@ def test_an_order_works_in_another_thread_than_the_main_one(shop: Shop) -> None:
 def test_a_full_disk_under_the_journal_is_said_and_the_order_can_be_resumed(shop: Shop, after: int) -> None:
     shop.journal().parent.mkdir(parents=True)
     order = shop.order()
-    with pytest.raises(JournalAway, match="the journal's disk is full"), order:  # noqa: PT012
+    with pytest.raises(JournalAway, match="the journal's disk is full"), order:  # noqa: PT012  # it is the block that raises
         order.put(*(shop.charge.s(row) for row in range(3)))
         write = os.write
 
