@@ -74,7 +74,7 @@ lint: $(SET_UP)  ## ruff, mypy --strict and the rules of imports
 
 .PHONY: docs
 docs: $(SET_UP)  ## renew docs/reference.md from the docstrings
-	@$(BIN)/python deploy/reference > docs/reference.md
+	@page=$$($(BIN)/python deploy/reference) && echo "$$page" > docs/reference.md
 
 .PHONY: check
 check:  ## what CI runs: a clean clone, lint, all tests, nothing skipped

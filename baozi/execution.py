@@ -94,8 +94,8 @@ class Raised(Exception):
         self.error = error
 
 
-class Place(NamedTuple):
-    """Where executions are recorded, and who executes."""
+class Recorder(NamedTuple):
+    """Records executions: in which ledger, and of which worker."""
 
     ledger: Ledger
     consumer: str
@@ -111,9 +111,9 @@ class Place(NamedTuple):
 
 
 class Group(Protocol):
-    """Executions that are recorded together. One alone is a group, too."""
+    """Executions that are recorded together. A group may have one execution."""
 
-    then: list[Callable[[], None]]
+    after_commit: list[Callable[[], None]]
     """What is to happen after the commit. It raises nothing."""
 
     def add(self, works: Sequence[Work]) -> None:
@@ -135,9 +135,9 @@ class Group(Protocol):
 class _RunFirst:
     """Executions of functions that take no transaction."""
 
-    def __init__(self, place: Place) -> None:
-        self.then: list[Callable[[], None]] = []
-        self._place = place
+    def __init__(self, recorder: Recorder) -> None:
+        self.after_commit: list[Callable[[], None]] = []
+        self._recorder = recorder
         self._done: dict[tuple[str, str], Done] = {}
         self._new: set[tuple[str, str]] = set()
         self._unrecorded: list[tuple[Work, str | None]] = []
@@ -145,7 +145,7 @@ class _RunFirst:
 
     def add(self, works: Sequence[Work]) -> None:
         calls = [work.call for work in works]
-        found = patiently(lambda: self._place.recorded(calls))
+        found = patiently(lambda: self._recorder.recorded(calls))
         self._done |= {call.id: done for call, done in zip(calls, found, strict=True) if done is not None}
 
     def execute(self, work: Work) -> Any:
@@ -178,34 +178,34 @@ class _RunFirst:
 
         def commit() -> list[Done | None]:
             now = time.time()
-            with self._place.recording() as recording:
+            with self._recorder.recording() as recording:
                 return recording.record([(work.call, as_json, now) for work, as_json in ran])
 
         before = patiently(commit)
         new = [work for (work, _), done in zip(ran, before, strict=True) if done is None]
-        _tell(new, self._place.consumer)
+        _tell(new, self._recorder.consumer)
 
 
 class _InTransaction:
     """Executions of functions that take the transaction: all in one, with a SAVEPOINT for each of several."""
 
     def __init__(self, recording: Recording, alone: bool) -> None:
-        self.then: list[Callable[[], None]] = []
+        self.after_commit: list[Callable[[], None]] = []
         self._recording = recording
         self._alone = alone
-        self._to_do: set[int] = set()
+        self._claimed: dict[tuple[str, str], Work] = {}
         self._done: dict[tuple[str, str], Done] = {}
         self.did: list[Work] = []
 
     def add(self, works: Sequence[Work]) -> None:
         for work, done in zip(works, self._recording.claim([work.call for work in works]), strict=True):
             if done is None:
-                self._to_do.add(id(work))
+                self._claimed[work.call.id] = work
             else:
                 self._done.setdefault(work.call.id, done)
 
     def execute(self, work: Work) -> Any:
-        if id(work) not in self._to_do:
+        if self._claimed.get(work.call.id) is not work:  # an earlier delivery has done it, or one before it
             if self._recording.withdrawn(work.call):
                 raise Raised(RuntimeError("Another message of this batch has the same key, and failed."))
             return _result(self._done[work.call.id])
@@ -241,11 +241,11 @@ def current() -> Group | None:
 
 
 @contextmanager
-def together(place: Place, in_transaction: bool, alone: bool = False) -> Iterator[Group]:
+def together(recorder: Recorder, in_transaction: bool, alone: bool = False) -> Iterator[Group]:
     """Execute in this block what is recorded at its end.
 
     Args:
-        place: where it is recorded.
+        recorder: where it is recorded.
         in_transaction: whether the functions take the transaction.
         alone: whether it is one execution, whose failure ends the block.
 
@@ -255,20 +255,20 @@ def together(place: Place, in_transaction: bool, alone: bool = False) -> Iterato
     """
     group: Any
     if in_transaction:
-        with place.recording() as recording:
+        with recorder.recording() as recording:
             group = _InTransaction(recording, alone)
             with _as_current(group):
                 yield group
-        _tell(group.did, place.consumer)
+        _tell(group.did, recorder.consumer)
     else:
-        group = _RunFirst(place)
+        group = _RunFirst(recorder)
         try:
             with _as_current(group):
                 yield group
         finally:
             # Also after a failure: what ran before it is done.
             group.record()
-    for do in group.then:
+    for do in group.after_commit:
         do()
 
 
@@ -281,11 +281,11 @@ def _as_current(group: Group) -> Iterator[None]:
         _current.reset(token)
 
 
-def execute(place: Place, works: Sequence[Work], in_transaction: bool) -> list[Any]:
+def execute(recorder: Recorder, works: Sequence[Work], in_transaction: bool) -> list[Any]:
     """Execute one message's ``works``, which no other message is executed with.
 
     Args:
-        place: where they are recorded.
+        recorder: where they are recorded.
         works: what to execute.
         in_transaction: whether the functions take the transaction.
 
@@ -299,7 +299,7 @@ def execute(place: Place, works: Sequence[Work], in_transaction: bool) -> list[A
     """
 
     def attempt() -> list[Any]:
-        with together(place, in_transaction, alone=len(works) == 1) as group:
+        with together(recorder, in_transaction, alone=len(works) == 1) as group:
             group.add(works)
             return [group.execute(work) for work in works]
 

@@ -38,8 +38,8 @@ _celerys = kombu_json.JSONEncoder(allow_nan=False)
 
 
 @dataclass(slots=True)
-class Call:
-    """The arguments of one call of a task, and their JSON as it stands in the message."""
+class EncodedArguments:
+    """The arguments of one message, and their JSON as it stands there."""
 
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
@@ -67,7 +67,9 @@ def _encoded(arguments: object) -> str:
 class Pattern:
     """The message of one kind of task, as ``apply_async`` makes it in this process."""
 
-    def __init__(self, task: Any, channel: ConfirmedChannel, headers: Mapping[str, Any], call: Call) -> None:
+    def __init__(
+        self, task: Any, channel: ConfirmedChannel, headers: Mapping[str, Any], call: EncodedArguments
+    ) -> None:
         """Let ``task`` (one of Celery's) make the pattern for ``channel``; nothing is sent.
 
         Args:
@@ -115,7 +117,7 @@ class Pattern:
         # The table's length without what is shown of the arguments.
         self._length = len(table) - _LONG.size - len(_ARGUMENTS) - len(_KEYWORDS)
 
-    def fill(self, task_id: str, call: Call, baozi: Baozi | None) -> bytes:
+    def fill(self, task_id: str, call: EncodedArguments, baozi: Baozi | None) -> bytes:
         """Return all frames of the message.
 
         Args:
@@ -199,12 +201,12 @@ class Patterns:
         """Return the headers of the message with this baozi, beside Celery's."""
         return self._headers if baozi is None else {**self._headers, **baozi.headers}
 
-    def of(self, task: Any, channel: ConfirmedChannel, call: Call) -> Pattern | None:
+    def of(self, task: Any, channel: ConfirmedChannel, call: EncodedArguments) -> Pattern | None:
         """Return the pattern of ``task`` on ``channel``; None where ``apply_async`` must send each message.
 
-        That is the case where somebody listens to Celery's publish signals or has put something around its
-        functions, as tracing libraries do, where a task is at work, whose child this one would be, where the
-        task or its app makes each message in its own way, and on a transport that takes no frames.
+        It must do so if Celery's publish signals have receivers, if a tracing library has wrapped Celery's
+        functions, if this runs inside a task, which would be the new task's parent, if the task or its app
+        overrides how a message is made, and if the transport takes no frames.
 
         Args:
             task: one of Celery's.
@@ -220,7 +222,7 @@ class Patterns:
             self._made[task.name] = self._pattern(task, channel, call) if plain else None
         return self._made[task.name]
 
-    def _pattern(self, task: Any, channel: ConfirmedChannel, call: Call) -> Pattern:
+    def _pattern(self, task: Any, channel: ConfirmedChannel, call: EncodedArguments) -> Pattern:
         if self._whose is None:
             return Pattern(task, channel, self._headers, call)
         run, producer = self._whose

@@ -17,7 +17,7 @@ from baozi import ledger_engine, ledger_schema, order_statements, recording
 from baozi.errors import LedgerAway, NothingToAudit
 from baozi.ledger_engine import PATIENCE, Patience
 from baozi.ledger_schema import identity, orders
-from baozi.model import Opening, Order
+from baozi.model import Closing, Opening
 from baozi.recording import Call, Done, Recording
 
 
@@ -179,7 +179,7 @@ class Ledger:
         with self._writing() as connection:
             connection.execute(order_statements.opening(self._insert, opening))
 
-    def record_order(self, order: Order) -> None:
+    def record_order(self, order: Closing) -> None:
         """Commit a closed order. Of an order that was closed several times, the last session counts.
 
         An order without an id that is closed again, further on, grows; it never shrinks.

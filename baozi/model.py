@@ -1,7 +1,7 @@
 """One baozi, one order: what travels, whatever carries it."""
 
 import unicodedata
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from uuid import UUID, uuid4, uuid5
 
 from pydantic import (
@@ -72,6 +72,9 @@ class _Item(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
+    called: ClassVar[str]
+    """What a reason calls it."""
+
     run: Name
     producer: Name
 
@@ -89,7 +92,7 @@ class _Item(BaseModel):
         try:
             return cls.model_validate(data, context=_OLD if old else None)
         except ValidationError as error:
-            raise NotABaozi(_first_fault(cls.__name__.lower(), error)) from None
+            raise NotABaozi(_first_fault(cls.called, error)) from None
 
     @property
     def argument(self) -> dict[str, Any]:
@@ -99,6 +102,8 @@ class _Item(BaseModel):
 
 class Baozi(_Item):
     """One steamed bun: the ``number``-th that ``producer`` made in ``run``, at ``made_at``."""
+
+    called = "baozi"
 
     number: Number
     made_at: Time
@@ -140,6 +145,8 @@ LONGEST_TRAY = 10_000
 class Tray(_Item):
     """Several baozi that one producer made at once, sent in one message."""
 
+    called = "tray"
+
     numbers: Annotated[list[Number], Field(min_length=1, max_length=LONGEST_TRAY)]
     made_at: Time
 
@@ -159,7 +166,7 @@ class Tray(_Item):
         return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/tray/{numbers}"))
 
 
-class Order(_Item):
+class Closing(_Item):
     """What a producer had accepted when it closed its order: its last message, in place of a ``None``.
 
     An order with an id names each number whose outcome is unknown: the others below ``attempted`` were
@@ -167,6 +174,8 @@ class Order(_Item):
     In an order without an id, as older releases send it, the numbers below ``accepted`` were accepted, and
     those from there to below ``attempted`` are unknown.
     """
+
+    called = "order"
 
     accepted: Number
     """How many were accepted."""
@@ -210,7 +219,9 @@ class Order(_Item):
 
 
 class Opening(_Item):
-    """A producer's word that it goes on with its order, which is open again until the next :class:`Order`."""
+    """A producer goes on with its order, which is then open again until the next :class:`Closing`."""
+
+    called = "opening"
 
     order: OrderId
     session: Session
@@ -220,6 +231,16 @@ class Opening(_Item):
     def task_id(self) -> str:
         """The Celery task id: each session opens its order once."""
         return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/opening/{self.order}/{self.session}"))
+
+
+def follower_id(task_id: str, number: int) -> str:
+    """Return the Celery task id of what follows a task: the same each time that the task is sent or done.
+
+    Args:
+        task_id: the id of the task that it follows.
+        number: which of those that follow it this is, from 0.
+    """
+    return str(uuid5(_NAMESPACE, f"{task_id}/follower/{number}"))
 
 
 def new_order_id() -> str:

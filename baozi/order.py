@@ -22,7 +22,7 @@ from kombu import Connection
 
 from baozi.command_line import StopTimeout, end_of_stop, stop_on_signals
 from baozi.errors import BaoziError, OrderDiffers, OrderLeftOpen, OrderStopped, UsageError
-from baozi.framing import Call, Patterns
+from baozi.framing import EncodedArguments, Patterns
 from baozi.journal import Entry, Event, OrderEvent, read_on
 from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, checked_name
 from baozi.progress import Progress, journal_errors, own_journal
@@ -32,7 +32,7 @@ from baozi.task_publisher import TaskMessage, TaskPublisher
 
 logger = logging.getLogger(__name__)
 
-#: Seconds without a put after which the next put first takes in the confirms that have come meanwhile.
+#: Seconds. After a longer pause between two puts, the next put first reads the confirms that have arrived.
 _PAUSE = 1.0
 
 
@@ -89,7 +89,7 @@ class Order:
             timeout: seconds that one put may take, and the end of the block.
             stop_timeout: seconds after a signal in which what is in hand must be confirmed.
             stop: is set by the caller to stop. No signal's handler is changed then.
-            on_accepted: called with each that was accepted. An error of its own goes to the log.
+            on_accepted: called with each message that the broker accepted. Its errors are logged.
 
         Raises:
             UsageError: a name cannot be used, or the app runs its tasks in the process that calls them.
@@ -278,7 +278,7 @@ class Order:
         messages = []
         for number in numbers:
             baozi = self._baozi(number)
-            call = Call.of(make(baozi), {})
+            call = EncodedArguments.of(make(baozi), {})
             messages.append(TaskMessage(task, call, baozi.task_id, self._numbered, baozi, [baozi]))
         self._attempt(messages)
 
@@ -297,7 +297,9 @@ class Order:
         self._check_usable()
         task = checked_task(task.name, self._app, self._base)
         accepted = [self._baozi(number) for number in numbers]
-        self._attempt([TaskMessage(task, Call.of((argument,), {}), task_id, self._others, None, accepted)])
+        self._attempt(
+            [TaskMessage(task, EncodedArguments.of((argument,), {}), task_id, self._others, None, accepted)]
+        )
 
     def flush(self) -> None:
         """Return when all that was put is accepted.
@@ -356,7 +358,7 @@ class Order:
 
     def _tell(self, task: Any, item: Any) -> None:
         self._publisher.put(
-            TaskMessage(task, Call.of((item.argument,), {}), item.task_id, self._others, None, [])
+            TaskMessage(task, EncodedArguments.of((item.argument,), {}), item.task_id, self._others, None, [])
         )
 
     def _accept(self, messages: Sequence[TaskMessage]) -> None:
@@ -415,7 +417,7 @@ _HANDLERS: dict[signal.Signals, Any] = {
 
 @contextmanager
 def _stopped_by_signals(timeout: float) -> Iterator[Stop]:
-    """Yield an event that SIGINT and SIGTERM set, each where the program has no handler of its own.
+    """Yield an event that SIGINT and SIGTERM set. A signal that the program handles itself is left alone.
 
     A shell starts a process in the background with SIGINT ignored, and so it stays.
     """

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Executable, Table, case
 
 from baozi.ledger_schema import order_sessions, orders
-from baozi.model import Opening, Order
+from baozi.model import Closing, Opening
 
 #: Makes a dialect's own insert, which can say what to do with a row that is there.
 Insert = Callable[[Table], Any]
@@ -25,7 +25,7 @@ def opening(insert: Insert, told: Opening) -> Executable:
     return recorded
 
 
-def closing(insert: Insert, told: Order) -> Executable:
+def closing(insert: Insert, told: Closing) -> Executable:
     """Return the statement that records a closed order; messages of an earlier session change nothing."""
     if not told.order:
         return _closing_without_id(insert, told)
@@ -42,7 +42,7 @@ def closing(insert: Insert, told: Order) -> Executable:
     return recorded
 
 
-def _closing_without_id(insert: Insert, told: Order) -> Executable:
+def _closing_without_id(insert: Insert, told: Closing) -> Executable:
     names = ("accepted", "attempted", "closed_at")
     statement = insert(orders).values(told.model_dump(include={"run", "producer", *names}))
     new, old = statement.excluded, orders.c
@@ -53,7 +53,7 @@ def _closing_without_id(insert: Insert, told: Order) -> Executable:
     return recorded
 
 
-def _key(told: Opening | Order) -> dict[str, Any]:
+def _key(told: Opening | Closing) -> dict[str, Any]:
     return {"run": told.run, "producer": told.producer, "order_id": told.order}
 
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from baozi.execution import patiently
-from baozi.model import Opening, Order
+from baozi.model import Closing, Opening
 from baozi.task import ReliableTask
 
 
@@ -44,7 +44,7 @@ def add(reliable: Any, prefix: str) -> None:
             NotABaozi: ``item`` is no order; it is dead-lettered.
             Reject: the ledger stayed away; the message goes back to the broker.
         """
-        order = Order.parse(item)
+        order = Closing.parse(item)
         patiently(lambda: reliable.open_ledger().record_order(order))
 
     for function in (open_order, close_order):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from baozi.errors import JournalAway, RunExists
 from baozi.journal import Entry, Event, Journal, OrderEntry, OrderEvent, read_on
-from baozi.model import NO_ORDER, Opening, Order, new_order_id
+from baozi.model import NO_ORDER, Closing, Opening, new_order_id
 
 #: Numbers from the first to the last.
 Range = tuple[int, int]
@@ -84,10 +84,10 @@ class Progress:
             opened_at=time.time(),
         )
 
-    def order(self) -> Order:
+    def order(self) -> Closing:
         """Return the order as it stands, closed now."""
         if self.order_id == NO_ORDER:
-            return Order(
+            return Closing(
                 run=self.run,
                 producer=self.producer,
                 accepted=self._settled,
@@ -96,7 +96,7 @@ class Progress:
             )
         fences = [(-1, -1), *self.accepted_ranges, (self.attempted, self.attempted)]
         gaps = ([before[1] + 1, after[0] - 1] for before, after in pairwise(fences))
-        return Order(
+        return Closing(
             run=self.run,
             producer=self.producer,
             accepted=self.accepted,

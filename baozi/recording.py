@@ -282,7 +282,7 @@ def name_in_use(rows: Sequence[dict[str, Any]]) -> NameInUse:
     first, more = rows[0], f" and {len(rows) - 1} more" if len(rows) > 1 else ""
     return NameInUse(
         f"{first['baozi_id']}{more} of order {first['order_id'] or 'none'}: another order of this run and"
-        " producer has this number. Give each producer of a run a name of its own."
+        " producer has this number. Give each producer of a run another name."
     )
 
 

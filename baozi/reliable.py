@@ -172,7 +172,8 @@ class Reliable:
             function: the function; the decorator is also used with options only, and then returns one.
             name: the task's name. Default: as Celery makes it of the module and the function.
             key: returns the key, a text of 1 to 255 characters, for the first of the message's arguments, as
-                many as it takes. A key is executed once, whoever sends it. Default: the Celery task id.
+                many as it takes. A key is executed once, also if several clients send it. Default: the Celery
+                task id.
             retry: which errors are tried again, how often, and when. Default: none.
             batch: how many messages one pool process gets at once and records together, or a function that
                 returns that. One that fails fails alone.
@@ -242,7 +243,7 @@ class Reliable:
             gen: Any = self.app
             name = str(gen.gen_task_name(own, function.__module__))
         if name in self._names:
-            raise UsageError(f"Two reliable tasks have the name {name!r}. Give each a name of its own.")
+            raise UsageError(f"Two reliable tasks have the name {name!r}. Give one of them another name.")
         return name
 
     def order(

@@ -18,7 +18,7 @@ class Retry:
     """When to run a failed task again.
 
     The pause before a retry doubles from ``first`` to ``longest``. A random half of it is jitter. The broker
-    keeps the message meanwhile, so that no worker waits. It counts whole seconds: a fraction is rounded up.
+    keeps the message meanwhile, so that no worker waits. The pause is rounded up to whole seconds.
 
     Raises:
         UsageError: a value is wrong. A program that is started from the command line ends with this one

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from uuid import UUID, uuid5
 
 from celery import Celery
 from celery.canvas import Signature
 
 from baozi.errors import UsageError
-from baozi.framing import Call
+from baozi.framing import EncodedArguments
+from baozi.model import follower_id
 
 #: Levels of lists and dictionaries in an argument, as in an item of remote_mp. Python's JSON needs stack for
 #: each level, and how much of it a worker has left is not known here.
@@ -21,7 +21,7 @@ _LONGEST_ID = 255
 _OURS = ("producer", "publisher", "connection", "router", "retry", "retry_policy", "declare", "mandatory")
 
 
-def checked(signature: Any, app: Celery, base: type[Any]) -> tuple[Any, Call, dict[str, Any]]:
+def checked(signature: Any, app: Celery, base: type[Any]) -> tuple[Any, EncodedArguments, dict[str, Any]]:
     """Return the task, the arguments and the options of ``signature``.
 
     Raises:
@@ -76,7 +76,7 @@ def _stranger(name: str, app: Celery) -> UsageError:
     return UsageError(f"The task {name} is not of the app {app.main!r}, whose order this is.")
 
 
-def _call(task: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Call:
+def _call(task: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> EncodedArguments:
     try:
         if task.typing:
             task.__header__(*arguments, **keywords)
@@ -86,7 +86,7 @@ def _call(task: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> C
         _check_json(arguments, 0)
         if keywords:
             _check_json(keywords, 0)
-        return Call.of(arguments, keywords)
+        return EncodedArguments.of(arguments, keywords)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"{task.name}: the arguments cannot be sent as JSON: {error}.") from None
 
@@ -116,12 +116,8 @@ def with_ids(links: Any, task_id: str) -> list[Any]:
     """Return what follows a task, with ids that are the same each time the task is put."""
     signatures = links if isinstance(links, list | tuple) else [links]
     following = []
-    for place, link in enumerate(signatures):
+    for number, link in enumerate(signatures):
         signature = Signature.from_dict(link).clone()
-        signature.options.setdefault("task_id", str(uuid5(_NAMESPACE, f"{task_id}/{place}")))
+        signature.options.setdefault("task_id", follower_id(task_id, number))
         following.append(signature)
     return following
-
-
-#: Namespace of the ids of what follows a task.
-_NAMESPACE = UUID("3d7a1c5e-8f0b-5a6e-9b2d-6c1f4e7a9d30")

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from socket import gethostname
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 from amqp.exceptions import NotFound
 from celery import Task
@@ -20,7 +19,7 @@ from baozi import execution
 from baozi.arguments import Arguments, Key
 from baozi.dead_letters import failure
 from baozi.errors import BadArguments, NotJSON, Unroutable, UsageError
-from baozi.execution import Place, Work
+from baozi.execution import Recorder, Work
 from baozi.model import (
     MADE_AT_HEADER,
     NUMBER_HEADER,
@@ -28,6 +27,7 @@ from baozi.model import (
     PRODUCER_HEADER,
     RUN_HEADER,
     Baozi,
+    follower_id,
     order_of,
 )
 from baozi.recording import Call
@@ -148,7 +148,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         try:
             works = request.get("works") or self.works(args, kwargs, request.id, request.get)
             if group is None:
-                results = execution.execute(self.place(request.hostname), works, self.in_transaction)
+                results = execution.execute(self.recorder(request.hostname), works, self.in_transaction)
             else:
                 results = [group.execute(work) for work in works]
         except (Reject, CeleryRetry, Ignore):
@@ -222,14 +222,14 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
             given[self.arguments.transaction] = transaction
         return given
 
-    def place(self, hostname: str | None) -> Place:
+    def recorder(self, hostname: str | None) -> Recorder:
         """Return where executions are recorded.
 
         Args:
             hostname: the worker's node name, ``consumer@machine``.
         """
         consumer, _, machine = (hostname or gethostname()).partition("@")
-        return Place(self.reliable.open_ledger(), consumer, machine)
+        return Recorder(self.reliable.open_ledger(), consumer, machine)
 
     def on_recorded(self, works: Sequence[Work], consumer: str) -> None:
         """Called after the ledger has committed ``works``, which no earlier delivery had done.
@@ -254,7 +254,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         if pause is None:
             return
         request.callbacks, request.chain = request.get("taken_off", (None, None))
-        # The broker adds headers of its own, which are not the new message's.
+        # RabbitMQ added the headers that begin with "x-". The new message must not carry them.
         own = (request.headers or {}).items()
         headers = {name: value for name, value in own if not name.startswith("x-")}
         try:
@@ -294,7 +294,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         if group is None:
             follow()
         elif request.followers:
-            group.then.append(follow)
+            group.after_commit.append(follow)
 
     def _follow(self, followers: Sequence[Any], retval: Any, task_id: str, root_id: str) -> None:
         for number, (follower, chain) in enumerate(followers):
@@ -303,7 +303,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
                 options = {"chain": chain} if chain else {}
                 if not signature.options.get("task_id"):
                     # The same at each delivery of this message: what follows is executed once, too.
-                    options["task_id"] = str(uuid5(_FOLLOWERS, f"{task_id}/{number}"))
+                    options["task_id"] = follower_id(task_id, number)
                 signature.apply_async((retval,), parent_id=task_id, root_id=root_id, **options)
             except Exception:
                 logger.exception("What follows task %s could not be sent.", shown(task_id))
@@ -315,7 +315,3 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         which it cannot pickle. The one that was raised is still being handled.
         """
         failure.tell(einfo, sys.exception() or exc)
-
-
-#: Namespace of the ids of tasks that follow another. Fixed for ever.
-_FOLLOWERS = uuid5(NAMESPACE_URL, "baozi:followers")

@@ -12,7 +12,7 @@ from kombu import Connection
 
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.amqp.publisher import ConfirmedPublisher
-from baozi.framing import Call, Patterns
+from baozi.framing import EncodedArguments, Patterns
 from baozi.model import Baozi
 
 
@@ -21,7 +21,7 @@ class TaskMessage:
     """One call of a task."""
 
     task: Any
-    call: Call
+    call: EncodedArguments
     id: str
     """The Celery task id; a message of Celery's has it as its correlation id."""
     patterns: Patterns
@@ -100,7 +100,7 @@ class TaskPublisher:
             QueueFull: the queue stayed full.
             Unroutable: no queue takes it.
             BrokerAway, BrokerBlocked: not confirmed in time.
-            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not mend them.
+            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; a retry cannot help.
         """
         self._confirmed.put(message, timeout)
 

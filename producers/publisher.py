@@ -6,8 +6,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from baozi.amqp.connection import connect
-from baozi.framing import Call, Patterns
-from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, Opening, Order, Tray
+from baozi.framing import EncodedArguments, Patterns
+from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, Closing, Opening, Tray
 from baozi.settings import Settings
 from baozi.task import ReliableTask
 from baozi.task_publisher import TaskMessage, TaskPublisher
@@ -16,7 +16,7 @@ from tasks.app import reliable
 from tasks.eating import eat, eat_tray
 
 #: What travels in a message.
-Item = Baozi | Tray | Opening | Order
+Item = Baozi | Tray | Opening | Closing
 
 
 class Publisher:
@@ -74,7 +74,9 @@ class Publisher:
         patterns = self._patterns.get(whose)
         if patterns is None:
             patterns = self._patterns[whose] = Patterns(ReliableTask, self._headers, whose)
-        return TaskMessage(task, Call.of((item.argument,), {}), item.task_id, patterns, baozi, item)
+        return TaskMessage(
+            task, EncodedArguments.of((item.argument,), {}), item.task_id, patterns, baozi, item
+        )
 
     def _accept(self, messages: Sequence[TaskMessage]) -> None:
         accepted: list[Baozi] = []
@@ -101,5 +103,5 @@ _TASKS: dict[type, Any] = {
     Baozi: eat,
     Tray: eat_tray,
     Opening: reliable.open_order,
-    Order: reliable.close_order,
+    Closing: reliable.close_order,
 }

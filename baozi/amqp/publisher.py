@@ -106,7 +106,7 @@ class ConfirmedPublisher(Generic[M]):
             QueueFull: the broker refused some until the deadline.
             Unroutable: no queue takes one of them.
             BrokerAway, BrokerBlocked: there was no room until the deadline.
-            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not mend them.
+            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; a retry cannot help.
             MessageRefused: at once; the broker will never take the one that the error names in ``refused``.
         """
         self._add(messages)

@@ -1,4 +1,4 @@
-"""A guarded app's queues and routes: the guarded queue beside the app's own, for the reliable tasks alone.
+"""A guarded app's queues and routes: only reliable tasks go to the guarded queue.
 
 Celery takes queues and routes from the settings. To add to those would change them for the app's own tasks:
 with ``task_queues`` set, the default queue is no longer made. So they are added behind the settings.

@@ -31,7 +31,7 @@ class Item(NamedTuple):
 class Finished(NamedTuple):
     """A message of a batch that is done, and what Celery says of one in an event."""
 
-    place: int
+    number: int
     result: str
     runtime_s: float
 
@@ -41,7 +41,7 @@ class Answer(NamedTuple):
 
     finished: list[Finished]
     left: list[int]
-    """The places in the batch of those that were not done, for whatever reason: each is to be tried alone."""
+    """The numbers in the batch of the messages that were not executed. Each must be executed alone."""
 
 
 def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
@@ -77,31 +77,31 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
     task: Any = app.tasks[task_name]
     answer = Answer([], [])
     prepared: dict[int, tuple[list[Any], dict[str, Any], list[Work]]] = {}
-    for place, item in enumerate(items):
+    for number, item in enumerate(items):
         try:
             args, kwargs, embed = loads(item.body)
             if not embed.keys() <= _EMBEDDED or any(embed.values()):
                 raise ValueError("something follows it")
-            prepared[place] = args, kwargs, task.works(args, kwargs, item.headers["id"], item.headers.get)
+            prepared[number] = args, kwargs, task.works(args, kwargs, item.headers["id"], item.headers.get)
         except Exception:  # alone, it will say why
-            answer.left.append(place)
-    with execution.together(task.place(hostname), task.in_transaction) as group:
+            answer.left.append(number)
+    with execution.together(task.recorder(hostname), task.in_transaction) as group:
         group.add([work for _, _, works in prepared.values() for work in works])
-        for place, (args, kwargs, works) in prepared.items():
+        for number, (args, kwargs, works) in prepared.items():
             request = {
-                **items[place].headers,
+                **items[number].headers,
                 "args": args,
                 "kwargs": kwargs,
                 "hostname": hostname,
-                "delivery_info": items[place].delivery_info,
+                "delivery_info": items[number].delivery_info,
                 "works": works,
             }
             traced = trace_task(task, request["id"], tuple(args), kwargs, request, app=app, hostname=hostname)
             info: Any = traced.info
             if info is None or info.state == states.RETRY or _is_ignored(info):
-                answer.finished.append(Finished(place, str(traced.retstr), traced.runtime or 0.0))
+                answer.finished.append(Finished(number, str(traced.retstr), traced.runtime or 0.0))
             else:
-                answer.left.append(place)
+                answer.left.append(number)
     return answer
 
 

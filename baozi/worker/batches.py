@@ -218,7 +218,7 @@ class Batches:
                 for message in messages:
                     message.reject_log_error(logger, self._consumer.connection_errors, requeue=True)
                 continue
-            done += [(messages[it.place], it) for it in answer.finished]
+            done += [(messages[it.number], it) for it in answer.finished]
             for number in answer.left:
                 self._consumer.receive_alone(messages[number])
         self._unsettled.acknowledge([message for message, _ in done])

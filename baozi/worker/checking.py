@@ -98,9 +98,9 @@ _HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "utc": (lambda value: isinstance(value, bool), "true or false"),
 }
 #: Names under which a task keeps something at its request (:mod:`baozi.task`).
-OURS = frozenset({"executing", "followers", "taken_off", "works"})
+REQUEST_ATTRIBUTES = frozenset({"executing", "followers", "taken_off", "works"})
 #: Names of Celery's own about a request. A header of such a name would take its place, a method's too.
-_RESERVED = (frozenset(dir(Context)) | OURS) - _HEADERS.keys()
+_RESERVED = (frozenset(dir(Context)) | REQUEST_ATTRIBUTES) - _HEADERS.keys()
 
 #: What may follow a task, in the third part of the body.
 _FOLLOWERS = ("callbacks", "errbacks", "chain")

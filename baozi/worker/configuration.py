@@ -94,7 +94,7 @@ def _broker() -> dict[str, Any]:
 
 
 class Need(NamedTuple):
-    """A setting of Celery's that the promises need, for an app that has settings of its own."""
+    """A Celery setting that the promises need, for an app that also has other settings."""
 
     name: str
     value: Any
@@ -103,7 +103,7 @@ class Need(NamedTuple):
 
 
 def needs() -> list[Need]:
-    """Return what an app needs, for its worker and for whoever sends. Options of a task are set there."""
+    """Return the settings that an app needs, in workers and in clients. Task options are set at the task."""
     return [
         Need(
             "worker_consumer",
@@ -129,7 +129,7 @@ def needs() -> list[Need]:
 
 
 def give(conf: CelerySettings) -> list[Need]:
-    """Give an app's ``conf`` what it needs, except where the app has a value of its own.
+    """Set what the promises need in an app's ``conf``, but no setting that the app sets itself.
 
     Args:
         conf: the app's settings, just read.

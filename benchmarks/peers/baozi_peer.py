@@ -8,7 +8,7 @@ import argparse
 import time
 from collections.abc import Callable
 
-from baozi.model import Baozi, Order, Tray
+from baozi.model import Baozi, Closing, Tray
 from baozi.settings import settings
 from benchmarks.publishing import item, parser, publish
 from producers.publisher import Publisher
@@ -58,7 +58,7 @@ def main() -> None:
 
         def close_order(messages: int) -> None:
             count = messages * chosen.tray
-            order = Order(
+            order = Closing(
                 run="bench", producer="alex", accepted=count, attempted=count, closed_at=time.time()
             )
             publisher.put(order)

@@ -116,9 +116,9 @@ def _table(results: Results) -> Iterator[str]:
         counts = f"{one.accepted:10}{one.once:10}{one.lost:10}{one.twice:10}"
         yield f"{one.app:10}{counts}{one.difference / 100:16.2f}"
     for one in (results.plain, results.reliable):
-        kills = [it for it in one.strikes if it.fault.kills]
+        kills = [it for it in one.faults if it.fault.kills]
         hit = sum(it.in_flight > 0 for it in kills)
         yield (
             f"{one.app}: {len(kills)} kills, {hit} of them with work in flight, and"
-            f" {len(one.strikes) - len(kills)} cuts in {one.seconds:.0f} s; {one.restarts} other restarts"
+            f" {len(one.faults) - len(kills)} cuts in {one.seconds:.0f} s; {one.restarts} other restarts"
         )

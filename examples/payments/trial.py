@@ -1,4 +1,4 @@
-"""One app under the faults: its workers and producers, who strikes them, and the sums at the end."""
+"""One app under the faults: its workers and producers, the faults, and the sums at the end."""
 
 import os
 import signal
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 from baozi.errors import BrokerError
 from examples.payments.bank import Bank
-from examples.payments.strikes import Fault, strikes
+from examples.payments.faults import Fault, chosen
 from local_mp.guarded import DeadlinePassed
 from pydantic import BaseModel
 from side_by_side.crew import Crew, Member
@@ -29,17 +29,17 @@ Seen = TypeVar("Seen")
 
 #: Workers, processes of each, and producers.
 WORKERS, PROCESSES, PRODUCERS = 2, 2, 2
-#: Strikes' worth of payments that the producers may be ahead.
+#: Parts of the payments, one part for each fault, by which the producers may be ahead.
 _LEAD = 5
 #: Seconds between two looks.
 _LOOK_EVERY = 0.05
 #: Seconds without any change after which a wait is given up; after which workers are hung, and killed.
 _GIVEN_UP, _HUNG = 180, 60
-#: Seconds in which a fault shall find its victim with work in hand.
+#: Seconds in which a fault must find its target with work in hand.
 _AIM = 20
 #: Seconds without a change after which nothing more comes: when all is booked, and when something is not.
 _ALL_BOOKED, _SOME_LOST = 2, 30
-#: Times that somebody who ended by himself is started again.
+#: Restarts of processes that ended by themselves, at most.
 _RESTARTS = 50
 
 
@@ -51,7 +51,7 @@ class Plan(BaseModel):
     seed: int
 
 
-class Strike(BaseModel):
+class Injected(BaseModel):
     """One fault that was injected."""
 
     fault: Fault
@@ -73,7 +73,7 @@ class Sums(BaseModel):
     """Payments booked more than once."""
     difference: int
     """Cents by which all accounts together differ from what the accepted payments make of them."""
-    strikes: list[Strike]
+    faults: list[Injected]
     restarts: int
     """Processes that ended by themselves, or hung, and were started again."""
     seconds: float
@@ -110,11 +110,11 @@ class Trial:
         """
         self._app, self._queue, self._plan = app, queue, plan
         self._broker, self._bank, self._folder, self._say = broker, bank, folder, say
-        self._faults = list(strikes(plan.seed, plan.kills, bank.address is not None))
+        self._faults = list(chosen(plan.seed, plan.kills, bank.address is not None))
         #: Payments from one fault to the next.
         self._part = plan.payments // (len(self._faults) + _LEAD)
         self._chance = Random(plan.seed)
-        self._struck: list[Strike] = []
+        self._injected: list[Injected] = []
         self._workers: list[Member] = []
         self._producers: dict[int, Member] = {}
         #: What each had put when it was started.
@@ -150,13 +150,13 @@ class Trial:
             self._wait(lambda: self._asked()[1] >= WORKERS, "the workers to consume")
             for first in range(PRODUCERS):
                 self._start_producer(first)
-            self._strike()
+            self._inject()
             self._allow(self._plan.payments)
             self._wait(self._all_put, "the producers to put all payments")
             self._wait(self._is_settled, "the workers to book all payments")
         return self._sums(time.monotonic() - self._began)
 
-    # Who works.
+    # The workers and producers.
 
     def _environment(self) -> dict[str, str]:
         database = self._bank.url
@@ -210,7 +210,7 @@ class Trial:
         self._crew.members.remove(member)
 
     def _tend(self) -> None:
-        """Start again who ended by himself, as a service manager does, and workers that hang."""
+        """Restart processes that ended by themselves, as a service manager does, and workers that hang."""
         rows, accepted = self._bank_rows(), self._accepted()
         if (rows, accepted) != self._seen:
             self._moved_at, self._seen = time.monotonic(), (rows, accepted)
@@ -282,22 +282,22 @@ class Trial:
             if time.monotonic() - max(began, self._moved_at) > seconds:
                 raise DeadlinePassed(f"Waited {seconds:g} s in vain for {what}.")
             self._say(
-                f"{self._app}: {self._seen[0]} booked, {len(self._struck)} of {len(self._faults)} faults"
+                f"{self._app}: {self._seen[0]} booked, {len(self._injected)} of {len(self._faults)} faults"
             )
             time.sleep(_LOOK_EVERY)
         return result
 
     # The faults.
 
-    def _strike(self) -> None:
-        """Strike again and again, spread over the payments."""
+    def _inject(self) -> None:
+        """Injected again and again, spread over the payments."""
         for number, fault in enumerate(self._faults):
             self._allow(max(self._allowed, (number + _LEAD) * self._part))
             least = number * self._part
             self._wait(partial(self._accepted_more_than, least), "payments to be put")
             in_flight = self._do(fault)
             at = time.monotonic() - self._began
-            self._struck.append(Strike(fault=fault, at=at, in_flight=in_flight))
+            self._injected.append(Injected(fault=fault, at=at, in_flight=in_flight))
 
     def _accepted_more_than(self, least: int) -> bool:
         return self._accepted() > least
@@ -387,7 +387,7 @@ class Trial:
             lost=counts[0],
             twice=counts[2],
             difference=self._bank.difference(self._plan.seed, accepted),
-            strikes=self._struck,
+            faults=self._injected,
             restarts=self._restarts,
             seconds=seconds,
         )

@@ -9,7 +9,7 @@ from subprocess import CompletedProcess, TimeoutExpired
 from kombu import Connection
 
 from baozi.ledger import Ledger
-from baozi.model import Order
+from baozi.model import Closing
 from baozi.settings import Settings
 from baozi.topology import Topology
 from tests.fuzz.messages import Message, good
@@ -32,7 +32,7 @@ class Letters:
         with Connection(place.url, connect_timeout=5) as connection:
             Topology.of(Settings()).declare(connection)
         ledger = Ledger(place.ledger_url).open()
-        ledger.record_order(Order(run="r", producer="alex", accepted=0, attempted=0, closed_at=1.5))
+        ledger.record_order(Closing(run="r", producer="alex", accepted=0, attempted=0, closed_at=1.5))
         ledger.close()
         self.client = Client(place.url)
         self.accepted: Counter[str] = Counter()

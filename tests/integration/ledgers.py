@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from baozi.audit import Audit, Sums
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
-from baozi.model import NO_ORDER, Baozi, Order
+from baozi.model import NO_ORDER, Baozi, Closing
 from baozi.recording import Call, eaten_row
 
 #: The run of all tests but those that need two.
@@ -23,7 +23,7 @@ CHILD = """
 import sys, time
 from baozi.errors import LedgerAway
 from baozi.ledger import Ledger
-from baozi.model import Baozi, Order
+from baozi.model import Baozi, Closing
 from baozi.settings import settings
 from tests.integration.ledgers import record_eaten
 ledger = Ledger(settings().ledger)
@@ -136,7 +136,9 @@ def close(
     ledger: Ledger, accepted: int, attempted: int | None = None, producer: str = "alex", run: str = RUN
 ) -> None:
     tried = accepted if attempted is None else attempted
-    ledger.record_order(Order(run=run, producer=producer, accepted=accepted, attempted=tried, closed_at=3.0))
+    ledger.record_order(
+        Closing(run=run, producer=producer, accepted=accepted, attempted=tried, closed_at=3.0)
+    )
 
 
 def only(sums: Audit) -> Sums:

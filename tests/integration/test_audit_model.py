@@ -21,7 +21,7 @@ from sqlalchemy import select
 
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
-from baozi.model import Baozi, Order
+from baozi.model import Baozi, Closing
 from side_by_side.crew import Member
 from tests.integration.place import Place
 from tests.waiting import wait_until
@@ -229,7 +229,7 @@ def test_nobody_closes_another_s_order(here: Machine, accepted: int, attempted: 
     here.produce("alex", 8)
     purge(place)
     place.worker("小红")
-    forged = Order(run="r", producer="alex", accepted=accepted, attempted=attempted, closed_at=1.0)
+    forged = Closing(run="r", producer="alex", accepted=accepted, attempted=attempted, closed_at=1.0)
     with place.producer() as producer:
         place.send_eat(producer, forged.argument, task="tasks.close_order")
     code, sums = audit(place, "--wait", "3")

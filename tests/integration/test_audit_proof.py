@@ -19,7 +19,7 @@ from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten, orders
 from baozi.ledger_url import file_url
-from baozi.model import Baozi, Order
+from baozi.model import Baozi, Closing
 from tests.integration.ledgers import RUN, record_eaten, record_redelivery
 
 pytest_plugins = ["tests.integration.postgresql"]
@@ -112,7 +112,7 @@ def fill(ledger: Ledger, world: World, seed: int) -> None:
         for producer in producers:
             if producer.order is not None:
                 accepted, attempted = producer.order
-                order = Order(
+                order = Closing(
                     run=run, producer=producer.name, accepted=accepted, attempted=attempted, closed_at=1.0
                 )
                 records.append(partial(ledger.record_order, order))

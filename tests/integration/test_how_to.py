@@ -13,6 +13,7 @@ from sqlalchemy import create_engine, text
 from baozi.settings import Settings
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
+from tests.running import run
 from tests.waiting import wait_until
 
 FOLDER = Path(__file__).parents[2] / "docs" / "how-to"
@@ -107,16 +108,7 @@ def _start_worker(place: Place) -> dict[str, str]:
 
 
 def _run(place: Place, arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=place.home,
-        env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return run([sys.executable, *arguments], 60, place.home, {**os.environ, **environment})
 
 
 def _recorded(home: Path) -> Counter[str]:

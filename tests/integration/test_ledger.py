@@ -5,7 +5,7 @@ from sqlalchemy import select
 
 from baozi.ledger import Ledger
 from baozi.ledger_schema import orders
-from baozi.model import Order
+from baozi.model import Closing
 from tests.integration.ledgers import (
     baozi,
     child,
@@ -40,8 +40,8 @@ while True:
 """
 
 
-def order(accepted: int, attempted: int, closed_at: float) -> Order:
-    return Order(run="course", producer="alex", accepted=accepted, attempted=attempted, closed_at=closed_at)
+def order(accepted: int, attempted: int, closed_at: float) -> Closing:
+    return Closing(run="course", producer="alex", accepted=accepted, attempted=attempted, closed_at=closed_at)
 
 
 def order_rows(ledger: Ledger) -> list[tuple[object, ...]]:
@@ -112,7 +112,9 @@ def test_an_order_that_is_closed_again_only_grows(ledger: Ledger) -> None:
 
 def test_each_producer_of_each_run_has_an_order_of_its_own(ledger: Ledger) -> None:
     for run, producer, accepted in (("a", "x", 1), ("a", "y", 2), ("b", "x", 3)):
-        ledger.record_order(Order(run=run, producer=producer, accepted=accepted, attempted=9, closed_at=1.0))
+        ledger.record_order(
+            Closing(run=run, producer=producer, accepted=accepted, attempted=9, closed_at=1.0)
+        )
     assert sorted(row[:3] for row in order_rows(ledger)) == [("a", "x", 1), ("a", "y", 2), ("b", "x", 3)]
 
 

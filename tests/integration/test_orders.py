@@ -9,7 +9,7 @@ from baozi.audit import DeadLetters, audit
 from baozi.errors import NameInUse
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten, order_sessions
-from baozi.model import Opening, Order
+from baozi.model import Closing, Opening
 from tests.integration.ledgers import (
     RUN,
     baozi,
@@ -39,9 +39,9 @@ def opening(session: int, order_id: str = X) -> Opening:
     return Opening(run=RUN, producer="alex", order=order_id, session=session, opened_at=1.0)
 
 
-def closing(session: int, attempted: int, *unknown: list[int], order_id: str = X) -> Order:
+def closing(session: int, attempted: int, *unknown: list[int], order_id: str = X) -> Closing:
     gaps = sum(last - first + 1 for first, last in unknown)
-    return Order(
+    return Closing(
         run=RUN,
         producer="alex",
         accepted=attempted - gaps,
@@ -95,7 +95,7 @@ def test_what_a_worker_of_an_older_release_ate_counts_for_the_order(ledger: Ledg
 def test_an_order_is_open_until_its_last_session_is_closed_in_whatever_sequence_the_messages_come(
     ledger: Ledger,
 ) -> None:
-    told: list[Order | Opening] = [closing(1, 2), opening(2), closing(2, 3), opening(3), closing(3, 3)]
+    told: list[Closing | Opening] = [closing(1, 2), opening(2), closing(2, 3), opening(3), closing(3, 3)]
     for messages in permutations(told, 4):
         with ledger.reading() as connection:
             connection.execute(delete(order_sessions))
@@ -106,7 +106,7 @@ def test_an_order_is_open_until_its_last_session_is_closed_in_whatever_sequence_
             else:
                 ledger.record_order(message)
         opened = max(it.session for it in messages)
-        closed = max((it for it in messages if isinstance(it, Order)), key=lambda it: it.session)
+        closed = max((it for it in messages if isinstance(it, Closing)), key=lambda it: it.session)
         sums = only(audit(ledger, RUN))
         assert sums.accepted == (closed.accepted if closed.session >= opened else None), messages
 

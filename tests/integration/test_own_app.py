@@ -3,7 +3,6 @@
 import difflib
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from sqlalchemy import create_engine, text
 
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
+from tests.running import run
 from tests.waiting import wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "own_app"
@@ -40,15 +40,7 @@ def test_an_order_that_is_sent_twice_is_booked_once_only_with_reliable(
     arguments = ["celery", "--quiet", "-A", module, "worker", "-n", "clerk@%h", "-c", "1"]
     worker = private_place.crew.start("worker", "clerk", arguments, environment, home)
     wait_until(lambda: queue_state(private_place.url, queue)[1], "the worker to consume", timeout=60)
-    sent = subprocess.run(
-        [sys.executable, f"{module}.py"],
-        cwd=home,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    sent = run([sys.executable, f"{module}.py"], 60, home, {**os.environ, **environment})
     assert (sent.returncode, sent.stderr) == (0, "")
     engine = create_engine(f"sqlite:///{home / 'shop.sqlite3'}")
     with engine.connect() as connection:

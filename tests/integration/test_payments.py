@@ -11,21 +11,15 @@ import psutil
 import pytest
 
 from baozi.broker import engine, private_node
-from examples.payments.strikes import Fault, strikes
+from examples.payments.faults import Fault, chosen
+from tests import running
 from tests.requirements import need
 
 KILLS, PAYMENTS = 8, 600
 
 
 def run(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "examples.payments", *arguments],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=280,
-        check=False,
-    )
+    return running.run([sys.executable, "-m", "examples.payments", *arguments], timeout=280)
 
 
 def processes_of(folder: Path) -> list[int]:
@@ -51,11 +45,11 @@ def test_reliable_books_each_payment_once_whatever_is_killed(tmp_path: Path) -> 
     for part in (results["plain"], results["reliable"]):
         assert part["accepted"] == PAYMENTS
         assert part["once"] + part["lost"] + part["twice"] == PAYMENTS
-        kills = [it for it in part["strikes"] if Fault(it["fault"]).kills]
+        kills = [it for it in part["faults"] if Fault(it["fault"]).kills]
         assert len(kills) == KILLS
         assert {it["fault"] for it in kills} == {it for it in Fault if it.kills}
-        assert all(it["in_flight"] > 0 for it in part["strikes"]), part["strikes"]
-    same = [[it["fault"] for it in results[name]["strikes"]] for name in ("plain", "reliable")]
+        assert all(it["in_flight"] > 0 for it in part["faults"]), part["faults"]
+    same = [[it["fault"] for it in results[name]["faults"]] for name in ("plain", "reliable")]
     assert same[0] == same[1]
     sound = results["reliable"]
     assert (sound["once"], sound["lost"], sound["twice"], sound["difference"]) == (PAYMENTS, 0, 0, 0)
@@ -67,11 +61,11 @@ def test_reliable_books_each_payment_once_whatever_is_killed(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_the_seed_alone_chooses_the_faults_and_each_comes_up(seed: int) -> None:
-    chosen = list(strikes(seed, 200, has_server=True))
-    assert chosen == list(strikes(seed, 200, has_server=True))
-    assert sum(fault.kills for fault in chosen) == 200
-    assert set(Counter(chosen)) == set(Fault)
-    assert Fault.CUT_DATABASE not in strikes(seed, 200, has_server=False)
+    faults = list(chosen(seed, 200, has_server=True))
+    assert faults == list(chosen(seed, 200, has_server=True))
+    assert sum(fault.kills for fault in faults) == 200
+    assert set(Counter(faults)) == set(Fault)
+    assert Fault.CUT_DATABASE not in chosen(seed, 200, has_server=False)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from celery import Task, signals
 from kombu import Connection
 
 from baozi.errors import QueueFull, Unroutable
-from baozi.model import Baozi, Order, Tray
+from baozi.model import Baozi, Closing, Tray
 from baozi.settings import Settings, settings
 from producers.publisher import Publisher
 from tests.integration.place import Place
@@ -61,8 +61,8 @@ class Accepted(list[str]):
 
 @pytest.mark.parametrize("order_id", ["", "a" * 32])
 def test_a_framed_message_is_what_apply_async_sends(here: Place, order_id: str) -> None:
-    items: list[Baozi | Order] = [baozi(number, name) for number, name in enumerate(NAMES)]
-    items.append(Order(run="r", producer="it's", accepted=2**63 - 1, attempted=2**63 - 1, closed_at=0.1))
+    items: list[Baozi | Closing] = [baozi(number, name) for number, name in enumerate(NAMES)]
+    items.append(Closing(run="r", producer="it's", accepted=2**63 - 1, attempted=2**63 - 1, closed_at=0.1))
 
     # The second is longer than Celery shows of a task's arguments.
     trays = [Tray(run="r", producer="it's", numbers=list(range(size)), made_at=1.5) for size in (1, 3_000)]

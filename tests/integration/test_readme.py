@@ -14,6 +14,7 @@ from baozi.settings import Settings
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
 from tests.requirements import need
+from tests.running import bash
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,16 +31,7 @@ def test_the_commands_by_hand_do_what_the_readme_says(tmp_path: Path) -> None:
     (script,) = [block for block in blocks("sh") if "celery" in block]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BAOZI_")}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=tmp_path,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=150,
-        check=False,
-    )
+    done = bash(script, 150, tmp_path, environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "100 accepted, 100 eaten, 0 lost, 0 duplicated" in done.stdout
     here = str(tmp_path)

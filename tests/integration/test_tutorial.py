@@ -2,12 +2,13 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import psutil
 import pytest
+
+from tests.running import bash
 
 PAGE = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
@@ -29,10 +30,10 @@ def test_the_tutorial_s_programs_and_commands_do_what_it_says(tmp_path: Path) ->
     }
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     try:
-        done = _bash("".join(blocks("sh")), tmp_path, environment, timeout=200)
+        done = bash("".join(blocks("sh")), 200, tmp_path, environment)
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
-        _bash("baozi broker stop", tmp_path, environment, timeout=60)
+        bash("baozi broker stop", 60, tmp_path, environment)
         here = str(tmp_path)
         left = [it for it in psutil.process_iter(["cwd"]) if (it.info["cwd"] or "").startswith(here)]
         _, alive = psutil.wait_procs(left, timeout=30)
@@ -43,18 +44,3 @@ def test_the_tutorial_s_programs_and_commands_do_what_it_says(tmp_path: Path) ->
     assert [line for line in said if line.startswith(("ate", "all"))] == 2 * [*eaten, "all eaten"]
     assert str([f"baozi {number}" for number in range(5)]) in said
     assert not alive
-
-
-def _bash(
-    script: str, folder: Path, environment: dict[str, str], timeout: float
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-        check=False,
-    )

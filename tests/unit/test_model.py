@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baozi.errors import NotABaozi, UsageError
-from baozi.model import Baozi, Order, checked_name
+from baozi.model import Baozi, Closing, checked_name
 
 GOOD: dict[object, object] = {"run": "course", "producer": "egon", "number": 0, "made_at": 1.5}
 GOOD_ORDER: dict[object, object] = {
@@ -58,7 +58,7 @@ baozis = st.builds(
 )
 
 
-def refusal(data: object, kind: type[Baozi] | type[Order] = Baozi) -> str:
+def refusal(data: object, kind: type[Baozi] | type[Closing] = Baozi) -> str:
     with pytest.raises(NotABaozi) as caught:
         kind.parse(data)
     sentence = str(caught.value)
@@ -106,13 +106,13 @@ def test_a_field_name_that_is_no_string_is_refused() -> None:
 @pytest.mark.parametrize("data", [None, 0, "baozi", [], [GOOD], b"\x00"])
 def test_what_is_no_object_at_all_is_not_a_baozi(data: object) -> None:
     assert refusal(data) == "Not a baozi: should be a valid dictionary of named fields."
-    assert refusal(data, Order) == "Not an order: should be a valid dictionary of named fields."
+    assert refusal(data, Closing) == "Not an order: should be a valid dictionary of named fields."
 
 
 @pytest.mark.parametrize("field", ["accepted", "attempted"])
 @pytest.mark.parametrize(("number", "says"), BAD_NUMBERS)
 def test_an_order_with_a_bad_number_is_refused_by_field(field: str, number: object, says: str) -> None:
-    assert refusal(GOOD_ORDER | {field: number}, Order).startswith(f"Not an order: {field} {says}")
+    assert refusal(GOOD_ORDER | {field: number}, Closing).startswith(f"Not an order: {field} {says}")
 
 
 @pytest.mark.parametrize(
@@ -126,14 +126,14 @@ def test_an_order_with_a_bad_number_is_refused_by_field(field: str, number: obje
     ],
 )
 def test_an_order_with_a_bad_field_is_refused_by_field(change: dict[object, object], says: str) -> None:
-    assert refusal(GOOD_ORDER | change, Order).startswith(f"Not an order: {says}")
+    assert refusal(GOOD_ORDER | change, Closing).startswith(f"Not an order: {says}")
 
 
 def test_good_ones_are_read_back_as_they_were_written() -> None:
     baozi = Baozi.parse(GOOD)
     assert baozi.argument == GOOD
     for written in (GOOD_ORDER, NAMED_ORDER):
-        assert Order.parse(written).argument == written
+        assert Closing.parse(written).argument == written
     assert Baozi.model_validate_json(baozi.model_dump_json()) == baozi
 
 
@@ -158,7 +158,7 @@ def test_the_task_id_stays_the_same_in_every_release() -> None:
     # Literal: with another id, a baozi that is put again after an update would be another task.
     assert Baozi.parse(GOOD).id == "course/egon/0"
     assert Baozi.parse(GOOD).task_id == "c486908d-4cbe-5557-a496-8c6cdf11307a"
-    assert Order.parse(GOOD_ORDER | {"attempted": 10}).task_id == "cd786398-fe8f-5db5-a089-dc837d764c94"
+    assert Closing.parse(GOOD_ORDER | {"attempted": 10}).task_id == "cd786398-fe8f-5db5-a089-dc837d764c94"
 
 
 @given(baozi=baozis, time=st.floats(0, allow_infinity=False))
@@ -184,7 +184,7 @@ def test_names_that_look_alike_when_joined_are_told_apart(letters: list[str]) ->
 def test_no_order_is_the_same_task_as_a_baozi() -> None:
     # "run/producer/order/10/10" has five parts, and a baozi's id has three: no name holds a '/'.
     ids = {Baozi.parse(GOOD | {"number": number}).task_id for number in range(20)}
-    orders = {Order.parse(GOOD_ORDER | {"accepted": n, "attempted": n}).task_id for n in range(20)}
+    orders = {Closing.parse(GOOD_ORDER | {"accepted": n, "attempted": n}).task_id for n in range(20)}
     assert len(ids) == len(orders) == 20
     assert not ids & orders
 

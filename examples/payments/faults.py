@@ -27,7 +27,7 @@ _OFTEN = {Fault.CHILD: 6, Fault.WORKER: 3, Fault.PRODUCER: 3, Fault.BROKER: 1}
 _CUT_AFTER = 3
 
 
-def strikes(seed: int, kills: int, has_server: bool) -> Iterator[Fault]:
+def chosen(seed: int, kills: int, has_server: bool) -> Iterator[Fault]:
     """Yield ``kills`` kills, and cuts between them: the same for the same seed.
 
     Args:
