@@ -52,7 +52,9 @@ def test_any_one_node_may_stop_in_mid_work(cluster: Project, node: str) -> None:
     assert cluster.compose("stop", "--timeout", "5", node).returncode == 0
     at_the_stop = eaten()
     assert at_the_stop < before + count
-    wait_until(lambda: eaten() > at_the_stop + 5, f"the work to go on without {node}", 60)
+    # On a busy machine the node takes so long to stop that fewer than six are left.
+    some_more = min(at_the_stop + 6, before + count)
+    wait_until(lambda: eaten() >= some_more, f"the work to go on without {node}", 60)
     ended = subprocess.run(
         ["docker", "wait", producer], check=True, timeout=120, capture_output=True, text=True
     )

@@ -69,7 +69,9 @@ def test_the_time_after_a_stop_is_bounded(private_place: Place) -> None:
 
 def test_a_stop_while_a_producer_reconnects_closes_the_order(private_place: Place) -> None:
     place = private_place
-    producer = place.popen(*ENDLESS, "--stop-timeout", "50")
+    # The broker may close its connection long before the command that has it do so returns. With the default
+    # of 30 s the put might be given up before the stop.
+    producer = place.popen(*ENDLESS, "--stop-timeout", "50", "--timeout", "300")
     wait_until(lambda: accepted(place) > 5, "the producer to be at work")
     user = forbid(place.node, place.virtual_host)
     try:
