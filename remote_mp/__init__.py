@@ -19,7 +19,8 @@ The methods are ``multiprocessing``'s, as documented there. What is otherwise, a
   object; a pickle runs code where it is read. A key that is not a string, NaN and what else JSON would change
   raises in ``put``.
 * an item that cannot be serialised: raises in ``put``, where multiprocessing's vanishes.
-* who is killed: has what it had not finished given to another, perhaps a second time; no lock dies with it.
+* a killed process: its unfinished items are redelivered to another process, which may repeat their work. It
+  leaves no lock locked.
 * `maxsize`: holds over all machines, and exactly. Such a queue is on one node of the broker, not replicated:
   a replicated one with 3 was seen to take 32.
 * `qsize`, `empty`, `full`: are the broker's count of messages. It leaves out what others have fetched ahead,

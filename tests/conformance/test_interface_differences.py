@@ -20,7 +20,7 @@ DIFFERENCES = (
     "`task_done`",
     "what an item may be",
     "an item that cannot be serialised",
-    "who is killed",
+    "a killed process",
     "`maxsize`",
     "`qsize`, `empty`, `full`",
     "pickling",
