@@ -142,6 +142,7 @@ class _RunFirst:
         self._new: set[tuple[str, str]] = set()
         self._unrecorded: list[tuple[Work, str | None]] = []
         self._since = 0.0
+        self._failure: Exception | None = None
 
     def add(self, works: Sequence[Work]) -> None:
         calls = [work.call for work in works]
@@ -149,6 +150,7 @@ class _RunFirst:
         self._done |= {call.id: done for call, done in zip(calls, found, strict=True) if done is not None}
 
     def execute(self, work: Work) -> Any:
+        self._raise_failure()
         key = work.call.id
         done = self._done.get(key)
         if done is not None:
@@ -166,12 +168,13 @@ class _RunFirst:
         return result
 
     def record(self) -> None:
-        """Commit what has run.
+        """Commit what has run. After a failure nothing more runs or is recorded: each call raises it again.
 
         Raises:
             NameInUse: another order has the number of some; none is recorded.
             Reject: the ledger stayed away; what became of the commit is not known.
         """
+        self._raise_failure()
         ran, self._unrecorded = self._unrecorded, []
         if not ran:
             return
@@ -181,9 +184,18 @@ class _RunFirst:
             with self._recorder.recording() as recording:
                 return recording.record([(work.call, as_json, now) for work, as_json in ran])
 
-        before = patiently(commit)
+        try:
+            before = patiently(commit)
+        except Exception as error:
+            # The tracer makes it the failure of one message. Others that have run are not recorded either.
+            self._failure = error
+            raise
         new = [work for (work, _), done in zip(ran, before, strict=True) if done is None]
         _tell(new, self._recorder.consumer)
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
 
 class _InTransaction:
@@ -193,6 +205,7 @@ class _InTransaction:
         self.after_commit: list[Callable[[], None]] = []
         self._recording = recording
         self._alone = alone
+        #: What is claimed and was not executed yet.
         self._claimed: dict[tuple[str, str], Work] = {}
         self._done: dict[tuple[str, str], Done] = {}
         self.did: list[Work] = []
@@ -206,13 +219,19 @@ class _InTransaction:
 
     def execute(self, work: Work) -> Any:
         if self._claimed.get(work.call.id) is not work:  # an earlier delivery has done it, or one before it
-            if self._recording.withdrawn(work.call):
+            if work.call.id in self._claimed or self._recording.withdrawn(work.call):
                 raise Raised(RuntimeError("Another message of this batch has the same key, and failed."))
             return _result(self._done[work.call.id])
+        del self._claimed[work.call.id]
         if self._alone:
             return self._execute(work)
         with self._recording.savepoint(work.call):
             return self._execute(work)
+
+    def end(self) -> None:
+        """Take the claims back of what was not executed, or it would be recorded as done."""
+        for work in self._claimed.values():
+            self._recording.withdraw(work.call)
 
     def _execute(self, work: Work) -> Any:
         try:
@@ -259,6 +278,7 @@ def together(recorder: Recorder, in_transaction: bool, alone: bool = False) -> I
             group = _InTransaction(recording, alone)
             with _as_current(group):
                 yield group
+            group.end()
         _tell(group.did, recorder.consumer)
     else:
         group = _RunFirst(recorder)

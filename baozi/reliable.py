@@ -364,8 +364,14 @@ def _url(ledger: str | URL | Engine | None) -> URL | None:
 
 def _taken(name: str, key: Callable[..., str], arguments: Arguments) -> int:
     """Return how many of a message's arguments ``key`` takes."""
-    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    count = sum(it.kind in kinds for it in inspect.signature(key).parameters.values())
+    try:
+        kinds = [it.kind for it in inspect.signature(key).parameters.values()]
+    except ValueError:  # str, itemgetter("id") and others that are written in C do not tell
+        return 1
+    if inspect.Parameter.VAR_POSITIONAL in kinds:
+        return arguments.count
+    count = kinds.count(inspect.Parameter.POSITIONAL_ONLY)
+    count += kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if count > arguments.count:
         raise UsageError(f"{name}: its key takes {count} arguments, and its messages have {arguments.count}.")
     return count

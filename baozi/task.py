@@ -47,6 +47,11 @@ _LONGEST_KEY = 255
 class FailedInBatch(Ignore):
     """One of a batch failed. It will be executed again, alone, and fail there with all that Celery gives."""
 
+    def __init__(self, error: Exception) -> None:
+        """Carry ``error``, for which it failed."""
+        super().__init__(str(error))
+        self.error = error
+
 
 class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in its stubs only
     """A task that is executed once a key, and whose final failures are dead-lettered with their reason.
@@ -155,7 +160,8 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
             raise
         except Exception as error:
             if group is not None:
-                raise FailedInBatch(str(error)) from error
+                cause = error.error if isinstance(error, execution.Raised) else error
+                raise FailedInBatch(cause) from error
             self._retry(error)
             raise
         return results[0] if len(results) == 1 else None
@@ -211,7 +217,8 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
                 f"{self.name}: its key has {len(key)} characters or is not printable; it must have 1 to"
                 f" {_LONGEST_KEY} printable ones."
             )
-        return key
+        # Of a subclass, such as a StrEnum, only the text: a database's driver may store another one.
+        return str.__str__(key)
 
     def given(self, key: str, transaction: Transaction | None) -> dict[str, Any]:
         """Return the arguments of the function that do not come from the message, by parameter."""

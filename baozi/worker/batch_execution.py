@@ -1,6 +1,8 @@
 """What a pool process does with a batch: Celery's tracer runs each message, and all are recorded together."""
 
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from celery import states
@@ -73,18 +75,17 @@ def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answe
 
 
 def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
+    began = time.monotonic()
     app = reliable.at_work().app
     task: Any = app.tasks[task_name]
-    answer = Answer([], [])
+    finished: dict[int, Finished] = {}
     prepared: dict[int, tuple[list[Any], dict[str, Any], list[Work]]] = {}
     for number, item in enumerate(items):
-        try:
+        with suppress(Exception):  # alone, it will say why
             args, kwargs, embed = loads(item.body)
-            if not embed.keys() <= _EMBEDDED or any(embed.values()):
-                raise ValueError("something follows it")
-            prepared[number] = args, kwargs, task.works(args, kwargs, item.headers["id"], item.headers.get)
-        except Exception:  # alone, it will say why
-            answer.left.append(number)
+            if embed.keys() <= _EMBEDDED and not any(embed.values()):
+                works = task.works(args, kwargs, item.headers["id"], item.headers.get)
+                prepared[number] = args, kwargs, works
     with execution.together(task.recorder(hostname), task.in_transaction) as group:
         group.add([work for _, _, works in prepared.values() for work in works])
         for number, (args, kwargs, works) in prepared.items():
@@ -99,12 +100,21 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
             traced = trace_task(task, request["id"], tuple(args), kwargs, request, app=app, hostname=hostname)
             info: Any = traced.info
             if info is None or info.state == states.RETRY or _is_ignored(info):
-                answer.finished.append(Finished(number, str(traced.retstr), traced.runtime or 0.0))
-            else:
-                answer.left.append(number)
-    return answer
+                finished[number] = Finished(number, str(traced.retstr), traced.runtime or 0.0)
+            if _is_out_of_time(info) or time.monotonic() - began >= task.soft_time_limit:
+                logger.warning("A batch took too long: what is left of it is tried one by one.")
+                break
+    return Answer(list(finished.values()), [number for number in range(len(items)) if number not in finished])
 
 
 def _is_ignored(info: Any) -> bool:
     """Whether the task itself raised Celery's Ignore."""
     return bool(info.state == states.IGNORED and not isinstance(info.retval, FailedInBatch))
+
+
+def _is_out_of_time(info: Any) -> bool:
+    """Whether a message failed because the soft time limit of its batch came while it was executed.
+
+    Celery's signal comes once. What runs after it would run until the hard limit kills the process.
+    """
+    return info is not None and isinstance(getattr(info.retval, "error", info.retval), SoftTimeLimitExceeded)

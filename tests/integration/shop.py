@@ -41,11 +41,13 @@ def ran(what: str) -> None:
 
 @reliable.task(name="shop.charge", key=lambda bought: bought.id, batch=int(os.environ.get("SHOP_BATCH", "1")))
 def charge(bought: Bought, tx: Transaction) -> dict[str, int]:
-    """Book one payment, in the ledger's transaction. 13 cannot be booked."""
+    """Book one payment, in the ledger's transaction. 13 cannot be booked, and 14 never ends."""
     ran(f"charge {bought.id}")
     tx.execute(insert(attempts).values(order_id=bought.id, amount=bought.amount))
     if bought.amount == 13:
         raise ValueError("13 is no amount")
+    if bought.amount == 14:
+        time.sleep(600)
     time.sleep(float(os.environ.get("SHOP_SECONDS", "0")))
     tx.execute(insert(payments).values(order_id=bought.id, amount=bought.amount))
     return {"booked": bought.amount}

@@ -88,6 +88,18 @@ def test_a_function_that_fails_leaves_nothing_behind_and_is_dead_lettered_alone(
     assert "raise ValueError" in letter["traceback"]
 
 
+def test_messages_that_never_end_take_nothing_of_their_batch_along(shop: Shop) -> None:
+    for number in range(6):
+        shop.send("shop.charge", order(number, 14 if number in {2, 3} else 5))
+    shop.worker(shop_batch=10, baozi_eat_time_limit=2)
+    wait_until(lambda: shop.waiting("shop.dead") == 2, "the two to be dead-lettered", timeout=60)
+    all_booked(shop, 4)
+    assert {letter["reason"] for letter in shop.dead()} == {"SoftTimeLimitExceeded: SoftTimeLimitExceeded()"}
+    # The first of them ended the batch, before the hard limit could kill it: what ran before was recorded.
+    runs = {0: 1, 1: 1, 2: 2, 3: 1, 4: 1, 5: 1}
+    assert shop.ran() == {f"charge o-{number}": times for number, times in runs.items()}
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

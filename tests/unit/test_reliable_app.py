@@ -1,7 +1,9 @@
 """What ``Reliable`` refuses, at the earliest moment, each in one sentence."""
 
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -170,6 +172,31 @@ def test_the_key_is_the_task_id_or_what_the_task_makes_of_its_first_arguments(re
     (by_id,), (by_own,) = works(plain, "you"), works(own, "you")
     assert (by_id.call.key, by_own.call.key) == ("some-id", "you/hello")
     assert own.given("k", None) == {"key": Key("k")}
+
+
+class Product(StrEnum):
+    """A text of another class."""
+
+    BOOK = "book"
+
+
+@pytest.mark.parametrize(
+    ("key", "argument", "expected"),
+    [
+        (str, 7, "7"),
+        (itemgetter("id"), {"id": "o-1"}, "o-1"),
+        (lambda *all_: str(len(all_)), {}, "2"),
+        (lambda order: Product[order], "BOOK", "book"),
+    ],
+)
+def test_a_key_may_come_from_any_callable_and_be_any_text(
+    reliable: Reliable, key: Callable[..., str], argument: object, expected: str
+) -> None:
+    def mail(order: object, text: str = "hello") -> None: ...
+
+    task = reliable.task(name="shop.mail", key=key)(mail)
+    (work,) = works(task, argument)
+    assert (work.call.key, type(work.call.key)) == (expected, str)
 
 
 def test_headers_of_an_order_that_are_no_identity_are_refused(reliable: Reliable) -> None:
