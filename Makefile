@@ -70,11 +70,16 @@ lint: $(SET_UP)  ## ruff, mypy --strict and the rules of imports
 	@# Programs without a suffix by which mypy would find them.
 	@$(BIN)/mypy deploy/image/declare-topology
 	@$(BIN)/mypy deploy/reference
+	@$(BIN)/mypy deploy/translations
 	@$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: docs
 docs: $(SET_UP)  ## renew docs/reference.md from the docstrings
 	@page=$$($(BIN)/python deploy/reference) && echo "$$page" > docs/reference.md
+
+.PHONY: translated
+translated: $(SET_UP)  ## after a Chinese page was renewed: write the digest of its English page into it
+	@$(BIN)/python deploy/translations --renew
 
 .PHONY: check
 check:  ## what CI runs: a clean clone, lint, all tests, nothing skipped
