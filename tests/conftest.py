@@ -1,9 +1,16 @@
-"""Which tests are slow; at the end, one line for each thing that this machine lacks, not one a test."""
+"""Which tests are slow, how long examples may take, and one line for each thing that is missing."""
 
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+# By default Hypothesis fails a test whose example takes 200 ms, or whose examples are drawn slowly. On a busy
+# machine any example may.
+hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.load_profile("busy")
 
 HERE = Path(__file__).parent
 #: Modules that run real processes and are quick nevertheless: alone on two cores, a test takes a few seconds.

@@ -98,7 +98,7 @@ def start_again(folder: Folder, record: Record) -> Record:
     Raises:
         BrokerNotStarted: it has failed, or was not ready in time; says why.
     """
-    done, said = docker("start", record.mark, timeout=_START)
+    done, said = engine.start(record.mark, timeout=_START)
     if not done:
         raise BrokerNotStarted(f"The container did not start again: {reason(said)}.")
     record = _with_ports(record, folder.identity())
@@ -125,7 +125,7 @@ def _run(folder: Folder, identity: Identity) -> None:
         f"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-rabbit vm_memory_high_watermark {{absolute,{_WATERMARK}}}\n",
     )
     done, said = docker(
-        *("run", "--detach", "--name", identity.name),
+        *("create", "--name", identity.name),
         # The node's name, and with it the data's, has the host's in it.
         *("--hostname", "baozi", "--label", f"baozi.folder={folder.path}"),
         *("--env-file", str(settings), "--memory", str(_MEMORY), "--stop-timeout", str(_STOP)),
@@ -134,6 +134,8 @@ def _run(folder: Folder, identity: Identity) -> None:
         timeout=_START,
     )
     settings.unlink()
+    if done:
+        done, said = engine.start(identity.name, timeout=_START)
     if not done:
         raise BrokerNotStarted(f"The container did not start: {reason(said)}.")
 

@@ -7,6 +7,8 @@ from baozi.broker.programs import run_to_its_end
 
 #: Seconds that the engine may take to answer a question.
 _ASK = 15
+#: Ports that are tried for a container.
+_TRIES = 5
 
 
 def answers() -> bool:
@@ -18,6 +20,26 @@ def inspected(name: str, what: str) -> str | None:
     """Return what the engine knows of the container ``name``, by a Go template; None if there is none."""
     done, said = docker("container", "inspect", "--format", what, name)
     return said.strip() if done else None
+
+
+def start(name: str, timeout: float) -> tuple[bool, str]:
+    """Start the container ``name``, once more where a port that the engine chose for it is in use.
+
+    The engine knows which ports others listen on. It does not know those of their connections, and Linux
+    takes both from one range (ip_local_port_range).
+
+    Args:
+        name: the container's.
+        timeout: seconds that each try may take.
+
+    Returns:
+        Whether it was started, and what the engine said.
+    """
+    for _ in range(_TRIES):
+        done, said = docker("start", name, timeout=timeout)
+        if done or "address already in use" not in said:
+            break
+    return done, said
 
 
 def docker(*words: str, timeout: float = _ASK) -> tuple[bool, str]:

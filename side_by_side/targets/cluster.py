@@ -93,7 +93,7 @@ class Nodes:
         _done(docker("network", "connect", *identity, self.name, self._container(node)))
 
     def _start_node(self, node: int) -> None:
-        _done(docker("start", self._container(node), timeout=_ENGINE))
+        _done(engine.start(self._container(node), timeout=_ENGINE))
         ports = json.loads(inspected(self._container(node), "{{json .NetworkSettings.Ports}}") or "{}")
         # A port is another after each start.
         self._ports[node] = int(ports["5672/tcp"][0]["HostPort"])

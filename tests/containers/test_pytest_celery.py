@@ -16,7 +16,7 @@ from pytest_celery import (
 )
 from pytest_docker_tools import container, fxtr, volume
 
-from tests.containers.compose import IMAGE
+from tests.containers.compose import IMAGE, free_port
 from tests.waiting import wait_until
 
 RABBITMQ = "rabbitmq:4.3-management"
@@ -67,6 +67,12 @@ class OurWorker(CeleryWorkerContainer):  # type: ignore[misc]  # it has no types
 def default_rabbitmq_broker_image() -> str:
     """The broker that docker-compose.yml has, and no download."""
     return RABBITMQ
+
+
+@pytest.fixture
+def default_rabbitmq_broker_ports() -> dict[str, str]:
+    """A port that no connection has: the engine's own choice may be one that has."""
+    return {"5672/tcp": free_port()}
 
 
 @pytest.fixture

@@ -180,7 +180,7 @@ def test_one_name_on_two_machines_is_no_duplicate(
     assert sums["shared_names"] == ["alex"]
     letter = place.run("dead", "list", "--json").stdout.splitlines()[0]
     assert "NameInUse" in letter
-    assert "a name of its own" in letter
+    assert "another name" in letter
 
 
 def test_what_vanished_before_any_was_eaten_is_lost_by_its_journal(here: Machine, there: Machine) -> None:

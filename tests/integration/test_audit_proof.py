@@ -153,9 +153,7 @@ def assert_sums_are_plain(ledger: Ledger, world: World) -> None:
 
 
 @given(world=WORLDS, seed=st.integers())
-@hypothesis_settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_workers_record_is_summed_as_plain_python_sums_it(
     one_sqlite_ledger: Ledger, world: World, seed: int
 ) -> None:
@@ -165,7 +163,7 @@ def test_what_workers_record_is_summed_as_plain_python_sums_it(
 
 
 @given(world=WORLDS)
-@hypothesis_settings(max_examples=400, deadline=None)
+@hypothesis_settings(max_examples=400)
 def test_the_sums_in_sql_equal_the_sums_over_multisets(one_sqlite_ledger: Ledger, world: World) -> None:
     # The rows are put there at once: several hundred worlds, where one commit a baozi allows some dozens.
     empty(one_sqlite_ledger)
@@ -174,9 +172,7 @@ def test_the_sums_in_sql_equal_the_sums_over_multisets(one_sqlite_ledger: Ledger
 
 
 @given(world=WORLDS)
-@hypothesis_settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@hypothesis_settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_postgresql_sums_as_plain_python_does(postgresql_of_worlds: Ledger, world: World) -> None:
     empty(postgresql_of_worlds)
     put_rows(postgresql_of_worlds, world)

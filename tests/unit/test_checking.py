@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Message
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
@@ -84,7 +84,6 @@ def refused(checked: Any) -> str | None:
     return None
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.dictionaries(names, values, max_size=4))
 def test_of_any_headers_celery_gets_those_that_it_can_handle(headers: dict[str, Any]) -> None:
     checked = message({"task": "tasks.eat", "id": "x"} | headers)
@@ -100,7 +99,6 @@ def test_of_any_headers_celery_gets_those_that_it_can_handle(headers: dict[str, 
     json.dumps(str(request) + repr(request))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=5),
@@ -126,7 +124,6 @@ def test_of_any_body_celery_gets_one_of_three_parts(value: Any) -> None:
         assert json.loads(checked.body) == checked.payload
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 @given(st.binary(max_size=50), st.text(max_size=10))
 def test_of_any_bytes_nothing_is_raised_but_a_refusal(body: bytes, encoding: str) -> None:
     assert refused(message({"task": "tasks.eat", "id": "x"}, body, encoding))

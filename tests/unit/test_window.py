@@ -65,7 +65,7 @@ class WindowBesideAModel(RuleBasedStateMachine):
         assert len(self.window) == len(self.waiting)
 
 
-WindowBesideAModel.TestCase.settings = settings(max_examples=100, deadline=None, database=None)
+WindowBesideAModel.TestCase.settings = settings(max_examples=100, database=None)
 TestWindow = WindowBesideAModel.TestCase
 
 
