@@ -1,20 +1,28 @@
-"""The queue belongs to one ledger: two workers with ledgers of their own would eat the same baozi twice.
+"""A queue belongs to one ledger, and a ledger to one queue.
+
+Two workers of one queue that had ledgers of their own would eat the same baozi twice. Two queues with one
+ledger would take each other's keys for their own: what one has done is not executed for the other.
 
 The queue ``NAME.ledger`` is always empty. One of its arguments is the id of the ledger: RabbitMQ refuses to
 declare a queue again with other arguments, and says which it has (RabbitMQ guide "Queues", Declaration and
 Property Equivalence). So the first worker claims the queue, and each other one learns whose it is, in one
 step that no other worker can come between.
+
+The ledger, in turn, has the queue's name in its table ``ledger_identity``. The name alone: an operator may
+move a queue to another virtual host or broker.
 """
 
 import re
 import sys
 from contextlib import closing
+from typing import NamedTuple
 
 from amqp.exceptions import NotFound, PreconditionFailed
 from kombu import Connection
 
 from baozi.amqp.connection import connect, using
-from baozi.errors import AnotherLedger, BrokerError, Unroutable
+from baozi.errors import AnotherLedger, AnotherQueue, BrokerError, Unroutable
+from baozi.ledger import Ledger
 from baozi.settings import settings
 from baozi.shown import shown
 from baozi.topology import Topology
@@ -52,19 +60,57 @@ def see_that_it_is_ours(topology: Topology, ledger_id: str, url: str | None = No
         )
 
 
-def adopt(topology: Topology, ledger_id: str) -> str | None:
-    """Make the queue belong to this ledger.
+def see_that_it_is_the_ledger_of(queue: str, ledger: Ledger) -> None:
+    """Look to which queue the ledger belongs; if to none yet, make it belong to this one.
+
+    Args:
+        queue: the name of the worker's queue.
+        ledger: the worker's.
+
+    Raises:
+        AnotherQueue: it belongs to another one.
+        LedgerError: it cannot be used.
+    """
+    owner = ledger.claim(queue)
+    if owner != queue:
+        raise AnotherQueue(
+            f"The ledger {ledger.identity()} belongs to the queue {shown(owner)}, and this worker consumes"
+            f" {queue}. Give each queue a ledger of its own, or, if the queue {shown(owner)} is gone for"
+            " good, run `baozi ledger adopt`."
+        )
+
+
+class Before(NamedTuple):
+    """To what a queue and a ledger belonged before; None: to nothing yet."""
+
+    ledger: str | None
+    """The id of the ledger to which the queue belonged."""
+    queue: str | None
+    """The name of the queue to which the ledger belonged."""
+
+
+def adopt(topology: Topology, ledger: Ledger) -> Before:
+    """Make the queue and the ledger belong to each other.
 
     Args:
         topology: the queue's.
-        ledger_id: the ledger's id.
+        ledger: the ledger.
 
     Returns:
-        The id of the ledger to which it belonged before, or None if to none.
+        To what they belonged before.
 
     Raises:
-        BrokerError: the broker cannot be used, or its user may not declare and delete that queue.
+        BrokerError: the broker cannot be used, or its user may not declare and delete the queue of the claim.
+            Nothing is changed then.
+        LedgerError: the ledger cannot be read or written.
     """
+    ledger_id, queue = ledger.identity(), ledger.queue()
+    before = _adopted(topology, ledger_id)
+    ledger.give_to(topology.name)
+    return Before(before, queue)
+
+
+def _adopted(topology: Topology, ledger_id: str) -> str | None:
     with closing(_connection()) as connection:
         before = _claimed(connection, topology, ledger_id) if _is_claimed(connection, topology) else None
         if before != ledger_id:

@@ -174,6 +174,14 @@ class AnotherLedger(LedgerError):
     """The queue belongs to another ledger. Set BAOZI_LEDGER_URL to it, or run `baozi ledger adopt`."""
 
 
+class OnTheNetwork(LedgerError):
+    """SQLite works on one machine only. Set BAOZI_LEDGER_URL to a local file or a PostgreSQL database."""
+
+
+class AnotherQueue(LedgerError):
+    """The ledger belongs to another queue. Give each queue its own ledger, or run `baozi ledger adopt`."""
+
+
 class SchemaTooOld(LedgerError):
     """The ledger's schema is older than this release needs. Run `baozi ledger upgrade`."""
 

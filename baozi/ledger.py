@@ -87,6 +87,40 @@ class Ledger:
         with self.reading() as connection:
             return str(connection.execute(select(identity.c.id)).scalar_one())
 
+    def queue(self) -> str | None:
+        """Return the name of the queue to which this ledger belongs, or None if to none yet.
+
+        Raises:
+            LedgerError: as :meth:`reading` says.
+        """
+        with self.reading() as connection:
+            owner: str | None = connection.execute(select(identity.c.queue)).scalar_one()
+            return owner
+
+    def claim(self, queue: str) -> str:
+        """Make this ledger belong to ``queue`` if it belongs to none.
+
+        Of several that claim it at the same time, one gets it.
+
+        Returns:
+            The name of the queue to which it belongs now.
+
+        Raises:
+            LedgerAway: it cannot be written.
+        """
+        with self._writing() as connection:
+            connection.execute(update(identity).where(identity.c.queue.is_(None)).values(queue=queue))
+            return str(connection.execute(select(identity.c.queue)).scalar_one())
+
+    def give_to(self, queue: str) -> None:
+        """Make this ledger belong to ``queue``, whatever it belonged to before.
+
+        Raises:
+            LedgerAway: it cannot be written.
+        """
+        with self._writing() as connection:
+            connection.execute(update(identity).values(queue=queue))
+
     def _make_folder(self) -> None:
         if self._file is not None:
             try:

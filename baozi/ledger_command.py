@@ -22,14 +22,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
 @app.command("version")
 def version_command(as_json: Json = False) -> None:
-    """Print the ledger's id, the version of its schema, and the version that this release needs."""
+    """Print the ledger's id, its queue, its schema's version, and the version that this release needs."""
     with _ledger() as ledger:
         version = ledger.version()
-        identity = ledger.identity() if version == VERSION else None
+        identity, queue = (ledger.identity(), ledger.queue()) if version == VERSION else (None, None)
     if as_json:
-        print(json.dumps({"version": version, "needed": VERSION, "id": identity}))
+        print(to_json({"version": version, "needed": VERSION, "id": identity, "queue": queue}))
     else:
-        named = f" Its id is {identity}." if identity else ""
+        owner = f"the queue {shown(queue)}" if queue else "no queue yet"
+        named = f" Its id is {identity}. It belongs to {owner}." if identity else ""
         print(f"Ledger schema is version {version}, this release needs {VERSION}.{named}")
 
 
@@ -53,15 +54,20 @@ def upgrade_command(as_json: Json = False) -> None:
 
 @app.command("adopt")
 def adopt_command(as_json: Json = False) -> None:
-    """Make the queue belong to this ledger, because the one that it belonged to is gone for good.
+    """Make the queue and this ledger belong to each other, because what they belonged to is gone for good.
 
-    Stop all workers first. What the other ledger knows as eaten, and is still in the queue, is eaten again.
+    Stop all workers first. What another ledger knows as eaten, and is still in the queue, is eaten again.
     """
+    topology = Topology.of(settings())
     with _ledger() as ledger:
         own = ledger.identity()
-    before = belonging.adopt(Topology.of(settings()), own)
-    said = f"The queue belongs to the ledger {own} now; before, to {before or 'none'}."
-    say(to_json({"before": before, "id": own}) if as_json else shown(said))
+        before = belonging.adopt(topology, ledger)
+    said = (
+        f"The queue {topology.name} belongs to the ledger {own} now; before, to {before.ledger or 'none'}."
+        f" The ledger belongs to the queue {topology.name} now; before, to {before.queue or 'none'}."
+    )
+    result = {"before": before.ledger, "id": own, "queue": topology.name, "queue_before": before.queue}
+    say(to_json(result) if as_json else shown(said))
 
 
 @contextmanager

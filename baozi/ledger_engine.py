@@ -4,6 +4,7 @@ import sqlite3
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
@@ -11,7 +12,8 @@ from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, even
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from baozi.errors import LedgerAway
+from baozi.errors import LedgerAway, OnTheNetwork
+from baozi.file_systems import network_file_system
 
 Result = TypeVar("Result")
 
@@ -155,6 +157,15 @@ def connect(url: URL, patience: Patience) -> Engine:
 def _sqlite(url: URL, patience: Patience) -> Engine:
     engine = create_engine(url, connect_args={"timeout": patience.seconds or PATIENCE})
 
+    def see_that_it_is_local(*_: object) -> None:
+        file = Path(str(url.database))
+        network = network_file_system(file)
+        if network is not None:
+            raise OnTheNetwork(
+                f"The ledger's file {file} is on a network file system ({network}), and SQLite works on one"
+                " machine only. Set BAOZI_LEDGER_URL to a file on a local disk, or to a PostgreSQL database."
+            )
+
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
         # The driver would begin a transaction only at the first change; the listener below begins it.
         connection.isolation_level = None
@@ -169,6 +180,7 @@ def _sqlite(url: URL, patience: Patience) -> Engine:
         # once: take the lock first. An audit only reads, and holds nobody up.
         connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
+    event.listen(engine, "do_connect", see_that_it_is_local)
     event.listen(engine, "connect", set_up)
     event.listen(engine, "begin", begin)
     return engine

@@ -118,12 +118,14 @@ done = Table(
     Column("result", Text),
 )
 
-#: One row: the ledger's identity, and the oldest version of the schema whose release can use this ledger.
+#: One row: the ledger's identity, the oldest version of the schema whose release can use this ledger, and the
+#: name of the queue to which the ledger belongs (NULL: none yet).
 identity = Table(
     "ledger_identity",
     metadata,
     Column("id", String, primary_key=True),
     Column("compatible_from", Integer, nullable=False),
+    Column("queue", Text),
 )
 
 

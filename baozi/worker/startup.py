@@ -88,7 +88,7 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
         if reliable.whole_app:
             _check_queues(reliable.topology, options.get("queues"))
         _check_open_files(options.get("concurrency") or conf.worker_concurrency or cpu_count())
-        _open_ledger(reliable.ledger)
+        _open_ledger(reliable)
         # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
         # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
         # Its waits for an answer are bounded: a broker that accepts and says nothing more is left.
@@ -218,9 +218,13 @@ def _check_open_files(processes: int) -> None:
         )
 
 
-def _open_ledger(url: URL) -> None:
-    """See that the ledger can be used. It is closed again, so that no pool process inherits it."""
-    with closing(Ledger(url).open()) as ledger:
+def _open_ledger(reliable: Guarded) -> None:
+    """See that the ledger can be used, and belongs to this queue.
+
+    It is closed again, so that no pool process inherits it.
+    """
+    with closing(Ledger(reliable.ledger).open()) as ledger:
+        belonging.see_that_it_is_the_ledger_of(reliable.topology.name, ledger)
         _own[:] = [ledger.identity()]
 
 

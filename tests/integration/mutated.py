@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,7 +24,7 @@ from kombu import Exchange, Queue
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, insert, inspect
 from sqlalchemy.event import listen
 
-from baozi import ledger_schema, recording
+from baozi import file_systems, ledger_schema, recording
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.journal import Event, WorkerJournal
 from baozi.recording import Call, Recording, eaten_row
@@ -119,6 +120,11 @@ def durable_off() -> None:
         return Queue(topology.name, exchange, routing_key=topology.name, durable=False)
 
     put_in_place(Topology, "queue", of_this_moment)
+
+
+def ledger_on_the_network() -> None:
+    """The file ``mounts`` in the home folder is the table of mounts."""
+    file_systems.MOUNTS = Path(os.environ["BAOZI_HOME"], "mounts")
 
 
 def slow_ledger() -> None:

@@ -130,6 +130,8 @@ def test_a_ledger_of_each_earlier_version_is_upgraded_with_all_its_rows(
         ledger.open()
     assert ledger.upgrade() == before
     assert ledger.open().version() == VERSION
+    assert ledger.queue() is None
+    assert [ledger.claim(queue) for queue in ("shop", "lunch")] == ["shop", "shop"]
     earlier, new = (Call("tasks.eat", f"key {number}", baozi(number)) for number in (0, 3))
     with ledger.recording("小红", "here") as recording:
         assert recording.claim([earlier, new]) == [Done(None), None]
@@ -283,6 +285,7 @@ def test_the_commands_say_the_version_and_upgrade(old: Ledger, ledger_url: str) 
         "version": 1,
         "needed": VERSION,
         "id": None,
+        "queue": None,
     }
     assert (
         ledger_command(ledger_url, "upgrade").stdout

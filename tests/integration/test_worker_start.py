@@ -24,6 +24,26 @@ def start(place: Place, *arguments: str, **settings: object) -> subprocess.Compl
     )
 
 
+def test_an_sqlite_ledger_on_a_network_file_system_is_said(private_place: Place) -> None:
+    mount = f"server:/home {private_place.home} nfs4 rw 0 0\n"
+    (private_place.home / "mounts").write_text(f"/dev/vda / ext4 rw 0 0\n{mount}")
+    worker = ["celery", "--quiet", "-A", "tasks", "worker"]
+    for command in (worker, ["baozi", "ledger", "upgrade"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.integration.mutated", "ledger_on_the_network", "--", *command],
+            env={**os.environ, **private_place.environment()},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert (done.returncode, len(done.stderr.splitlines())) == (4, 1), done.stderr
+        assert "on a network file system (nfs4)" in done.stderr
+        assert "PostgreSQL" in done.stderr
+    assert not (private_place.home / "ledger.sqlite3").exists()
+
+
 def test_an_unknown_queue_is_a_usage_error(private_place: Place) -> None:
     done = start(private_place, "-Q", "noodles")
     assert done.returncode == 2
