@@ -51,6 +51,10 @@ class UsageError(BaoziError):
     """The command was asked for something it cannot do; see --help."""
 
 
+class UpstreamChanged(UsageError):
+    """Another library lacks what this release changes in it. Install the versions that it requires."""
+
+
 class NotABaozi(BaoziError):
     """The message is not a baozi; it needs run, producer, number and made_at, and nothing else."""
 

@@ -1,6 +1,9 @@
 """Reads a connection's frames in large pieces: py-amqp would read a message in nine calls of the system.
 
 Measured with a worker that eats from a long queue: half of its main process's time went there.
+
+Upstream: no thread is known.
+Checked with: amqp 5.4.2.
 """
 
 from collections import defaultdict

@@ -1,4 +1,13 @@
-"""The worker's consumer: no message, whatever it is, is dropped, stops the worker or occupies it."""
+"""The worker's consumer: no message, whatever it is, is dropped, stops the worker or occupies it.
+
+Celery rejects a message that names no task or an unknown one: in a queue with dead letters it is found
+there with no reason but "rejected", and else it is gone. A message that it cannot decode it acknowledges.
+If something cannot be handed to the pool, it takes a pool process for busy that is free.
+
+Upstream: celery/celery#8812 and celery/celery#3675 are of users whose messages were dropped as unknown. No
+thread is known of a reason for them.
+Checked with: celery 5.7.0, kombu 5.7.0, amqp 5.4.2.
+"""
 
 import time
 from collections.abc import Callable
@@ -20,6 +29,7 @@ from baozi.dead_letters.letter import deliveries, raw_body, raw_properties
 from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
 from baozi.task import ReliableTask
+from baozi.upstream import with_step
 from baozi.upstream.message import Message
 from baozi.worker.batches import Batches
 from baozi.worker.checking import Refused, check_body, check_headers, wait
@@ -41,10 +51,11 @@ class Consumer(CeleryConsumer):
     class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc,valid-type]  # the stubs leave it out
         """Celery's steps, but for one that no other requires: what a step requires, Celery adds again."""
 
-        default_steps: ClassVar[list[str]] = [
-            step.replace("celery.worker.consumer.delayed_delivery:", "baozi.upstream.delayed_delivery:")
-            for step in CeleryConsumer.Blueprint.default_steps
-        ]
+        default_steps: ClassVar[list[str]] = with_step(
+            CeleryConsumer.Blueprint.default_steps,
+            "celery.worker.consumer.delayed_delivery:DelayedDelivery",
+            "baozi.upstream.delayed_delivery:DelayedDelivery",
+        )
 
         def info(self, parent: Any) -> dict[str, Any]:
             """Return what ``celery inspect stats`` shows; one of the connection's options is a function."""

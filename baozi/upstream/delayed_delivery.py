@@ -1,4 +1,11 @@
-"""Celery's delayed delivery, set up on the node that the worker is connected to."""
+"""Celery's delayed delivery, set up on the node that the worker is connected to.
+
+Celery's own step connects to each node that ``broker_url`` names, one after the other, before the worker
+works.
+
+Upstream: celery/celery#9207 introduced the step. No thread is known of a node that is away.
+Checked with: celery 5.7.0, kombu 5.7.0.
+"""
 
 from typing import Any
 

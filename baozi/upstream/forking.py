@@ -1,7 +1,11 @@
 """A forked process, as gunicorn's with ``preload_app``, begins without its parent's connections.
 
-Two processes that share a socket read each other's answers and use one delivery tag twice. kombu empties its
-pools after a fork of ``multiprocessing`` only, and it shuts down the socket, which the parent still uses.
+Two processes that share a socket read each other's answers and use one delivery tag twice. kombu empties
+its pools after a fork of ``multiprocessing`` only, and it shuts down the socket, which the parent still
+uses.
+
+Upstream: celery/kombu#613.
+Checked with: celery 5.7.0, kombu 5.7.0, billiard 4.3.2.
 """
 
 import os

@@ -1,4 +1,10 @@
-"""A worker's log: a message may hold any text, and none of it moves a terminal's cursor or forges a line."""
+"""A worker's log: a message may hold any text, and none of it moves a terminal's cursor or forges a line.
+
+Celery logs the names, ids and arguments of messages as they are.
+
+Upstream: no thread is known.
+Checked with: celery 5.7.0.
+"""
 
 import logging
 from collections.abc import Mapping

@@ -1,4 +1,11 @@
-"""A message as a worker receives it: nothing of it is inflated or decoded before it has been checked."""
+"""A message as a worker receives it: nothing of it is inflated or decoded before it has been checked.
+
+kombu's own message inflates in its constructor what calls itself compressed. Some kilobytes can become
+gigabytes.
+
+Upstream: no thread is known.
+Checked with: kombu 5.7.0.
+"""
 
 from typing import Any
 

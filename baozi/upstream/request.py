@@ -1,4 +1,13 @@
-"""What the worker's main process does with one message's outcome."""
+"""What the worker's main process does with one message's outcome.
+
+Celery acknowledges a message that was revoked or has expired, and ends the worker at a MemoryError of a
+task. It announces that a task was terminated before the process has ended, and then does not take its
+result.
+
+Upstream: celery/celery#2142 says that a terminated process may have another task by then. No thread is
+known of the other two.
+Checked with: celery 5.7.0, billiard 4.3.2.
+"""
 
 from functools import cached_property
 from signal import SIGKILL, SIGQUIT, SIGTERM

@@ -2,6 +2,9 @@
 
 Celery's own soft shutdown sleeps for its whole time, whatever is in hand, and settles nothing meanwhile
 (Celery user guide "Workers", Soft shutdown). So this one takes over the signals that start it.
+
+Upstream: celery/celery#9505, and celery/celery#9213, which introduced it.
+Checked with: celery 5.7.0.
 """
 
 import signal
@@ -23,7 +26,7 @@ logger = get_logger(__name__)
 _LOOK_EVERY, _LOOK_AGAIN = 1, 0.1
 
 #: Whether Celery, which alone reads that variable, takes SIGTERM for SIGQUIT.
-_REMAPPED = getattr(celery.apps.worker, "REMAP_SIGTERM", None) == "SIGQUIT"
+_REMAPPED = vars(celery.apps.worker)["REMAP_SIGTERM"] == "SIGQUIT"
 
 Handler = Callable[[int, Any], Any]
 

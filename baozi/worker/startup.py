@@ -4,15 +4,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from resource import RLIMIT_NOFILE, getrlimit
 from socket import gethostname
 from typing import Any, NoReturn, Protocol
 
-import celery.apps.worker
 from billiard import cpu_count
-from celery.platforms import close_open_fds
 from celery.utils.log import get_logger
 from sqlalchemy import URL
 
@@ -24,6 +22,8 @@ from baozi.model import checked_name
 from baozi.settings import settings
 from baozi.shown import shown
 from baozi.topology import Topology
+from baozi.upstream.restart import restart_with_the_same_command
+from baozi.upstream.stdout import keep_off_stdout
 from baozi.worker.configuration import UNCONFIRMED, Need
 
 #: The id of this worker's ledger, once it was opened.
@@ -80,8 +80,8 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
     """
     _open_what_is_closed()
     if reliable.whole_app:
-        _keep_off_stdout(instance)
-    _restart_with_the_same_command()
+        keep_off_stdout(instance)
+    restart_with_the_same_command()
     _take_usr2()
     try:
         instance.hostname = _node_name(instance.hostname, sys.argv)
@@ -131,41 +131,6 @@ def _open_what_is_closed() -> None:
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # for as long as we run
             setattr(sys, f"__{name}__", getattr(sys, name))
-
-
-def _keep_off_stdout(worker: Any) -> None:
-    """Have Celery say on stderr what it would say on stdout, which is for the course's lines alone.
-
-    ``sys.__stdout__`` itself must stay: on SIGHUP Celery closes all files but that, and starts anew.
-    """
-
-    def say(message: str, file: Any = None) -> None:  # noqa: ARG001  # as Celery's own has it
-        # Called by signal handlers too, so it uses no buffer that the interrupted code may be writing to.
-        if sys.__stderr__ is not None:
-            with suppress(OSError):
-                os.write(sys.__stderr__.fileno(), f"\n{message}\n".encode(errors="replace"))
-
-    setattr(celery.apps.worker, "safe_say", say)  # noqa: B010  # its stubs leave it out
-
-    def emit_banner() -> None:
-        stdout = sys.__stdout__
-        setattr(sys, "__stdout__", sys.__stderr__)  # noqa: B010  # its stubs call it final
-        try:
-            celery.apps.worker.Worker.emit_banner(worker)
-        finally:
-            setattr(sys, "__stdout__", stdout)  # noqa: B010  # its stubs call it final
-
-    worker.emit_banner = emit_banner
-
-
-def _restart_with_the_same_command() -> None:
-    """Have SIGHUP run the command that started this worker. Celery's own cannot run ``python -m celery``."""
-
-    def restart() -> None:
-        close_open_fds({0, 1, 2})
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  # the same program
-
-    setattr(celery.apps.worker, "_reload_current_worker", restart)  # noqa: B010  # its stubs leave it out
 
 
 def _take_usr2() -> None:
