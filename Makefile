@@ -15,14 +15,15 @@ help:  ## this list
 
 .PHONY: demo
 demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the audit
-	@$(BIN)/baozi demo
+	@# Until Python has started, Ctrl-C would print its traceback. Then the demo handles it.
+	@trap '' INT; exec $(BIN)/baozi demo
 
 .PHONY: test
-test: $(SET_UP)  ## all tests, against a real broker; three files at a time, for most of the time is waiting
+test: $(SET_UP)  ## all tests, half an hour on two cores, against a real broker; three files at a time
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 .PHONY: test-fast
-test-fast: $(SET_UP)  ## the tests that are not marked slow, in two minutes; no containers, one real broker
+test-fast: $(SET_UP)  ## the tests that are not marked slow, two minutes on two cores; no containers, one real broker
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile -m "not slow"
 
 SECONDS_TO_FUZZ := $(if $(filter file command\ line environment,$(origin SECONDS)),$(SECONDS),600)
@@ -94,8 +95,5 @@ clean:  ## take away what make made; the broker's and the ledger's data stay
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(SET_UP): requirements.lock requirements-dev.lock pyproject.toml
-	@deploy/virtual-environment $(PYTHON) $(VENV)
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
-	@# The project itself, as it lies here, and nothing fetched to build it.
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@deploy/set-up $(PYTHON) $(VENV)
 	@touch $@

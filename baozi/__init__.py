@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from baozi.arguments import Key as Key
     from baozi.errors import BaoziError as BaoziError
     from baozi.errors import DeadLetter as DeadLetter
@@ -33,7 +34,10 @@ __all__ = sorted(_EXPORTED)  # noqa: PLE0605  # a literal list would say each na
 
 
 def __getattr__(name: str) -> Any:
-    """Load an exported name when it is first asked for."""
+    """Load an exported name when it is first asked for; ``__version__`` is the installed release's."""
+    if name == "__version__":
+        # Loaded here: it takes longer than all the rest of this module.
+        return import_module("importlib.metadata").version("baozi")
     if name not in _EXPORTED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_EXPORTED[name]), name)

@@ -3,13 +3,14 @@
 Only what every command needs is imported before the signals are handled; the rest is loaded by :func:`main`.
 """
 
+import inspect
 import io
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -28,6 +29,12 @@ _NO_READER = 128 + signal.SIGPIPE
 #: What prints the traceback of a bug, with any command.
 _DEBUG = "--debug"
 
+#: The signals that end a command.
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+
+#: Columns of a help text at most, on a terminal that has as many.
+_WIDEST_HELP = 120
+
 
 def main(where: str) -> NoReturn:
     """Load the Typer app at ``where`` (``package.module:name``), run it as :func:`run` does, and exit.
@@ -35,18 +42,18 @@ def main(where: str) -> NoReturn:
     While it is loaded, which takes about a second, nothing is begun that must be ended: a signal ends the
     process at once, without a traceback.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _ENDING:
         signal.signal(number, _end_at_once)
     module, _, name = where.partition(":")
     try:
         app = getattr(import_module(module), name)
     except BaseException as error:
         sys.exit(failed(error))
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     run(app)
 
 
 def _end_at_once(_number: int, _frame: object) -> NoReturn:
+    os.write(2, b"\nStopped: nothing was started yet.\n")
     os._exit(ExitCode.INTERRUPTED)
 
 
@@ -55,11 +62,13 @@ def run(app: "typer.Typer") -> NoReturn:
 
     SIGTERM interrupts as Ctrl-C does, so that what a command has started is stopped either way.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal's encoding does not have is written out, as stderr does it.
         sys.stdout.reconfigure(errors="backslashreplace")
     code = _exit_code(app)
+    # What is left to do is to exit: a signal does the same, at once.
+    for number in _ENDING:
+        signal.signal(number, lambda _number, _frame: os._exit(code))
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
@@ -74,7 +83,10 @@ def _exit_code(app: "typer.Typer") -> int:
     import typer  # noqa: PLC0415  # takes longer than all that this module needs
 
     try:
-        return int(_with_debug(typer.main.get_command(app))(standalone_mode=False) or ExitCode.OK)
+        command = _with_whole_help(_with_debug(typer.main.get_command(app)))
+        for number in _ENDING:
+            signal.signal(number, signal.default_int_handler)
+        return int(command(standalone_mode=False) or ExitCode.OK)
     except typer.TyperException as error:
         message = shown_lines(error.format_message())
         # Of several lines: the help, for a group of commands without one.
@@ -139,6 +151,18 @@ def _with_debug(command: Any) -> Any:
     return command
 
 
+def _with_whole_help(command: Any) -> Any:
+    """Have the help list each command below ``command`` with its whole first paragraph.
+
+    Click would cut a description to what is left of one line of 80 columns.
+    """
+    command.context_settings.setdefault("max_content_width", _WIDEST_HELP)
+    for one in _tree(command):
+        if one.help and not one.short_help:
+            one.short_help = " ".join(inspect.cleandoc(one.help).split("\n\n")[0].split())
+    return command
+
+
 def _tree(command: Any) -> list[Any]:
     below = getattr(command, "commands", {}).values()
     return [command, *(one for child in below for one in _tree(child))]
@@ -195,3 +219,43 @@ def stop_on_signals(
 def end_of_stop() -> None:
     """Take back the timeout of a stop: the main thread has ended what it did."""
     signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+class Interruptions:
+    """How often a command was told to stop."""
+
+    def __init__(self) -> None:
+        """Begin with none."""
+        self.count = 0
+
+    @property
+    def at_once(self) -> bool:
+        """Whether a second signal came: nothing is waited for any more."""
+        return self.count > 1
+
+
+@contextmanager
+def saying_what_is_awaited(waits_for: Callable[[], str]) -> Iterator[Interruptions]:
+    """Within this block have Ctrl-C and SIGTERM say what is waited for before they interrupt.
+
+    Args:
+        waits_for: returns what must end before the command does, at this moment; empty for nothing.
+    """
+    told = Interruptions()
+
+    def on_signal(_number: int, _frame: object) -> NoReturn:
+        told.count += 1
+        if told.count == 1:
+            awaited = waits_for()
+            what = f"Waiting for {awaited}. Press Ctrl-C again to end at once." if awaited else ""
+            # Not print: the handler may have interrupted a print.
+            with suppress(OSError):
+                os.write(2, f"\nStopping … {what}".rstrip().encode(errors="replace") + b"\n")
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, on_signal) for number in _ENDING}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -6,9 +6,11 @@ names that a user's own modules have. So these packages count as there only if t
 
 from importlib import import_module
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
+import baozi
 from baozi.audit_command import audit
 from baozi.broker.command import app as broker
 from baozi.dead_letters.command import app as dead
@@ -18,13 +20,21 @@ from baozi.ledger_command import app as ledger
 #: The commands of the tools, in the order of the help. `side_by_side.commands` has them.
 TOOLS = ("demo", "produce", "compare", "chaos", "gather", "report", "local")
 
-app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
-)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"baozi {baozi.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def baozi() -> None:
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Producers put baozi on a RabbitMQ queue, Celery workers eat them, and an audit proves it."""
 
 

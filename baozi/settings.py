@@ -1,5 +1,7 @@
 """The one place that reads settings: the environment's ``BAOZI_…`` variables, checked once."""
 
+import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated
@@ -20,6 +22,9 @@ Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 #: (docs/speed.md).
 _TRAY = 100
 
+
+#: Name of the folder that is looked for in the current folder and in those above it.
+_HOME = Path(".baozi")
 
 #: Bytes of a queue's name: an AMQP short string has 255, and others are made of it.
 _LONGEST_QUEUE_NAME = 200
@@ -52,13 +57,55 @@ def checked_queue_name(name: str) -> str:
     return name
 
 
+def _default_home() -> Path:
+    """Return the folder that is used where BAOZI_HOME names none."""
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        return _HOME
+    for folder in (here, *here.parents):
+        # Above the current folder only one of this user's: what another user left in /tmp names a broker.
+        if _is_folder(folder / _HOME, ours=folder != here):
+            return folder / _HOME
+    return here / _HOME if _runs_in_a_clone() else _of_user() or here / _HOME
+
+
+def _is_folder(path: Path, ours: bool) -> bool:
+    try:
+        return path.is_dir() and (not ours or path.stat().st_uid == os.geteuid())
+    except OSError:
+        return False
+
+
+def _runs_in_a_clone() -> bool:
+    return (Path(__file__).parents[1] / "pyproject.toml").is_file()
+
+
+def _of_user() -> Path | None:
+    """Return the user's folder for an application's data, by the platform's convention; None without a home.
+
+    XDG Base Directory Specification: XDG_DATA_HOME, if it is absolute, else ``~/.local/share``.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    if sys.platform == "darwin":
+        return home / "Library" / "Application Support" / "baozi"
+    named = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (named if named.is_absolute() else home / ".local" / "share") / "baozi"
+
+
 class Settings(BaseSettings):
     """Every setting, its default and its hazard. ``BAOZI_EAT_SECONDS=2`` sets ``eat_seconds``."""
 
     model_config = SettingsConfigDict(env_prefix="BAOZI_", frozen=True)
 
-    home: Path = Path(".baozi")
-    """Folder of all that the project keeps: the private broker, the ledger, the producers' journals."""
+    home: Path = Field(default_factory=_default_home)
+    """Folder of all that the project keeps: the private broker, the ledger, the producers' journals. Default:
+    the nearest folder ``.baozi``, in the current folder or above it. Where there is none: in a clone of the
+    repository ``.baozi`` in the current folder, else the user's folder for data
+    (``~/.local/share/baozi``). It is made when it is needed."""
 
     broker_url: Annotated[SecretStr, AfterValidator(_known_broker)] | None = None
     """``amqp://user:password@host:port/vhost``, or ``amqps://`` for TLS; for a cluster, several URLs
@@ -141,6 +188,15 @@ class Settings(BaseSettings):
 
     debug: bool = False
     """Whether a command that fails prints the traceback, as ``--debug`` has it do."""
+
+    @property
+    def home_reason(self) -> str:
+        """Why ``home`` is that folder, to follow its name."""
+        if "home" in self.model_fields_set:
+            return "BAOZI_HOME names it"
+        if self.home.name == _HOME.name and self.home.is_dir():
+            return f"the nearest {_HOME}, from the current folder upwards"
+        return f"there is no {_HOME} in the current folder or above it, and BAOZI_HOME is not set"
 
     @property
     def ledger(self) -> URL:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -16,9 +17,11 @@ import psutil
 from baozi.errors import BaoziError
 
 #: Seconds that a process may take to end by itself when it is asked to.
-_STOP_TIMEOUT = 15
+STOP_TIMEOUT = 15
 #: Seconds that a killed process may take to be gone.
 _KILL_TIMEOUT = 5
+#: Seconds between two looks whether a signal came while processes end.
+_LOOK_EVERY = 0.1
 
 
 #: Celery's own variables, empty: the broker is the one that BAOZI_BROKER_URL names for the process.
@@ -91,6 +94,12 @@ class Crew:
             self.members.append(member)
         return member
 
+    @property
+    def running(self) -> list[str]:
+        """Role and name of each process that has not ended."""
+        names = [(it.role, it.name) for it in self.members if it.process.poll() is None]
+        return [name if role == name else f"{role} {name}" for role, name in names]
+
     def check(self) -> None:
         """See that everybody is still at work, or ended well; of the workers, one is enough.
 
@@ -109,13 +118,19 @@ class Crew:
     def _any_worker_left(self) -> bool:
         return any(member.role == "worker" and member.process.poll() is None for member in self.members)
 
-    def stop(self) -> None:
-        """End every process: ask first, kill what does not listen, with all its children."""
+    def stop(self, heard: Sequence[int] = ()) -> None:
+        """End every process: ask first, kill what does not listen, with all its children.
+
+        Args:
+            heard: signals that came meanwhile. The first one ends the wait: all are killed.
+        """
         trees = [tree for member in reversed(self.members) for tree in _tree(member.process)]
         for member in reversed(self.members):
             if member.process.poll() is None:
                 member.process.terminate()
-        _, alive = psutil.wait_procs(trees, timeout=_STOP_TIMEOUT)
+        alive, deadline = trees, time.monotonic() + STOP_TIMEOUT
+        while alive and not heard and time.monotonic() < deadline:
+            _, alive = psutil.wait_procs(alive, timeout=_LOOK_EVERY)
         for process in alive:
             process.kill()
         psutil.wait_procs(alive, timeout=_KILL_TIMEOUT)
@@ -133,18 +148,21 @@ class Crew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Stop everybody."""
-        with _uninterrupted():
-            self.stop()
+        with _uninterrupted() as heard:
+            self.stop(heard)
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C and SIGTERM, which could leave a process that nobody knows, to the end of the block."""
+def _uninterrupted() -> Iterator[list[int]]:
+    """Put off Ctrl-C and SIGTERM, which could leave a process that nobody knows, to the end of the block.
+
+    Yields the signals that have come.
+    """
     heard: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in numbers}
     try:
-        yield
+        yield heard
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

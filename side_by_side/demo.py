@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
-from baozi import broker
+from baozi import broker, command_line
 from baozi.amqp.connection import connect, using
 from baozi.audit import Audit, Dead, settled_audit
 from baozi.broker import Broker
+from baozi.command_line import Interruptions
 from baozi.dead_letters import queue as dead_letters
 from baozi.errors import BaoziError, NoBroker
 from baozi.ledger import Ledger
@@ -17,12 +18,14 @@ from baozi.settings import Settings
 from baozi.topology import Topology
 from baozi.workload import Workload
 from side_by_side.actors import start_flower, start_producer, start_worker
-from side_by_side.crew import Crew
+from side_by_side.crew import STOP_TIMEOUT, Crew
 
 #: Seconds for the workers to be ready, on a slow machine.
 _READY_TIMEOUT = 60
 #: Seconds that a worker may go on eating when the demo stops it.
 _SHUTDOWN_TIMEOUT = 5
+#: Seconds that a broker may take to end before it is killed (:mod:`baozi.broker`).
+_BROKER_TIMEOUT = 30
 #: Seconds between two looks at what is awaited.
 _LOOK_EVERY = 0.1
 
@@ -31,8 +34,18 @@ class NotInTime(BaoziError):
     """What was awaited did not come in time."""
 
 
-def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Audit:
+class Ended(NamedTuple):
+    """How a demo ended."""
+
+    sums: Audit
+    in_memory: str
+    """Why it ran in memory, and what is not promised there; empty if it had a broker."""
+
+
+def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
     """Run the demo and audit it. All that it starts is stopped when it returns or raises.
+
+    Ctrl-C says what is waited for, and a second one ends all of it at once.
 
     Args:
         settings: where the ledger and the logs are.
@@ -45,7 +58,13 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Audit:
         BaoziError: the broker, the ledger or one of the processes failed.
     """
     workload = Workload(run=run).paced(pace)
-    with _started_broker() as the_broker, Crew(settings.home / "logs", out) as crew:
+    crew = Crew(settings.home / "logs", out)
+    starting = _Starting(crew)
+    with (
+        command_line.saying_what_is_awaited(starting.awaited) as told,
+        _started_broker(starting, told) as the_broker,
+        crew,
+    ):
         environment = {
             "BAOZI_BROKER_URL": the_broker.url,
             "BAOZI_EAT_SECONDS": str(workload.eat_seconds),
@@ -60,8 +79,26 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Audit:
         else:
             _work(settings, workload, the_broker, crew, environment, out)
             sums = _settled_audit(settings, workload, lambda: dead_letters.of_run(run))
-    say("主进程", out)
-    return sums
+        say("主进程", out)
+    return Ended(sums, the_broker.why if the_broker.kind == "memory" else "")
+
+
+class _Starting:
+    """What the demo has started, and must end."""
+
+    def __init__(self, crew: Crew) -> None:
+        self._crew = crew
+        self.broker = False
+        """Whether the broker is the demo's own."""
+
+    def awaited(self) -> str:
+        """Return what is to end, and in what time, for a sentence; empty if nothing is."""
+        awaited = []
+        if running := self._crew.running:
+            awaited.append(f"{_names(running)} ({STOP_TIMEOUT} s at most)")
+        if self.broker:
+            awaited.append(f"the broker ({_BROKER_TIMEOUT} s at most)")
+        return ", then for ".join(awaited)
 
 
 def _work(
@@ -101,18 +138,30 @@ def _settled_audit(settings: Settings, workload: Workload, dead: Callable[[], De
 
 
 @contextmanager
-def _started_broker() -> Iterator[Broker]:
+def _started_broker(starting: _Starting, told: Interruptions) -> Iterator[Broker]:
     """The broker that is there, or else one that is started now and stopped at the end."""
     try:
         broker.find()
-        was_there = True
     except NoBroker:
-        was_there = False
+        starting.broker = True
     try:
         yield broker.start()
     finally:
-        if not was_there:
-            broker.stop()
+        if starting.broker:
+            _stop_broker(told)
+
+
+def _stop_broker(told: Interruptions) -> None:
+    interrupted = False
+    while True:
+        try:
+            broker.stop(told.at_once)
+        except KeyboardInterrupt:
+            interrupted = True
+        else:
+            break
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def _consumer_count(settings: Settings) -> int:

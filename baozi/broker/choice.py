@@ -29,7 +29,8 @@ def find() -> Broker:
         return named
     record = _folder().record()
     if record is None or not _runs(record):
-        raise NoBroker
+        folder, reason = settings().home.absolute(), settings().home_reason
+        raise NoBroker(f"{NoBroker()} It was looked for in {folder} ({reason}).")
     return _broker(record, "`baozi broker start` started it: " + record.why)
 
 
@@ -57,8 +58,11 @@ def start(say: Callable[[str], None] | None = None) -> Broker:
     return broker
 
 
-def stop() -> bool:
+def stop(at_once: bool = False) -> bool:
     """Stop what ``start`` started in this folder, all of its processes; its data stays.
+
+    Args:
+        at_once: whether it is killed rather than given 30 seconds to end.
 
     Returns:
         Whether there was anything to stop. What BAOZI_BROKER_URL names is never stopped.
@@ -70,7 +74,7 @@ def stop() -> bool:
     if folder.record() is None:
         return False
     with folder.lock():
-        return _clear(folder)
+        return _clear(folder, at_once)
 
 
 def _found_or_started(folder: Folder, say: Callable[[str], None]) -> Broker:
@@ -140,13 +144,13 @@ def _named() -> Broker | None:
     return Broker(kind="url", url=url, why="BAOZI_BROKER_URL names it")
 
 
-def _clear(folder: Folder) -> bool:
+def _clear(folder: Folder, at_once: bool = False) -> bool:
     """Stop what is on record, or what is left of it, and forget it; return whether anything was there."""
     record = folder.record()
     if record is None:
         return False
     stop_it = private_node.stop_node if record.kind == "private" else container.stop_container
-    stopped = stop_it(record)
+    stopped = stop_it(record, at_once)
     folder.forget()
     return stopped
 

@@ -10,6 +10,7 @@ from baozi.broker.address import Broker
 from baozi.broker.choice import find, start, stop
 from baozi.broker.readiness import knock
 from baozi.lines import say
+from baozi.settings import settings
 from baozi.shown import shown, to_json
 
 app = typer.Typer(no_args_is_help=True, help="A broker for one machine: start it, find it, stop it.")
@@ -57,10 +58,14 @@ def _show(broker: Broker, as_json: bool) -> None:
         "version": broker.version,
         "node": broker.node,
         "why": broker.why,
+        "home": str(settings().home.absolute()),
+        "home_reason": settings().home_reason,
     }
     if as_json:
         print(to_json(facts))
         return
+    reason = facts.pop("home_reason")
+    facts["home"] = f"{facts['home']} ({reason})"
     for name, fact in facts.items():
         if fact is not None:
             print(f"{name.removesuffix('_url'):>10}  {shown(fact)}")

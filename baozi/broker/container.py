@@ -66,15 +66,20 @@ def start_container(folder: Folder, why: str) -> Record:
     return record
 
 
-def stop_container(record: Record) -> bool:
+def stop_container(record: Record, at_once: bool = False) -> bool:
     """Let the broker stop well for up to 30 seconds, then remove the container; return if it was there.
+
+    Args:
+        record: its start.
+        at_once: whether it is removed without being stopped first.
 
     Raises:
         BrokerNotStopped: the engine did not do it; says why.
     """
     if inspected(record.mark, "{{.Id}}") is None and engine.answers():
         return False
-    docker("stop", "-t", str(_STOP), record.mark, timeout=_STOP + _BESIDES)
+    if not at_once:
+        docker("stop", "-t", str(_STOP), record.mark, timeout=_STOP + _BESIDES)
     done, said = docker("rm", "--force", record.mark)
     if not done:
         raise BrokerNotStopped(f"The container {record.mark} was not removed: {reason(said)}.")

@@ -64,13 +64,17 @@ def start_node(folder: Folder, program: Path, why: str) -> Record:
         raise BrokerNotStarted(f"The broker did not start: {error}.") from None
 
 
-def stop_node(record: Record) -> bool:
+def stop_node(record: Record, at_once: bool = False) -> bool:
     """Let the node stop well for up to 30 seconds, as SIGTERM asks of it, then kill it; return if any was.
+
+    Args:
+        record: its start.
+        at_once: whether it is killed without being asked first.
 
     Raises:
         BrokerNotStopped: a process of it is still there.
     """
-    return end(record.mark, record.pid, _STOP_DEADLINE)
+    return end(record.mark, record.pid, None if at_once else _STOP_DEADLINE)
 
 
 def runs(record: Record) -> bool:

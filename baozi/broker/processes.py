@@ -63,8 +63,13 @@ def marked(mark: str) -> list[psutil.Process]:
     return [process for process in psutil.process_iter() if has_mark(process, mark)]
 
 
-def end(mark: str, first: int | None, grace: float) -> bool:
+def end(mark: str, first: int | None, grace: float | None) -> bool:
     """End every process with the mark: ``first`` with ``grace`` seconds to do it well, then the others.
+
+    Args:
+        mark: their mark.
+        first: which process is asked first.
+        grace: seconds; None: all are killed.
 
     Returns:
         Whether there was any.
@@ -73,11 +78,11 @@ def end(mark: str, first: int | None, grace: float) -> bool:
         BrokerNotStopped: some are there even after they were killed.
     """
     found = marked(mark)
-    if first is not None and is_alive(first, mark):
+    if grace is not None and first is not None and is_alive(first, mark):
         psutil.Process(first).terminate()
         wait_until(lambda: not is_alive(first, mark), grace)
     for process in marked(mark):
-        _signal(process.terminate)
+        _signal(process.kill if grace is None else process.terminate)
     if not wait_until(lambda: not marked(mark), _LAST_WAIT):
         for process in marked(mark):
             _signal(process.kill)

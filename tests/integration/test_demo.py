@@ -161,6 +161,23 @@ def test_one_ctrl_c_stops_the_demo_cleanly_at_any_moment(place: Place, tmp_path:
         running.process.send_signal(signal.SIGINT)
         assert running.finish(timeout=40) in {130, -signal.SIGINT}
     assert "Traceback" not in running.said() or after == "the start"
+    if after != "the start":
+        assert "Stopping … Waiting for " in running.err.read_text()
+        assert "Press Ctrl-C again to end at once." in running.err.read_text()
+    if after in {"Run ", "生产了", "吃了"}:
+        assert "worker 小明, worker 小红" in running.err.read_text()
+
+
+def test_a_second_ctrl_c_kills_what_the_demo_has_started(private_place: Place, tmp_path: Path) -> None:
+    with demo(private_place.environment(), tmp_path) as running:
+        wait_until(lambda: "吃了" in running.said(), "a baozi to be eaten", 60)
+        for worker in running.workers():
+            worker.suspend()  # it does not end by itself
+        running.process.send_signal(signal.SIGINT)
+        wait_until(lambda: "Stopping …" in running.said(), "the demo to say that it stops")
+        running.process.send_signal(signal.SIGINT)
+        assert running.finish(timeout=40) == 130
+    assert "Traceback" not in running.said()
 
 
 def test_the_demo_starts_a_broker_of_its_own_and_stops_it(tmp_path: Path) -> None:
@@ -183,4 +200,16 @@ def test_the_demo_in_memory_shows_the_model_and_says_what_it_does_not_promise(tm
     with demo(environment, tmp_path, "--json", "--pace", "0.01") as running:
         assert running.finish() == 0, running.said()
     assert total(running)["eaten"] == 30
-    assert "nothing confirms it" in running.said()
+    *_, last = running.err.read_text().splitlines()
+    assert "30 eaten in memory. This shows the model and proves nothing" in last
+    assert "nothing confirms it" in last
+
+
+def test_the_demo_in_memory_prints_its_warning_where_the_audit_would_be(tmp_path: Path) -> None:
+    environment = {"BAOZI_HOME": str(tmp_path / "home"), "BAOZI_BROKER_URL": "memory://"}
+    with demo(environment, tmp_path, "--pace", "0.01") as running:
+        assert running.finish() == 0, running.said()
+    _, ended, warning = running.out.read_text().rpartition("主进程\n")
+    assert ended
+    assert warning.count("\n") == 1
+    assert "proves nothing" in warning

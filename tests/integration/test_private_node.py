@@ -54,6 +54,7 @@ def test_an_unprivileged_user_starts_finds_and_stops_a_node(home: Home) -> None:
     facts = home.status()
     assert facts["kind"] == "private"
     assert facts["version"]
+    assert (facts["home"], facts["home_reason"]) == (str(home.path), "BAOZI_HOME names it")
     again = home.run("start", "--json")
     assert again.json["url"] == facts["url"]
     assert "one runs already" in again.err
@@ -63,6 +64,7 @@ def test_an_unprivileged_user_starts_finds_and_stops_a_node(home: Home) -> None:
     gone = home.run("status")
     assert (gone.code, gone.out) == (3, "")
     assert gone.err.startswith("No broker is known; start one")
+    assert f"It was looked for in {home.path} (BAOZI_HOME names it)." in gone.err
     assert home.run("stop").out == "There was no broker of ours to stop.\n"
 
 

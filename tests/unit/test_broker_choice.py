@@ -37,7 +37,7 @@ class Machine:
     def start_container(self, folder: Folder, why: str) -> Record:
         return self._start("container", folder, why)
 
-    def stop(self, record: Record) -> bool:
+    def stop(self, record: Record, _at_once: bool = False) -> bool:
         self.running.discard(record.mark)
         return True
 

@@ -105,14 +105,63 @@ def refusal() -> str:
     return sentence
 
 
-def test_the_defaults_are_as_documented() -> None:
+def test_the_defaults_are_as_documented(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
     chosen = settings()
-    assert chosen.home == Path(".baozi")
+    assert chosen.home == tmp_path / ".baozi"
     assert (chosen.broker_url, chosen.authkey, chosen.ledger_url, chosen.capacity) == (None, None, None, None)
     assert (chosen.broker_timeout, chosen.ledger_timeout) == (30, 300)
     assert (chosen.eat_seconds, chosen.eat_time_limit) == (0, 1200)
     assert (chosen.delivery_limit, chosen.soft_shutdown_timeout) == (20, 20)
-    assert (chosen.runs, chosen.journal) == (Path(".baozi/runs"), None)
+    assert (chosen.runs, chosen.journal) == (tmp_path / ".baozi" / "runs", None)
+
+
+def test_the_home_folder_is_the_nearest_one_from_the_current_folder_upwards(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    below = tmp_path / "far" / "below"
+    below.mkdir(parents=True)
+    (tmp_path / ".baozi").mkdir()
+    monkeypatch.chdir(below)
+    assert Settings().home == tmp_path / ".baozi"
+    assert Settings().home_reason == "the nearest .baozi, from the current folder upwards"
+    (tmp_path / "far" / ".baozi").mkdir()
+    assert Settings().home == tmp_path / "far" / ".baozi"
+    monkeypatch.setenv("BAOZI_HOME", str(tmp_path / "other"))
+    assert Settings().home == tmp_path / "other"
+    assert Settings().home_reason == "BAOZI_HOME names it"
+
+
+def test_another_user_s_folder_is_passed_over_above_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".baozi").mkdir()
+    below = tmp_path / "below"
+    below.mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: tmp_path.stat().st_uid + 1)
+    monkeypatch.chdir(below)
+    assert Settings().home == below / ".baozi"
+    monkeypatch.chdir(tmp_path)
+    assert Settings().home == tmp_path / ".baozi"
+
+
+@pytest.mark.parametrize(
+    ("named", "home"), [("", ".local/share/baozi"), ("data", ".local/share/baozi"), ("/srv/data", None)]
+)
+def test_outside_a_clone_the_home_folder_is_the_user_s_if_there_is_no_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, named: str, home: str | None
+) -> None:
+    monkeypatch.setattr("baozi.settings._runs_in_a_clone", lambda: False)
+    monkeypatch.setattr("sys.platform", "linux")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", named)
+    project = tmp_path / "project"
+    project.mkdir()
+    monkeypatch.chdir(project)
+    assert Settings().home == (tmp_path / home if home else Path("/srv/data/baozi"))
+    assert Settings().home_reason.startswith("there is no .baozi in the current folder or above it")
+    (project / ".baozi").mkdir()
+    assert Settings().home == project / ".baozi"
 
 
 def test_a_wait_for_the_ledger_ends_before_the_worker_process_is_killed() -> None:
