@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from celery.utils.functional import head_from_fun
 from pydantic import (
@@ -25,7 +25,8 @@ _LONGEST_FIELD = 200
 class Key(str):
     """A parameter with this annotation receives the key under which the execution is recorded.
 
-    A function without a transaction passes it on to other systems as an idempotency key.
+    A function without a transaction passes it on to other systems as an idempotency key. One that takes a
+    list (``as_list``) receives the keys of its items in a parameter with the annotation ``list[Key]``.
     """
 
     __slots__ = ()
@@ -34,16 +35,19 @@ class Key(str):
 class Arguments:
     """The parameters of one function: those of its messages, and those that an execution gives."""
 
-    def __init__(self, name: str, function: Callable[..., Any], bound: bool) -> None:
+    def __init__(self, name: str, function: Callable[..., Any], bound: bool, as_list: bool = False) -> None:
         """Read the parameters of ``function``.
 
         Args:
             name: the task's name, for the errors.
             function: the function.
             bound: whether its first parameter is the task itself.
+            as_list: whether the function takes the arguments of several messages in one list. Each message
+                has one argument.
 
         Raises:
-            UsageError: an annotation names what is not there, or Pydantic cannot check it.
+            UsageError: an annotation names what is not there, Pydantic cannot check it, or the function does
+                not take one list.
         """
         self._name = name
         try:
@@ -51,12 +55,15 @@ class Arguments:
         except Exception as error:  # evaluating an annotation runs the user's code
             raise UsageError(f"{name}: its annotations cannot be read: {error}.") from error
         parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
-        given = {it.name: hints.get(it.name) for it in parameters if hints.get(it.name) in (Key, Transaction)}
+        key: Any = list[Key] if as_list else Key
+        given = {it.name: hints.get(it.name) for it in parameters if hints.get(it.name) in (key, Transaction)}
         self.transaction = next((it for it, kind in given.items() if kind is Transaction), None)
         """The parameter that receives the transaction, if there is one."""
-        self.key = next((it for it, kind in given.items() if kind is Key), None)
-        """The parameter that receives the key, if there is one."""
+        self.key = next((it for it, kind in given.items() if kind == key), None)
+        """The parameter that receives the key, or the keys in a list, if there is one."""
         of_message = [it for it in parameters if it.name not in given]
+        if as_list:
+            hints |= _of_one_item(name, of_message, hints)
         if any(it.kind is it.VAR_POSITIONAL for it in of_message):
             raise UsageError(f"{name}: a reliable task's function cannot take *args. Let it take a list.")
         self._names = [
@@ -107,12 +114,39 @@ class Arguments:
         """
         return [*args, *(kwargs[name] for name in self._names[len(args) :])][:count]
 
+    def together(
+        self, messages: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments with which a function that takes a list is called.
+
+        Args:
+            messages: the positional and the named arguments of each message, as :meth:`checked` returns them.
+        """
+        items = [self.first(1, args, kwargs)[0] for args, kwargs in messages]
+        return ((items,), {}) if self._by_position else ((), {self._names[0]: items})
+
     def _field(self, where: Sequence[int | str]) -> str:
         first, *rest = where
         if isinstance(first, int) and first < len(self._names):
             first = self._names[first]
         field = shown(".".join(map(str, (first, *rest))))
         return field if len(field) <= _LONGEST_FIELD else field[:_LONGEST_FIELD] + "…"
+
+
+def _of_one_item(
+    name: str, parameters: Sequence[inspect.Parameter], hints: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the annotation of the one item that a message has, by the parameter that takes the list."""
+    if len(parameters) == 1:
+        (only,) = parameters
+        kind = hints.get(only.name)
+        by_position = only.kind in (only.POSITIONAL_ONLY, only.POSITIONAL_OR_KEYWORD)
+        if by_position and only.default is only.empty and list in (kind, get_origin(kind)):
+            return {only.name: get_args(kind)[0] if get_args(kind) else Any}
+    raise UsageError(
+        f"{name}: with as_list its function must take one parameter that is annotated as a list and has no"
+        " default, such as `orders: list[Order]`, and besides it at most a Transaction and a list[Key]."
+    )
 
 
 def _taking(

@@ -234,5 +234,9 @@ class BadArguments(BaoziError):
     """The message's arguments do not fit the task."""
 
 
+class BadResults(BaoziError):
+    """A task whose function takes a list must return None, or a list with one result for each item."""
+
+
 class NotJSON(UsageError):
     """What a task takes and returns must be JSON: text, numbers, true, false, null, lists and tables."""

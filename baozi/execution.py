@@ -6,10 +6,14 @@ A message alone and the messages of a batch take the same way. There are two kin
   the two, the message is delivered again and the function runs again.
 * One that takes the ledger's transaction runs within it, after its key was claimed there. Wherever its
   process is killed, what it did in SQL takes effect once.
+
+A function of either kind may take a list. It is called once for all items of a group, before Celery's tracer
+comes to the first message, and each message's execution is then its own result. If the function raises, it
+was called for none of them.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -47,39 +51,15 @@ class Work(NamedTuple):
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
 
-    def run(self, transaction: Transaction | None) -> tuple[Any, str | None]:
-        """Run the function.
-
-        Args:
-            transaction: the ledger's, if the function takes it.
-
-        Returns:
-            What the function returned, and the same as JSON, or None for None.
-
-        Raises:
-            Raised: the function raised an exception, or returned what is not JSON.
-            sqlalchemy.exc.DBAPIError: the function used the transaction, and the ledger is away.
-        """
-        try:
-            result = self.task.run(*self.args, **self.kwargs, **self.task.given(self.call.key, transaction))
-            return result, None if result is None else _as_json(self.call.task, result)
-        except Exception as error:
-            if transaction is not None and is_ledger_away(error):
-                raise
-            raise Raised(error) from error
-
 
 class Executable(Protocol):
     """What is executed: :class:`baozi.task.ReliableTask`."""
 
+    as_list: bool
     transaction_limit: float
 
-    @property
-    def run(self) -> Callable[..., Any]:
-        """The user's function."""
-
-    def given(self, key: str, transaction: Transaction | None) -> Mapping[str, Any]:
-        """Return the arguments that do not come from the message, by parameter."""
+    def results(self, works: Sequence[Work], transaction: Transaction | None) -> Sequence[Any]:
+        """Call the function once; return a result for each of ``works``: several only if it takes a list."""
 
     def on_recorded(self, works: Sequence[Work], consumer: str) -> None:
         """Called after the ledger has committed ``works``, which no earlier delivery had done."""
@@ -92,6 +72,39 @@ class Raised(Exception):
         """Carry ``error``, as the function raised it."""
         super().__init__(error)
         self.error = error
+
+
+def run(works: Sequence[Work], transaction: Transaction | None) -> list[tuple[Any, str | None]]:
+    """Call a task's function once.
+
+    Args:
+        works: one execution, or several of a task whose function takes a list.
+        transaction: the ledger's, if the function takes it.
+
+    Returns:
+        For each of ``works`` what the function returned, and the same as JSON, or None for None.
+
+    Raises:
+        Raised: the function raised an exception, or returned what is not JSON.
+        sqlalchemy.exc.DBAPIError: the function used the transaction, and the ledger is away.
+    """
+    first = works[0]
+    try:
+        results = first.task.results(works, transaction)
+        return [(it, None if it is None else _as_json(first.call.task, it)) for it in results]
+    except Exception as error:
+        if transaction is not None and is_ledger_away(error):
+            raise
+        raise Raised(error) from error
+
+
+def _lists(works: Iterable[Work]) -> list[list[Work]]:
+    """Return those of ``works`` that are to be executed in one call, one list for each task."""
+    lists: dict[Executable, list[Work]] = {}
+    for work in works:
+        if work.task.as_list:
+            lists.setdefault(work.task, []).append(work)
+    return list(lists.values())
 
 
 class Recorder(NamedTuple):
@@ -117,9 +130,10 @@ class Group(Protocol):
     """What is to happen after the commit. It raises nothing."""
 
     def add(self, works: Sequence[Work]) -> None:
-        """Take ``works``, which are to be executed next.
+        """Take ``works``, which are to be executed next. A function that takes a list is called here.
 
         Raises:
+            Raised: such a function raised an exception. The group is at its end.
             LedgerAway, Reject: the ledger is away.
         """
 
@@ -148,6 +162,14 @@ class _RunFirst:
         calls = [work.call for work in works]
         found = patiently(lambda: self._recorder.recorded(calls))
         self._done |= {call.id: done for call, done in zip(calls, found, strict=True) if done is not None}
+        for of_task in _lists(work for work in works if work.call.id not in self._done):
+            one_each: dict[tuple[str, str], Work] = {}
+            for work in of_task:
+                one_each.setdefault(work.call.id, work)
+            results = run(list(one_each.values()), None)
+            self._done |= {id_: Done(it) for id_, (_, it) in zip(one_each, results, strict=True)}
+            self._unrecorded += [(work, self._done[work.call.id].result) for work in of_task]
+            self.record()
 
     def execute(self, work: Work) -> Any:
         self._raise_failure()
@@ -159,7 +181,7 @@ class _RunFirst:
             return _result(done)
         if not self._unrecorded:
             self._since = time.monotonic()
-        result, as_json = work.run(None)
+        ((result, as_json),) = run([work], None)
         self._done[key] = Done(as_json)
         self._new.add(key)
         self._unrecorded.append((work, as_json))
@@ -216,6 +238,10 @@ class _InTransaction:
                 self._claimed[work.call.id] = work
             else:
                 self._done.setdefault(work.call.id, done)
+        for of_task in _lists(self._claimed.values()):
+            self._execute(of_task)
+            for work in of_task:
+                del self._claimed[work.call.id]
 
     def execute(self, work: Work) -> Any:
         if self._claimed.get(work.call.id) is not work:  # an earlier delivery has done it, or one before it
@@ -224,20 +250,24 @@ class _InTransaction:
             return _result(self._done[work.call.id])
         del self._claimed[work.call.id]
         if self._alone:
-            return self._execute(work)
+            return self._execute([work])
         with self._recording.savepoint(work.call):
-            return self._execute(work)
+            return self._execute([work])
 
     def end(self) -> None:
         """Take the claims back of what was not executed, or it would be recorded as done."""
         for work in self._claimed.values():
             self._recording.withdraw(work.call)
 
-    def _execute(self, work: Work) -> Any:
+    def _execute(self, works: Sequence[Work]) -> Any:
+        """Call the function once; return the first result."""
         try:
-            with Transaction(self._recording.connection, work.task.transaction_limit) as transaction:
-                result, as_json = work.run(transaction)
-            self._recording.finish([(work.call, as_json, time.time())])
+            with Transaction(self._recording.connection, works[0].task.transaction_limit) as transaction:
+                results = run(works, transaction)
+            at = time.time()
+            self._recording.finish(
+                [(work.call, as_json, at) for work, (_, as_json) in zip(works, results, strict=True)]
+            )
         except TransactionError as error:
             raise Raised(error) from error
         except DBAPIError as error:
@@ -245,9 +275,10 @@ class _InTransaction:
                 raise
             # PostgreSQL only takes a rollback after an error that the function has hidden.
             raise Raised(error) from error
-        self._done[work.call.id] = Done(as_json)
-        self.did.append(work)
-        return result
+        for work, (_, as_json) in zip(works, results, strict=True):
+            self._done[work.call.id] = Done(as_json)
+        self.did += works
+        return results[0][0]
 
 
 #: The group to which what is executed now belongs. Each thread of a pool has its own.

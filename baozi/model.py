@@ -304,6 +304,8 @@ _REASONS = {
     "string_too_long": f"is over {_LONGEST_NAME} characters long",
     "missing": "is missing",
     "missing_argument": "is missing",
+    "missing_positional_only_argument": "is missing",
+    "missing_keyword_only_argument": "is missing",
     "unexpected_positional_argument": "is an argument too many",
     "unexpected_keyword_argument": "is an argument too many",
     "multiple_argument_values": "is given twice",

@@ -145,6 +145,7 @@ class Reliable:
         key: Callable[..., str] | None = None,
         retry: Retry | None = None,
         batch: int | Callable[[], int] = 1,
+        as_list: bool = False,
         transaction_limit: float = 60,
         bind: bool = False,
         **options: Any,
@@ -158,6 +159,7 @@ class Reliable:
         key: Callable[..., str] | None = None,
         retry: Retry | None = None,
         batch: int | Callable[[], int] = 1,
+        as_list: bool = False,
         transaction_limit: float = 60,
         bind: bool = False,
         **options: Any,
@@ -177,6 +179,10 @@ class Reliable:
             retry: which errors are tried again, how often, and when. Default: none.
             batch: how many messages one pool process gets at once and records together, or a function that
                 returns that. One that fails fails alone.
+            as_list: whether the function takes the items of a batch in one list: the annotation of its one
+                parameter is ``list[Item]``, and each message has one ``Item`` as its argument. The function
+                returns None, or a list with one result for each item. If it raises an exception, its
+                transaction is rolled back, and it is called for each item alone, with a list of one.
             transaction_limit: seconds that the function may hold the transaction.
             bind: whether the function's first parameter is the task, as Celery has it.
             **options: other options of Celery's ``app.task``.
@@ -185,7 +191,8 @@ class Reliable:
             UsageError: the function has no name and none is given, the name is taken, an annotation cannot
                 be checked, or an option is out of range.
         """
-        options |= {"key": key, "retry": retry, "batch": batch, "transaction_limit": transaction_limit}
+        options |= {"key": key, "retry": retry, "batch": batch, "as_list": as_list}
+        options["transaction_limit"] = transaction_limit
         if function is None:
             return lambda it: self._made(it, name, bind, **options)
         return self._made(function, name, bind, **options)
@@ -199,11 +206,16 @@ class Reliable:
         key: Callable[..., str] | None,
         retry: Retry | None,
         batch: int | Callable[[], int],
+        as_list: bool,
         transaction_limit: float,
         **options: Any,
     ) -> ReliableTask:
         name = self._name(function, name)
-        arguments = Arguments(name, function, bind)
+        if as_list and batch == 1:
+            raise UsageError(f"{name}: as_list needs a batch, for example batch=100.")
+        if as_list and bind:
+            raise UsageError(f"{name}: as_list and bind exclude each other: a list has no one request.")
+        arguments = Arguments(name, function, bind, as_list)
         if isinstance(batch, int) and not 1 <= batch <= _LARGEST_BATCH:
             raise UsageError(f"{name}: batch must be from 1 to {_LARGEST_BATCH}, not {batch}.")
         if not 0 < transaction_limit <= LONGEST_TASK:
@@ -226,6 +238,7 @@ class Reliable:
             key_arguments=_taken(name, key, arguments) if key else 0,
             retry_policy=retry,
             batch=batch if isinstance(batch, int) else staticmethod(batch),
+            as_list=as_list,
             transaction_limit=transaction_limit,
             __header__=staticmethod(arguments.header),
             **options,

@@ -18,7 +18,7 @@ from kombu.exceptions import EncodeError
 from baozi import execution
 from baozi.arguments import Arguments, Key
 from baozi.dead_letters import failure
-from baozi.errors import BadArguments, NotJSON, Unroutable, UsageError
+from baozi.errors import BadArguments, BadResults, NotJSON, Unroutable, UsageError
 from baozi.execution import Recorder, Work
 from baozi.model import (
     MADE_AT_HEADER,
@@ -73,6 +73,8 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
     """When a failure is tried again, and how often."""
     batch: int | Callable[[], int] = 1
     """How many messages are executed together at most, or what returns that."""
+    as_list = False
+    """Whether the function takes the items of a batch in one list."""
     transaction_limit: float = 60
     """Seconds that the function may hold the transaction."""
 
@@ -220,11 +222,46 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         # Of a subclass, such as a StrEnum, only the text: a database's driver may store another one.
         return str.__str__(key)
 
-    def given(self, key: str, transaction: Transaction | None) -> dict[str, Any]:
-        """Return the arguments of the function that do not come from the message, by parameter."""
+    def results(self, works: Sequence[Work], transaction: Transaction | None) -> Sequence[Any]:
+        """Call the function once.
+
+        Args:
+            works: the executions: one, or one or more if the function takes a list.
+            transaction: the ledger's, if the function takes it.
+
+        Returns:
+            A result for each of ``works``.
+
+        Raises:
+            BadResults: the function takes a list, and did not return a result for each item.
+            Exception: what the function raised.
+        """
+        given = self.given([work.call.key for work in works], transaction)
+        if not self.as_list:
+            (work,) = works
+            return [self.run(*work.args, **work.kwargs, **given)]
+        args, kwargs = self.arguments.together((work.args, work.kwargs) for work in works)
+        results = self.run(*args, **kwargs, **given)
+        if results is None:
+            return [None] * len(works)
+        if not isinstance(results, list | tuple) or len(results) != len(works):
+            length = f" of {len(results)}" if isinstance(results, list | tuple) else ""
+            raise BadResults(
+                f"{self.name} must return None or a list with one result for each of its {len(works)} items,"
+                f" and returned a {type(results).__name__}{length}."
+            )
+        return results
+
+    def given(self, keys: Sequence[str], transaction: Transaction | None) -> dict[str, Any]:
+        """Return the arguments of the function that do not come from the messages, by parameter.
+
+        Args:
+            keys: the keys of the messages: one, or one or more if the function takes a list.
+            transaction: the ledger's.
+        """
         given: dict[str, Any] = {}
         if self.arguments.key is not None:
-            given[self.arguments.key] = Key(key)
+            given[self.arguments.key] = [Key(key) for key in keys] if self.as_list else Key(keys[0])
         if self.arguments.transaction is not None:
             given[self.arguments.transaction] = transaction
         return given
@@ -284,7 +321,9 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         """
         request: Any = self.request
         try:
-            check_again(request, time.time())
+            # In a batch a function that takes a list has run for this message: it is too late to refuse it.
+            if not (self.as_list and request.get("works")):
+                check_again(request, time.time())
         except Refused as refused:
             raise Reject(refused, requeue=False) from None
         chain = request.chain or []

@@ -12,8 +12,9 @@ from celery.utils.log import get_logger
 from kombu.utils.json import loads
 
 from baozi import execution, reliable
+from baozi.dead_letters import failure
 from baozi.errors import LedgerAway, NameInUse
-from baozi.execution import Work
+from baozi.execution import Raised, Work
 from baozi.task import FailedInBatch
 
 logger = get_logger(__name__)
@@ -67,6 +68,9 @@ def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answe
         logger.warning("%s The messages of a batch are tried one by one.", error)
     except Reject:
         logger.warning("The messages of a batch are tried one by one.")
+    except Raised as raised:
+        about = failure.described(raised.error)
+        logger.warning("%s failed with a list. Its messages are tried one by one: %s", task_name, about)
     except SoftTimeLimitExceeded:
         logger.warning("A batch took too long: its messages are tried one by one.")
     except Exception:
@@ -104,6 +108,9 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
             if _is_out_of_time(info) or time.monotonic() - began >= task.soft_time_limit:
                 logger.warning("A batch took too long: what is left of it is tried one by one.")
                 break
+        if task.as_list and task.in_transaction and len(finished) < len(prepared):
+            # The function has run for those that failed as well. What it did must not take effect for them.
+            raise Raised(RuntimeError("one of its messages did not succeed."))
     return Answer(list(finished.values()), [number for number in range(len(items)) if number not in finished])
 
 

@@ -1,14 +1,16 @@
 """Somebody's Celery app, as an engineer would write it on ``Reliable``: the tests run its workers.
 
 ``SHOP_BROKER`` and ``SHOP_LEDGER`` say where; ``SHOP_RUNS`` is a file to which each function adds a line when
-it runs, and ``SHOP_WAIT`` a file that a function waits for.
+it runs.
 """
 
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
+from celery.signals import task_success
 from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert
 
@@ -51,6 +53,35 @@ def charge(bought: Bought, tx: Transaction) -> dict[str, int]:
     time.sleep(float(os.environ.get("SHOP_SECONDS", "0")))
     tx.execute(insert(payments).values(order_id=bought.id, amount=bought.amount))
     return {"booked": bought.amount}
+
+
+@reliable.task(
+    name="shop.book",
+    key=lambda bought: bought.id,
+    batch=lambda: int(os.environ.get("SHOP_BATCH", "1")),
+    as_list=True,
+    retry=Retry(on=(TimeoutError,), attempts=3, first=0.1, longest=1),
+)
+def book(orders: list[Bought], keys: list[Key], tx: Transaction) -> list[dict[str, int]]:
+    """Book payments together. 13 cannot be booked, and 15 can at its third attempt alone."""
+    ran(f"book {','.join(keys)}")
+    rows = [{"order_id": bought.id, "amount": bought.amount} for bought in orders]
+    tx.execute(insert(attempts), rows)
+    if any(bought.amount == 13 for bought in orders):
+        raise ValueError("13 is no amount")
+    ran_alone = Path(os.environ["SHOP_RUNS"]).read_text().split("\n")
+    if any(bought.amount == 15 and ran_alone.count(f"book {bought.id}") < 3 for bought in orders):
+        raise TimeoutError("the bank does not answer")
+    tx.execute(insert(payments), rows)
+    return [{"booked": bought.amount} for bought in orders]
+
+
+@task_success.connect
+def succeeded(sender: Any, **_: object) -> None:
+    """Note, where SHOP_HEARD names a file, the id of each task that Celery's signal tells of."""
+    if "SHOP_HEARD" in os.environ:
+        with Path(os.environ["SHOP_HEARD"]).open("a") as heard:
+            heard.write(f"{sender.request.id}\n")
 
 
 @reliable.task(name="shop.mail", batch=int(os.environ.get("SHOP_BATCH", "1")))

@@ -11,7 +11,7 @@ from celery import Celery, chord, group
 
 from baozi import Key, Reliable, Retry, Transaction
 from baozi.errors import BadArguments, BaoziError, NotJSON, UsageError
-from baozi.execution import Raised, Work
+from baozi.execution import Raised, Work, run
 from baozi.recording import Call
 from baozi.reliable import _guarded
 from baozi.task import ReliableTask
@@ -140,6 +140,83 @@ def test_an_option_out_of_range_is_refused(reliable: Reliable, options: dict[str
         reliable.task(name="shop.charge", **options)(charge)
 
 
+def sum_of(orders: list[int]) -> None:
+    """Takes a list as it must."""
+
+
+def takes_lists(orders: list[int], amounts: list[int]) -> None:
+    """Takes two of them."""
+
+
+def takes_one_key(orders: list[int], key: Key) -> None:
+    """Takes one key for several items."""
+
+
+def takes_a_default(orders: list[int] = []) -> None:  # noqa: B006  # the point
+    """Takes a list that nobody need send."""
+
+
+def takes_by_name(*, orders: list[int]) -> None:
+    """Takes a list that has no position."""
+
+
+def takes_keys_only(keys: list[Key], tx: Transaction) -> None:
+    """Takes nothing of a message."""
+
+
+def takes_a_list_of_what_cannot_be_checked(orders: list[Celery]) -> None:
+    """Takes items that JSON cannot fill."""
+
+
+@pytest.mark.parametrize(
+    ("function", "options", "reason"),
+    [
+        (sum_of, {"batch": 1}, "as_list needs a batch, for example batch=100"),
+        (sum_of, {"bind": True}, "as_list and bind exclude each other: a list has no one request"),
+        (sum_of, {"key": lambda _a, _b: "x"}, "its key takes 2 arguments, and its messages have 1"),
+        (charge, {}, "must take one parameter that is annotated as a list"),
+        (takes_all, {}, "must take one parameter that is annotated as a list"),
+        (takes_lists, {}, "must take one parameter that is annotated as a list"),
+        (takes_one_key, {}, "must take one parameter that is annotated as a list"),
+        (takes_a_default, {}, "must take one parameter that is annotated as a list"),
+        (takes_by_name, {}, "must take one parameter that is annotated as a list"),
+        (takes_keys_only, {}, "must take one parameter that is annotated as a list"),
+        (takes_a_list_of_what_cannot_be_checked, {}, "annotation cannot be checked"),
+    ],
+)
+def test_a_list_that_no_batch_can_fill_is_refused(
+    reliable: Reliable, function: Callable[..., Any], options: dict[str, Any], reason: str
+) -> None:
+    with pytest.raises(UsageError, match=reason):
+        reliable.task(name="shop.odd", **{"batch": 10, "as_list": True, **options})(function)
+
+
+def by_position(orders: list[int], /, tx: Transaction) -> None:
+    """Takes its list by position."""
+
+
+def of_anything(tx: Transaction, orders: list) -> None:  # type: ignore[type-arg]  # the point
+    """Takes any items."""
+
+
+@pytest.mark.parametrize("function", [sum_of, by_position, of_anything])
+def test_a_message_of_a_task_with_a_list_has_one_item(
+    reliable: Reliable, function: Callable[..., Any]
+) -> None:
+    task = reliable.task(name="shop.list", batch=10, as_list=True, key=str)(function)
+    (work,) = works(task, 7)
+    assert work.call.key == "7"
+    with pytest.raises(BadArguments, match=r"shop\.list: orders is missing"):
+        works(task)
+    with pytest.raises(BadArguments, match=r"shop\.list: 1 is an argument too many"):
+        works(task, 7, 8)
+    if function is not of_anything:
+        with pytest.raises(BadArguments, match=r"shop\.list: orders should be a valid integer"):
+            works(task, [7])
+    with pytest.raises(TypeError, match="argument"):
+        task.delay(7, 8)
+
+
 def works(task: ReliableTask, *args: Any, **headers: Any) -> list[Work]:
     return task.works(args, {}, "some-id", headers.get)
 
@@ -171,7 +248,7 @@ def test_the_key_is_the_task_id_or_what_the_task_makes_of_its_first_arguments(re
     own = reliable.task(name="shop.own", key=lambda to, text: f"{to}/{text}")(mail)
     (by_id,), (by_own,) = works(plain, "you"), works(own, "you")
     assert (by_id.call.key, by_own.call.key) == ("some-id", "you/hello")
-    assert own.given("k", None) == {"key": Key("k")}
+    assert own.given(["k"], None) == {"key": Key("k")}
 
 
 class Product(StrEnum):
@@ -212,7 +289,7 @@ def test_a_result_that_is_not_json_fails_the_task(reliable: Reliable, result: ob
 
     task = reliable.task(name="shop.give")(give)
     with pytest.raises(Raised) as caught:
-        Work(task, Call("shop.give", "k"), (), {}).run(None)
+        run([Work(task, Call("shop.give", "k"), (), {})], None)
     assert isinstance(caught.value.error, NotJSON)
     assert "shop.give returned a" in str(caught.value.error)
 
