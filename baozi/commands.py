@@ -14,6 +14,7 @@ import baozi
 from baozi.audit_command import audit
 from baozi.broker.command import app as broker
 from baozi.dead_letters.command import app as dead
+from baozi.doctor.command import doctor
 from baozi.errors import UsageError
 from baozi.ledger_command import app as ledger
 
@@ -60,6 +61,7 @@ else:
     for tool in TOOLS:
         _add_without_the_tool(tool)
 app.command()(audit)
+app.command()(doctor)
 app.add_typer(dead, name="dead")
 app.add_typer(broker, name="broker")
 app.add_typer(ledger, name="ledger")

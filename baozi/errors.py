@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     LOSS = 1
+    """An audit found a loss, or `baozi doctor` a danger of one; with --strict, any danger."""
     USAGE = 2
     NO_BROKER = 3
     NO_LEDGER = 4
@@ -85,6 +86,10 @@ class ReportNotInstalled(UsageError):
 
 class JournalAway(UsageError):
     """The journal cannot be written or read; see that BAOZI_HOME is there, has room, and may be written."""
+
+
+class AppNotFound(UsageError):
+    """The Celery app cannot be imported; name it as `celery -A` does."""
 
 
 class BrokerError(BaoziError):

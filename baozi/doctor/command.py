@@ -1,0 +1,50 @@
+"""``baozi doctor`` on the command line. All that it needs is loaded when it runs."""
+
+from typing import Annotated
+
+import typer
+
+from baozi.shown import to_json
+
+
+def doctor(
+    app: Annotated[
+        str | None,
+        typer.Option(
+            "--app", "-A", help="The Celery app, as `celery -A` finds it: module, module:app, package."
+        ),
+    ] = None,
+    broker: Annotated[
+        str | None, typer.Option("--broker", help="URL of the broker to look at. Default: that of the app.")
+    ] = None,
+    management: Annotated[
+        str | None,
+        typer.Option(
+            "--management",
+            help="URL of RabbitMQ's management API: http://[user:password@]host:port. Default: port 15672 of"
+            " the broker's host.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is any finding.")] = False,
+    static: Annotated[
+        bool, typer.Option("--static", help="Look at the app only; connect to nothing.")
+    ] = False,
+) -> None:
+    """Say what an app and its broker can lose, repeat or stop; exit 1 if anything loses.
+
+    It only reads. It asks running workers by Celery's inspect broadcast, and publishes nothing else.
+    """
+    # Rules, Celery's registry and the rest are of use to this command alone.
+    from baozi.doctor.examination import examine  # noqa: PLC0415
+    from baozi.doctor.report import as_json as in_json  # noqa: PLC0415
+    from baozi.doctor.report import lines  # noqa: PLC0415
+
+    result = examine(app, broker, management, live=not static)
+    if as_json:
+        print(to_json(in_json(result)))
+    else:
+        print("\n".join(lines(result)))
+    code = result.exit_code(strict)
+    if code:
+        raise typer.Exit(code)
