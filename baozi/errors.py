@@ -187,6 +187,10 @@ class OnTheNetwork(LedgerError):
     """SQLite works on one machine only. Set BAOZI_LEDGER_URL to a local file or a PostgreSQL database."""
 
 
+class AnotherMachine(LedgerError):
+    """Another machine uses this SQLite ledger. Stop the workers there, or use a PostgreSQL database."""
+
+
 class AnotherQueue(LedgerError):
     """The ledger belongs to another queue. Give each queue its own ledger, or run `baozi ledger adopt`."""
 

@@ -34,7 +34,8 @@ class Ledger:
         self._patience = Patience(patience)
         self._engine = ledger_engine.connect(make_url(url), self._patience)
         self._writer = self._engine.execution_options(writes=True)
-        self._file = Path(str(self._engine.url.database)) if self._engine.dialect.name == "sqlite" else None
+        self.file = Path(str(self._engine.url.database)) if self._engine.dialect.name == "sqlite" else None
+        """SQLite's file; None on PostgreSQL."""
         self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
 
     def open(self) -> Self:
@@ -122,11 +123,11 @@ class Ledger:
             connection.execute(update(identity).values(queue=queue))
 
     def _make_folder(self) -> None:
-        if self._file is not None:
+        if self.file is not None:
             try:
-                self._file.parent.mkdir(parents=True, exist_ok=True)
+                self.file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise LedgerAway(f"The ledger cannot be made at {self._file}: {error.strerror}.") from error
+                raise LedgerAway(f"The ledger cannot be made at {self.file}: {error.strerror}.") from error
 
     @contextmanager
     def patient_for(self, seconds: float) -> Iterator[None]:
@@ -241,7 +242,7 @@ class Ledger:
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
-        file = self._file
+        file = self.file
         if file is not None and not _exists(file):
             raise NothingToAudit(f"There is no ledger at {file} yet; a worker makes it when it starts.")
         with ledger_engine.ledger_errors(), self._engine.connect() as connection:

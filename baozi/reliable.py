@@ -27,6 +27,7 @@ from baozi.topology import Topology
 from baozi.upstream.forking import without_parents_connections
 from baozi.upstream.soft_shutdown import SoftShutdown
 from baozi.worker.configuration import CONFIRMED, LONGEST_TASK, Need, celery_settings, give
+from baozi.worker.renewing import Renewing
 
 #: Messages that are executed together at most.
 _LARGEST_BATCH = 10_000
@@ -127,7 +128,7 @@ class Reliable:
         guarded.reliable = self
         guarded.events_cls = "baozi.upstream.events:Events"
         guarded.Worker = self._worker
-        guarded.steps["worker"].add(SoftShutdown)
+        guarded.steps["worker"].update((SoftShutdown, Renewing))
         without_parents_connections(app)
 
     def _configure(self, source: Any, **_: object) -> None:

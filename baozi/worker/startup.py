@@ -14,7 +14,7 @@ from billiard import cpu_count
 from celery.utils.log import get_logger
 from sqlalchemy import URL
 
-from baozi import belonging
+from baozi import belonging, one_machine
 from baozi.amqp.connection import check_same_broker, connect, using
 from baozi.errors import BaoziError, BrokerAway, UsageError
 from baozi.ledger import Ledger
@@ -184,13 +184,15 @@ def _check_open_files(processes: int) -> None:
 
 
 def _open_ledger(reliable: Guarded) -> None:
-    """See that the ledger can be used, and belongs to this queue.
+    """See that the ledger can be used, belongs to this queue, and is used by no other machine.
 
     It is closed again, so that no pool process inherits it.
     """
     with closing(Ledger(reliable.ledger).open()) as ledger:
         belonging.see_that_it_is_the_ledger_of(reliable.topology.name, ledger)
         _own[:] = [ledger.identity()]
+        if ledger.file is not None:
+            one_machine.use(ledger.file)
 
 
 def see_that_the_queue_is_ours(reliable: Guarded) -> None:
