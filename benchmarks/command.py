@@ -18,10 +18,10 @@ from benchmarks.measures import Job, jobs, memory_jobs
 from benchmarks.measuring import TooSlow
 from benchmarks.page import page, picture_name
 from benchmarks.picture import draw
-from benchmarks.results import Measure, Results, Turn
+from benchmarks.results import BenchmarkResults, Measure, Turn
 from benchmarks.table import tables
-from side_by_side.machine import this_machine
-from side_by_side.own_broker import OwnBroker, own_broker
+from side_by_side.results import this_machine
+from side_by_side.temporary_broker import TemporaryBroker, temporary_broker
 
 
 def bench(
@@ -52,9 +52,9 @@ def bench(
         known = ", ".join(dict.fromkeys(job.name for job in [*jobs(wanted), *memory_jobs()]))
         raise UsageError(f"There is no such contender in what is to be measured; there are: {known}.")
     began = time.time()
-    with own_broker() as broker:
+    with temporary_broker() as broker:
         made = _make(broker, everybody)
-        results = Results(
+        results = BenchmarkResults(
             machine=this_machine(broker.record.version),
             seed=seed,
             began_at=began,
@@ -76,7 +76,7 @@ def _chosen(made: list[Job], names: list[str] | None) -> list[Job]:
     return [job for job in made if names is None or job.name in names]
 
 
-def _make(broker: OwnBroker, everybody: list[tuple[int, Job]]) -> list[Turn]:
+def _make(broker: TemporaryBroker, everybody: list[tuple[int, Job]]) -> list[Turn]:
     console = Console(stderr=True)
     made = []
     columns = (
@@ -104,7 +104,7 @@ def _in_order(made: list[Turn], wanted: set[Measure]) -> list[Turn]:
     return sorted(made, key=lambda turn: (names.index((turn.measure, turn.contender)), turn.turn))
 
 
-def _keep(results: Results, out: Path) -> None:
+def _keep(results: BenchmarkResults, out: Path) -> None:
     try:
         (out / "results.json").write_text(json.dumps(results.model_dump(mode="json"), indent=1))
         for measure in Measure:

@@ -12,7 +12,7 @@ _TRAY = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Publisher:
+class PublishingContender:
     """One way to publish."""
 
     name: str
@@ -42,7 +42,7 @@ class Eater:
     promises: str
     """What holds of a baozi when it counts as eaten."""
     worker: tuple[str, ...]
-    filled_by: Publisher | None
+    filled_by: PublishingContender | None
     """None: the command does that as well."""
     backlog: int
     """Baozi to eat: some seconds' work."""
@@ -63,22 +63,22 @@ _LEDGER = "acknowledged after it is in the ledger, once"
 _UNROUTED = "the broker has it on its disk, if it was routed"
 _ON_THE_DISK = "the broker has it on its disk, routed"
 
-OURS = Publisher("baozi", _ON_THE_DISK, (_OURS, "ahead"))
-OURS_ALONE = Publisher("baozi, one at a time", _ON_THE_DISK, (_OURS, "alone"))
-OURS_IN_TRAYS = Publisher("baozi, trays of 100", _ON_THE_DISK, OURS.command, tray=100)
-CELERY = Publisher("celery .delay()", "the socket took it", (f"{_PEERS}.celery_peer",))
-CELERY_CONFIRMED = Publisher(
+OURS = PublishingContender("baozi", _ON_THE_DISK, (_OURS, "ahead"))
+OURS_ALONE = PublishingContender("baozi, one at a time", _ON_THE_DISK, (_OURS, "alone"))
+OURS_IN_TRAYS = PublishingContender("baozi, trays of 100", _ON_THE_DISK, OURS.command, tray=100)
+CELERY = PublishingContender("celery .delay()", "the socket took it", (f"{_PEERS}.celery_peer",))
+CELERY_CONFIRMED = PublishingContender(
     "celery .delay(), confirmed",
     _UNROUTED,
     CELERY.command,
     confirm=True,
 )
-DRAMATIQ = Publisher("dramatiq", "the socket took it", (f"{_PEERS}.dramatiq_peer",))
-DRAMATIQ_CONFIRMED = Publisher("dramatiq, confirmed", _ON_THE_DISK, DRAMATIQ.command, confirm=True)
-TASKIQ = Publisher("taskiq, confirmed", _ON_THE_DISK, (f"{_PEERS}.taskiq_peer",))
-PIKA = Publisher("pika", "the socket took it", (f"{_PEERS}.pika_peer", "publish"))
-PIKA_CONFIRMED = Publisher("pika, confirmed", _UNROUTED, PIKA.command, True)
-AIO_PIKA = Publisher("aio-pika, confirmed", _UNROUTED, (f"{_PEERS}.aio_pika_peer", "publish"))
+DRAMATIQ = PublishingContender("dramatiq", "the socket took it", (f"{_PEERS}.dramatiq_peer",))
+DRAMATIQ_CONFIRMED = PublishingContender("dramatiq, confirmed", _ON_THE_DISK, DRAMATIQ.command, confirm=True)
+TASKIQ = PublishingContender("taskiq, confirmed", _ON_THE_DISK, (f"{_PEERS}.taskiq_peer",))
+PIKA = PublishingContender("pika", "the socket took it", (f"{_PEERS}.pika_peer", "publish"))
+PIKA_CONFIRMED = PublishingContender("pika, confirmed", _UNROUTED, PIKA.command, True)
+AIO_PIKA = PublishingContender("aio-pika, confirmed", _UNROUTED, (f"{_PEERS}.aio_pika_peer", "publish"))
 
 PUBLISHERS = (
     OURS,

@@ -10,11 +10,11 @@ from baozi.journal import Event, read_journal
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
 from benchmarks import contenders, measuring
-from benchmarks.contenders import Eater, Publisher
+from benchmarks.contenders import Eater, PublishingContender
 from benchmarks.measuring import Stand, stand
 from benchmarks.results import Measure, Turn
 from benchmarks.tally import read_tally
-from side_by_side.own_broker import OwnBroker
+from side_by_side.temporary_broker import TemporaryBroker
 
 #: Seconds of publishing; of eating at a fixed rate; baozi a second at that rate.
 _PUBLISH_SECONDS, _RATE_SECONDS, _RATE = 2.0, 5.0, 50.0
@@ -32,7 +32,7 @@ class Job:
     do: Callable[[Stand], tuple[float, float | None, int | None]]
     """Returns the value, a 99th percentile, and how many were lost."""
 
-    def turn(self, broker: OwnBroker, number: int) -> Turn:
+    def turn(self, broker: TemporaryBroker, number: int) -> Turn:
         """Make the turn.
 
         Raises:
@@ -69,7 +69,7 @@ def memory_jobs() -> list[Job]:
     return [_memory(backlog, role) for role in ("worker", "producer") for backlog in contenders.BACKLOGS]
 
 
-def _publishing(publisher: Publisher, measure: Measure = Measure.PUBLISH) -> Job:
+def _publishing(publisher: PublishingContender, measure: Measure = Measure.PUBLISH) -> Job:
     def do(here: Stand) -> tuple[float, None, None]:
         said = here.publish(publisher, seconds=_PUBLISH_SECONDS)
         return said["count"] / said["seconds"], None, None
@@ -96,7 +96,7 @@ def _eating(measure: Measure, eater: Eater, part: float, *, at_once: bool = Fals
     return Job(measure, eater.name, eater.promises, do)
 
 
-def _at_a_rate(eater: Eater, publisher: Publisher) -> Job:
+def _at_a_rate(eater: Eater, publisher: PublishingContender) -> Job:
     def do(here: Stand) -> tuple[float, float, int | None]:
         here.start(eater, journal=True)
         # A first one, so that all is declared, imported and connected.

@@ -21,10 +21,10 @@ import psutil
 from baozi.errors import BaoziError
 from baozi.ledger_url import file_url
 from benchmarks.bench import Bench
-from benchmarks.contenders import Eater, Publisher
+from benchmarks.contenders import Eater, PublishingContender
 from benchmarks.tally import new_tally, read_tally
-from side_by_side.crew import Crew, Member
-from side_by_side.own_broker import OwnBroker
+from side_by_side.process_group import ProcessGroup, StartedProcess
+from side_by_side.temporary_broker import TemporaryBroker
 
 #: Seconds that any one step may take: filling a queue with a million is the longest.
 _DEADLINE = 600
@@ -49,7 +49,7 @@ class Stand:
 
     folder: Path
     url: str
-    crew: Crew
+    process_group: ProcessGroup
 
     def environment(self, eater: Eater | None = None) -> dict[str, str]:
         """What our own programs are told; everybody else reads the bench."""
@@ -81,7 +81,7 @@ class Stand:
         return self.folder / "journals"
 
     @contextmanager
-    def publishing(self, publisher: Publisher, **limits: float) -> Iterator[psutil.Popen]:
+    def publishing(self, publisher: PublishingContender, **limits: float) -> Iterator[psutil.Popen]:
         """Run a publisher meanwhile; at the end it has ended, and well.
 
         Raises:
@@ -105,14 +105,14 @@ class Stand:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
-    def publish(self, publisher: Publisher, **limits: float) -> dict[str, float]:
+    def publish(self, publisher: PublishingContender, **limits: float) -> dict[str, float]:
         """Run a publisher to its end, and return its ``count`` and ``seconds``."""
         with self.publishing(publisher, **limits):
             pass
         said: dict[str, float] = json.loads(self.said.read_text().splitlines()[-1])
         return said
 
-    def publish_and_weigh(self, publisher: Publisher, **limits: float) -> int:
+    def publish_and_weigh(self, publisher: PublishingContender, **limits: float) -> int:
         """Run a publisher to its end, and return the most bytes that it had to itself."""
         most = 0
         with self.publishing(publisher, **limits) as process:
@@ -121,14 +121,14 @@ class Stand:
                 time.sleep(_WEIGH_EVERY)
         return most
 
-    def start(self, eater: Eater, *, journal: bool = False) -> list[Member]:
+    def start(self, eater: Eater, *, journal: bool = False) -> list[StartedProcess]:
         """Start a consumer's processes; ours with a ``journal`` of the time after each commit."""
         Bench(self.url, eater.confirm).set_up(self.folder)
         environment = self.environment(eater)
         if journal:
             environment["BAOZI_JOURNAL"] = str(self.journals)
         return [
-            self.crew.start(
+            self.process_group.start(
                 "worker",
                 f"{number}",
                 [word.replace("{number}", str(number)) for word in eater.worker],
@@ -162,7 +162,7 @@ class Stand:
 
 
 @contextmanager
-def stand(broker: OwnBroker) -> Iterator[Stand]:
+def stand(broker: TemporaryBroker) -> Iterator[Stand]:
     """Yield a stand: an empty virtual host, an empty folder; all that it starts is stopped at the end."""
     folder = Path(tempfile.mkdtemp(prefix="baozi-bench-"))
     try:
@@ -170,21 +170,21 @@ def stand(broker: OwnBroker) -> Iterator[Stand]:
         with (
             broker.virtual_host(f"bench-{next(_numbers)}", "quorum") as url,
             Path(os.devnull).open("w") as nowhere,
-            Crew(folder / "logs", nowhere) as crew,
+            ProcessGroup(folder / "logs", nowhere) as process_group,
         ):
             try:
-                yield Stand(folder, url, crew)
+                yield Stand(folder, url, process_group)
             finally:
                 # The queue goes with the virtual host: there is nothing to finish.
-                for member in crew.members:
-                    _kill(member)
+                for started in process_group.processes:
+                    _kill(started)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _kill(member: Member) -> None:
+def _kill(started: StartedProcess) -> None:
     with contextlib.suppress(psutil.NoSuchProcess):
-        for process in [member.process, *member.process.children(recursive=True)]:
+        for process in [started.process, *started.process.children(recursive=True)]:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
 
@@ -205,8 +205,10 @@ def rate_of(stand: Stand, eater: Eater, goal: int) -> float:
         begun = next((moment for moment, number in samples if number), None)
         if eaten >= goal or (begun is not None and at - begun > _LONG_ENOUGH):
             break
-        if (begun is None and at > deadline) or any(member.process.poll() for member in stand.crew.members):
-            said = " ".join(member.last_words() for member in stand.crew.members)
+        if (begun is None and at > deadline) or any(
+            started.process.poll() for started in stand.process_group.processes
+        ):
+            said = " ".join(started.last_log_line() for started in stand.process_group.processes)
             raise TooSlow(f"{eater.name} ate {eaten} of {goal}: {said}")
     # From the first look that saw a tenth to the first that saw the last number.
     first = next(sample for sample in samples if sample[1] >= samples[-1][1] * _WARM_UP)

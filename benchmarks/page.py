@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from benchmarks.results import UNITS, Measure, Results, Turn
+from benchmarks.results import UNITS, BenchmarkResults, Measure, Turn
 from benchmarks.table import figures, headings
 from benchmarks.targets import TARGETS
 
 
-def page(results: Results) -> str:
+def page(results: BenchmarkResults) -> str:
     """Return the page: machine, targets, and each measure's table and picture."""
     machine = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
@@ -27,7 +27,7 @@ def picture_name(measure: Measure) -> str:
     return f"{measure.replace(' ', '-')}.svg"
 
 
-def _targets(results: Results) -> str:
+def _targets(results: BenchmarkResults) -> str:
     rows = [
         (target.what, target.wanted, target.shown(ratio), "met" if target.met(ratio) else "**not met**")
         for target in TARGETS
@@ -36,7 +36,7 @@ def _targets(results: Results) -> str:
     return _table(("target", "wanted", "measured", ""), rows)
 
 
-def _section(results: Results, measure: Measure) -> str:
+def _section(results: BenchmarkResults, measure: Measure) -> str:
     rows = []
     for name in results.contenders(measure):
         turns: list[Turn] = results.of(measure, name)

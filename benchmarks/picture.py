@@ -5,7 +5,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.results import UNITS, Measure, Results
+from benchmarks.results import UNITS, BenchmarkResults, Measure
 from side_by_side import quantities
 from side_by_side.summary import spread
 
@@ -13,7 +13,7 @@ from side_by_side.summary import spread
 _OURS, _THEIRS = "#0072B2", "#BBBBBB"
 
 
-def draw(results: Results, measure: Measure, path: Path) -> None:
+def draw(results: BenchmarkResults, measure: Measure, path: Path) -> None:
     """Write the picture of one ``measure`` to ``path``, whose name says the format.
 
     Raises:
@@ -33,7 +33,7 @@ def draw(results: Results, measure: Measure, path: Path) -> None:
     figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _bar(axes: Axes, place: int, name: str, results: Results, measure: Measure) -> None:
+def _bar(axes: Axes, place: int, name: str, results: BenchmarkResults, measure: Measure) -> None:
     values = spread(results.values(measure, name))
     if values is None:
         return

@@ -3,10 +3,10 @@
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from baozi.errors import UsageError
-from side_by_side.results import Machine
+from side_by_side.results import Machine, ResultModel
 
 
 class Measure(StrEnum):
@@ -37,11 +37,7 @@ UNITS = {
 }
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Turn(_Record):
+class Turn(ResultModel):
     """One measurement of one contender."""
 
     measure: Measure
@@ -55,7 +51,7 @@ class Turn(_Record):
     """By the audit, of ours."""
 
 
-class Results(_Record):
+class BenchmarkResults(ResultModel):
     """A whole run."""
 
     machine: Machine
@@ -65,7 +61,7 @@ class Results(_Record):
     turns: list[Turn]
 
     @classmethod
-    def read(cls, path: Path) -> "Results":
+    def read(cls, path: Path) -> "BenchmarkResults":
         """Return what stands in the file at ``path``.
 
         Raises:

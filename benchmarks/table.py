@@ -3,19 +3,19 @@
 from rich.box import SIMPLE_HEAD
 
 from baozi.tables import Table
-from benchmarks.results import UNITS, Measure, Results, Turn
+from benchmarks.results import UNITS, BenchmarkResults, Measure, Turn
 from benchmarks.targets import TARGETS
 from side_by_side import quantities
 from side_by_side.summary import spread
 
 
-def tables(results: Results) -> list[Table]:
+def tables(results: BenchmarkResults) -> list[Table]:
     """Return a table for each measure, and one of the targets."""
     made = [_table(results, measure) for measure in Measure if results.contenders(measure)]
     return [*made, _targets(results)]
 
 
-def _table(results: Results, measure: Measure) -> Table:
+def _table(results: BenchmarkResults, measure: Measure) -> Table:
     table = Table(box=SIMPLE_HEAD, title=f"{measure}: {UNITS[measure]}", title_justify="left")
     table.add_column("contender", no_wrap=True)
     for heading in headings(measure):
@@ -43,7 +43,7 @@ def figures(turns: list[Turn], measure: Measure) -> list[str]:
     return figures + ([show(p99.median)] if p99 else [])
 
 
-def _targets(results: Results) -> Table:
+def _targets(results: BenchmarkResults) -> Table:
     table = Table(box=SIMPLE_HEAD, title="targets", title_justify="left")
     for heading in ("what", "wanted", "measured", ""):
         table.add_column(heading, no_wrap=heading == "what")

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.results import Measure, Results
+from benchmarks.results import BenchmarkResults, Measure
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RatioTarget:
     """``ours``, divided by ``theirs`` if somebody is named, must be ``at_least`` this, or ``at_most``."""
 
     what: str
@@ -18,7 +18,7 @@ class Target:
     at_least: float | None = None
     at_most: float | None = None
 
-    def ratio(self, results: Results) -> float | None:
+    def ratio(self, results: BenchmarkResults) -> float | None:
         """Return the ratio of the medians, or our median alone; None where one was not measured."""
         ours = results.values(self.measure, self.ours)
         theirs = results.values(self.measure, self.theirs) if self.theirs else [1]
@@ -41,60 +41,62 @@ class Target:
         return f"≥ {self.at_least:,g}{unit}" if self.at_least is not None else f"≤ {self.at_most:g}{unit}"
 
 
-TARGETS: Sequence[Target] = (
-    Target(
+TARGETS: Sequence[RatioTarget] = (
+    RatioTarget(
         "confirmed publish / celery .delay(), confirmed",
         Measure.PUBLISH,
         "baozi",
         "celery .delay(), confirmed",
         at_least=15,
     ),
-    Target("confirmed publish / dramatiq unconfirmed", Measure.PUBLISH, "baozi", "dramatiq", at_least=1),
-    Target(
+    RatioTarget("confirmed publish / dramatiq unconfirmed", Measure.PUBLISH, "baozi", "dramatiq", at_least=1),
+    RatioTarget(
         "one baozi at a time / celery .delay(), confirmed",
         Measure.PUBLISH,
         "baozi, one at a time",
         "celery .delay(), confirmed",
         at_least=1,
     ),
-    Target("eaten, in the ledger / celery prefork", Measure.EAT, "baozi", "celery prefork", at_least=5),
-    Target("eaten, in the ledger / dramatiq", Measure.EAT, "baozi", "dramatiq", at_least=2),
-    Target(
+    RatioTarget("eaten, in the ledger / celery prefork", Measure.EAT, "baozi", "celery prefork", at_least=5),
+    RatioTarget("eaten, in the ledger / dramatiq", Measure.EAT, "baozi", "dramatiq", at_least=2),
+    RatioTarget(
         "trays of 100, end to end, in the ledger / multiprocessing.Queue",
         Measure.BOTH,
         "baozi, trays of 100",
         "multiprocessing.Queue, trays of 100",
         at_least=1,
     ),
-    Target(
+    RatioTarget(
         "trays of 100, end to end, in the ledger: a second",
         Measure.BOTH,
         "baozi, trays of 100",
         at_least=50_000,
     ),
-    Target("one baozi, idle: median wait / celery's", Measure.LATENCY, "baozi", "celery prefork", at_most=1),
-    Target(
+    RatioTarget(
+        "one baozi, idle: median wait / celery's", Measure.LATENCY, "baozi", "celery prefork", at_most=1
+    ),
+    RatioTarget(
         "remote_mp.JoinableQueue / kombu SimpleQueue",
         Measure.QUEUES,
         "remote_mp.JoinableQueue",
         "kombu SimpleQueue",
         at_least=3,
     ),
-    Target(
+    RatioTarget(
         "remote_mp.JoinableQueue / Manager's",
         Measure.QUEUES,
         "remote_mp.JoinableQueue",
         "multiprocessing Manager's JoinableQueue",
         at_least=1,
     ),
-    Target(
+    RatioTarget(
         "worker's memory, backlog of 1,000,000 / of 10,000",
         Measure.MEMORY,
         "worker, backlog 1,000,000",
         "worker, backlog 10,000",
         at_most=1.1,
     ),
-    Target(
+    RatioTarget(
         "producer's memory, 1,000,000 / 10,000",
         Measure.MEMORY,
         "producer, backlog 1,000,000",

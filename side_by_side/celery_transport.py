@@ -1,4 +1,4 @@
-"""Runs a workload on Celery and RabbitMQ: the very worker and producer of the main job."""
+"""Runs a workload on Celery and RabbitMQ, with the worker and the producer of the main job."""
 
 import os
 import time
@@ -16,19 +16,19 @@ from baozi.ledger_schema import eaten
 from baozi.ledger_url import file_url
 from baozi.workload import Workload
 from local_mp.guarded import DeadlinePassed
-from side_by_side import sums
-from side_by_side.actors import start_producer, start_worker
-from side_by_side.crew import Crew, Member
-from side_by_side.own_broker import OwnBroker, consumer_count
-from side_by_side.scene import Player, Tick
-from side_by_side.stage import ActorFailed, Role
+from side_by_side import journal_analysis
+from side_by_side.celery_processes import start_producer, start_worker
+from side_by_side.multiprocessing_group import ProcessFailed, Role
+from side_by_side.observed_run import ObservedProcess, OnTick
+from side_by_side.process_group import ProcessGroup, StartedProcess
+from side_by_side.temporary_broker import TemporaryBroker, consumer_count
 
-#: Seconds between two ticks, as on local_mp's stage; between two looks at whether all is eaten; the same for
-#: whether workers are ready.
-_TICK, _LOOK_EVERY = 0.02, 0.1
+#: Seconds between two ticks, as in a MultiprocessingGroup; between two checks whether all is eaten or whether
+#: the workers are ready.
+_TICK, _CHECK_EVERY = 0.02, 0.1
 #: Seconds for the workers to be ready, on a slow machine.
 _READY_TIMEOUT = 60
-#: Seconds that a worker may go on when it is stopped; by then all is eaten, or given up.
+#: Seconds that a stopped worker may go on working. When it is stopped, all is eaten or the run has failed.
 _SHUTDOWN_TIMEOUT = 1
 
 _ROLES = {"worker": Role.CONSUMER, "producer": Role.PRODUCER}
@@ -36,27 +36,31 @@ _virtual_hosts = count()
 
 
 @dataclass
-class CeleryScene:
-    """A crew and a broker, as a fault and a meter see them."""
+class CeleryRun:
+    """A run on Celery as faults and the resource meter see it: the group's processes and the broker."""
 
     workload: Workload
     folder: Path
-    crew: Crew
-    broker: OwnBroker
+    group: ProcessGroup
+    broker: TemporaryBroker
     store: tuple[psutil.Process, ...]
     pools: dict[int, tuple[psutil.Process, ...]]
 
-    def players(self) -> list[Player]:
-        """Each worker with its pool, each producer, the broker."""
-        players = [Player(_ROLES[it.role], it.name, self._tree(it)) for it in self.crew.members if _alive(it)]
-        return [*players, Player(Role.STORE, "RabbitMQ", self.store)]
+    def processes(self) -> list[ObservedProcess]:
+        """Return each worker with its pool, each producer, and the broker."""
+        found = [
+            ObservedProcess(_ROLES[it.role], it.name, self._tree(it))
+            for it in self.group.processes
+            if _alive(it)
+        ]
+        return [*found, ObservedProcess(Role.STORE, "RabbitMQ", self.store)]
 
-    def _tree(self, member: Member) -> tuple[psutil.Process, ...]:
-        if member.role == "producer":
-            return (member.process,)
-        if member.process.pid not in self.pools:  # a look at all processes, which is not for every tick
-            self.pools[member.process.pid] = (member.process, *member.process.children(recursive=True))
-        return self.pools[member.process.pid]
+    def _tree(self, started: StartedProcess) -> tuple[psutil.Process, ...]:
+        if started.role == "producer":
+            return (started.process,)
+        if started.process.pid not in self.pools:  # finding the children is too slow to do it at every tick
+            self.pools[started.process.pid] = (started.process, *started.process.children(recursive=True))
+        return self.pools[started.process.pid]
 
     def revive_store(self) -> None:
         """Start the broker again, on its data and at its address."""
@@ -65,48 +69,49 @@ class CeleryScene:
 
 
 def run_celery(
-    broker: OwnBroker,
+    broker: TemporaryBroker,
     workload: Workload,
     folder: Path,
-    tick: Tick,
+    on_tick: OnTick,
     *,
     tray: int = 1,
     clean_stop: bool = False,
 ) -> None:
-    """Do ``workload`` on a virtual host of its own, with journals, ledger and logs below ``folder``.
+    """Do ``workload`` on a new virtual host, with journals, ledger and logs below ``folder``.
 
-    It begins when the workers are ready and ends when the producers have ended and all accepted is eaten.
+    The run starts when the workers are ready. It ends when the producers have ended and all accepted baozi
+    are eaten.
 
     Args:
-        broker: where.
-        workload: what is to be done; its tray is the workers', a producer puts single baozi.
-        folder: this run's own.
-        tick: called all the while.
+        broker: the broker.
+        workload: what to do. Its tray is that of the workers; a producer puts single baozi.
+        folder: the folder of this run.
+        on_tick: called about fifty times a second.
         tray: baozi that a worker takes at once, if the workload does not ask for more.
-        clean_stop: ask the workers to stop, which takes two seconds, where they have no more work to do.
+        clean_stop: stop the workers by a signal instead of killing them, which takes two seconds.
 
     Raises:
-        DeadlinePassed: that did not come by the deadline.
-        ActorFailed: a process ended with an error; says what its log says last.
+        DeadlinePassed: the run did not end by the deadline.
+        ProcessFailed: a process ended with an error; the message has its last log line.
         BrokerAway: the broker does not answer.
     """
     with ExitStack() as stack:
         url = stack.enter_context(broker.virtual_host(f"run-{next(_virtual_hosts)}"))
         output = stack.enter_context(Path(os.devnull).open("w"))
-        crew = stack.enter_context(Crew(folder / "logs", output))
+        group = stack.enter_context(ProcessGroup(folder / "logs", output))
         environment = _environment(url, workload, folder, max(tray, workload.tray))
         for name in workload.consumers:
-            start_worker(crew, name, environment)
-        _wait_until_ready(crew, url, len(workload.consumers))
+            start_worker(group, name, environment)
+        _wait_until_ready(group, url, len(workload.consumers))
         ends_at = time.monotonic() + workload.deadline
         for name in workload.producers:
-            start_producer(crew, name, workload, environment)
-        scene = CeleryScene(workload, folder, crew, broker, tuple(broker.processes()), {})
-        _wait_until_settled(scene, ends_at, tick)
+            start_producer(group, name, workload, environment)
+        run = CeleryRun(workload, folder, group, broker, tuple(broker.processes()), {})
+        _wait_until_settled(run, ends_at, on_tick)
         if not clean_stop:
-            for member in crew.members:
-                if _alive(member):
-                    member.process.kill()
+            for started in group.processes:
+                if _alive(started):
+                    started.process.kill()
 
 
 def _environment(url: str, workload: Workload, folder: Path, tray: int) -> dict[str, str]:
@@ -122,67 +127,73 @@ def _environment(url: str, workload: Workload, folder: Path, tray: int) -> dict[
     return chosen | ({"BAOZI_CAPACITY": str(workload.capacity)} if workload.capacity else {})
 
 
-def _wait_until_ready(crew: Crew, url: str, consumers: int) -> None:
+def _wait_until_ready(group: ProcessGroup, url: str, consumers: int) -> None:
     deadline = time.monotonic() + _READY_TIMEOUT
     while consumer_count(url) < consumers:
-        _see_that_none_failed(crew)
+        _check_that_none_failed(group)
         if time.monotonic() > deadline:
-            raise ActorFailed(f"The workers were not ready within {_READY_TIMEOUT} s.")
-        time.sleep(_LOOK_EVERY)
+            raise ProcessFailed(f"The workers were not ready within {_READY_TIMEOUT} s.")
+        time.sleep(_CHECK_EVERY)
 
 
-def _wait_until_settled(scene: CeleryScene, ends_at: float, tick: Tick) -> None:
-    look_at = 0.0
+def _wait_until_settled(run: CeleryRun, ends_at: float, on_tick: OnTick) -> None:
+    check_at = 0.0
     while True:
-        tick(scene)
-        _see_that_none_failed(scene.crew)
+        on_tick(run)
+        _check_that_none_failed(run.group)
         now = time.monotonic()
-        if now >= look_at:
-            if _settled(scene):
+        if now >= check_at:
+            if _settled(run):
                 return
-            # Reading long journals takes a while; the run shall have most of the machine.
-            look_at = now + max(_LOOK_EVERY, 10 * (time.monotonic() - now))
+            # Reading long journals takes a while. The run must have most of the machine's time.
+            check_at = now + max(_CHECK_EVERY, 10 * (time.monotonic() - now))
         if now >= ends_at:
-            if unwritten := _unwritten(scene):
-                raise ActorFailed(
-                    f"{len(unwritten)} baozi are in the ledger and in no journal, so that the sums are wrong:"
+            if unwritten := _unwritten(run):
+                raise ProcessFailed(
+                    f"{len(unwritten)} baozi are in the ledger and in no journal, so the counts are wrong:"
                     " the journals could not be written."
                 )
-            raise DeadlinePassed(f"Not all was eaten within {scene.workload.deadline:g} s.")
+            raise DeadlinePassed(f"Not all was eaten within {run.workload.deadline:g} s.")
         time.sleep(_TICK)
 
 
-def _settled(scene: CeleryScene) -> bool:
-    if any(member.role == "producer" and _alive(member) for member in scene.crew.members):
+def _settled(run: CeleryRun) -> bool:
+    if any(started.role == "producer" and _alive(started) for started in run.group.processes):
         return False
-    return not _lost(scene) or (_written_by_the_ledger_alone(scene) and not _lost(scene))
+    return not _lost(run) or (_write_missing_lines(run) and not _lost(run))
 
 
-def _lost(scene: CeleryScene) -> int:
-    return sums.count(line.entry for line in sums.read_lines(scene.folder)).lost
+def _lost(run: CeleryRun) -> int:
+    lines = journal_analysis.read_lines(run.folder)
+    return journal_analysis.count(line.entry for line in lines).lost
 
 
-def _written_by_the_ledger_alone(scene: CeleryScene) -> bool:
-    """Write the journal's line for who was killed between the ledger's commit and that line; True if any.
+def _write_missing_lines(run: CeleryRun) -> bool:
+    """Write the journal line of each baozi whose worker was killed between its commit and that line.
 
-    Delivered again, such a baozi is found in the ledger, and eaten no second time, so that no journal would
-    ever tell of it. One that was delivered once may be between the two at this very moment.
+    Such a baozi is redelivered, found in the ledger and not eaten again, so that no worker would ever write
+    its line. A baozi that was delivered once is not counted: its worker may be about to write the line.
+
+    Returns:
+        Whether a line was missing.
     """
-    unwritten = [row for row in _unwritten(scene) if row.deliveries > 1]
+    unwritten = [row for row in _unwritten(run) if row.deliveries > 1]
     for row in unwritten:
-        path = scene.folder / "ledger" / f"{row.consumer}.journal"
+        path = run.folder / "ledger" / f"{row.consumer}.journal"
         path.parent.mkdir(exist_ok=True)
         with path.open("a") as journal:
             journal.write(f"{Entry(row.eaten_at, Event.EATEN, row.baozi_id)}\n")
     return bool(unwritten)
 
 
-def _unwritten(scene: CeleryScene) -> list[Row[str, str, float, int]]:
-    """The ledger's rows of which no journal tells."""
+def _unwritten(run: CeleryRun) -> list[Row[str, str, float, int]]:
+    """Return the ledger's rows that are in no journal."""
     written = {
-        line.entry.baozi_id for line in sums.read_lines(scene.folder) if line.entry.event is Event.EATEN
+        line.entry.baozi_id
+        for line in journal_analysis.read_lines(run.folder)
+        if line.entry.event is Event.EATEN
     }
-    ledger = Ledger(_ledger_url(scene.folder))
+    ledger = Ledger(_ledger_url(run.folder))
     try:
         with ledger.reading() as connection:
             rows = connection.execute(
@@ -197,12 +208,12 @@ def _ledger_url(folder: Path) -> URL:
     return file_url(folder / "ledger.sqlite3")
 
 
-def _see_that_none_failed(crew: Crew) -> None:
-    for member in crew.members:
-        # Below zero is a signal's number: it was killed, which is for the run's sums to judge.
-        if (member.process.poll() or 0) > 0:
-            raise ActorFailed(f"The {member.role} {member.name} failed: {member.last_words()}")
+def _check_that_none_failed(group: ProcessGroup) -> None:
+    for started in group.processes:
+        # A negative exit code is the number of a signal: the process was killed. The run's counts judge that.
+        if (started.process.poll() or 0) > 0:
+            raise ProcessFailed(f"The {started.role} {started.name} failed: {started.last_log_line()}")
 
 
-def _alive(member: Member) -> bool:
-    return member.process.poll() is None
+def _alive(started: StartedProcess) -> bool:
+    return started.process.poll() is None

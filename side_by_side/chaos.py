@@ -1,4 +1,4 @@
-"""Chaos: faults by a seed's choice, one after the other, on a kitchen at work; at the end, the sums."""
+"""``baozi chaos``: injects faults that a seed chooses, one after the other; then audits the work."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -6,94 +6,191 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from random import Random
+from typing import Literal
 
-from baozi.errors import BaoziError
-from side_by_side.chaos_results import ChaosResults, Step, Sums
-from side_by_side.faults.strike import Strike, Victim
-from side_by_side.kitchen import Kitchen
-from side_by_side.machine import this_machine
-from side_by_side.menu import Menu
-from side_by_side.targets.target import Target
+from pydantic import ConfigDict, Field, ValidationError
 
-#: Seconds that work goes on undisturbed between two faults, at the most.
+from baozi.errors import BaoziError, UsageError
+from side_by_side.chaos_environment import ChaosConfiguration, ChaosEnvironment
+from side_by_side.faults.fault import Effect, Fault, Killed
+from side_by_side.results import Machine, ResultModel, this_machine
+from side_by_side.targets.target import BrokerTarget
+
+#: The longest pause between two faults, in seconds.
 _LONGEST_PAUSE = 1.0
+#: Seconds between two tries to inject a fault whose moment has not come.
+_TRY_EVERY = 0.05
+
+
+class InjectedFault(ResultModel):
+    """One fault that was injected."""
+
+    fault: str
+    whom: str
+    """What it hit, in a few words."""
+    killed: str | None
+    """What was killed: a "worker", a "producer" or the "broker"."""
+    at: float
+    """Seconds from the start."""
+    recovered_after: float
+    """Seconds from the fault, or from its end if it lasts, to the next baozi that was eaten."""
+
+
+class ChaosCounts(ResultModel):
+    """The audit of all orders, and the deliveries."""
+
+    accepted: int | None
+    """None if an order was left open."""
+    eaten: int
+    lost: int
+    recovered: int
+    """Eaten, although the producer never learned that it was accepted."""
+    unexpected: int
+    eaten_twice: int
+    """By the workers' journals, which do not depend on the ledger's primary key."""
+    deliveries: int
+    """As the ledger counts them: one for each baozi, and one for each time it was redelivered."""
+    most_deliveries: int
+    """The largest allowed number: one for each baozi, and what the faults can cause to be redelivered."""
+    dead: int
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing is lost and nothing came that must not come."""
+        return (
+            self.accepted is not None
+            and not self.lost
+            and not self.unexpected
+            and not self.eaten_twice
+            and not self.dead
+            and self.deliveries <= self.most_deliveries
+        )
+
+
+class ChaosResults(ResultModel):
+    """The results of one ``baozi chaos``."""
+
+    # In the JSON, the configuration's key is "menu": files of earlier releases have it.
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True, validate_by_alias=True)
+
+    format: Literal["chaos 1"] = "chaos 1"
+    made_at: float
+    machine: Machine
+    on: str
+    transport: str
+    seed: int
+    seconds: float
+    configuration: ChaosConfiguration = Field(validation_alias="menu", serialization_alias="menu")
+    steps: list[InjectedFault]
+    sums: ChaosCounts
+    error: str | None = None
+    """The error that ended it, if work did not go on."""
+
+    @property
+    def sound(self) -> bool:
+        """Whether everything held that must hold."""
+        return self.error is None and self.sums.sound
+
+    def kills(self, killed: str) -> int:
+        """Return how many faults killed a "worker", a "producer" or the "broker"."""
+        return sum(step.killed == killed for step in self.steps)
+
+
+def read_chaos(path: Path) -> ChaosResults:
+    """Read a results file of ``baozi chaos``.
+
+    Raises:
+        UsageError: the file cannot be read, or is not such a file.
+    """
+    try:
+        return ChaosResults.model_validate_json(path.read_text())
+    except OSError as error:
+        raise UsageError(f"The results in {path} cannot be read: {error.strerror}.") from None
+    except ValidationError:
+        raise UsageError(f"The file {path} does not hold the results of a chaos.") from None
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """What a seed has chosen for one step."""
+class PlannedFault:
+    """A fault that a seed has chosen."""
 
-    strike: Strike
+    fault: Fault[ChaosEnvironment]
     pause: float
-    """Seconds, from the moment when work is seen to go on."""
+    """Seconds to wait before it, from the moment when work goes on."""
     seed: int
-    """Of the strike's own chances."""
+    """The seed of the fault's own random choices."""
 
 
-def choices(seed: int, strikes: Sequence[Strike], times: int | None = None) -> Iterator[Choice]:
-    """Yield what ``seed`` chooses of ``strikes``: the same each time.
+def planned_faults(
+    seed: int, faults: Sequence[Fault[ChaosEnvironment]], times: int | None = None
+) -> Iterator[PlannedFault]:
+    """Yield the faults that ``seed`` chooses. The same seed always chooses the same.
 
     Args:
-        seed: the chance.
-        strikes: each comes up, in an order by chance, before any comes up again.
-        times: how many times each of them; default: no end, and what is quick comes up more often.
+        seed: the seed of the random generator.
+        faults: each comes up, in random order, before any comes up again.
+        times: how many times each comes up; default: without end, and in proportion to the weights.
     """
     chance = Random(seed)
     for _ in count() if times is None else range(times):
-        deal = [strike for strike in strikes for _ in range(strike.often if times is None else 1)]
+        deal = [fault for fault in faults for _ in range(fault.weight if times is None else 1)]
         chance.shuffle(deal)
-        for strike in deal:
-            yield Choice(strike, chance.uniform(0, _LONGEST_PAUSE), chance.getrandbits(32))
+        for fault in deal:
+            yield PlannedFault(fault, chance.uniform(0, _LONGEST_PAUSE), chance.getrandbits(32))
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A chaos to be."""
+class ChaosPlan:
+    """What one ``baozi chaos`` does."""
 
     on: str
-    """What the broker is: "private", "container" or "cluster"."""
+    """The kind of broker: "private", "container" or "cluster"."""
     transport: str
-    menu: Menu
-    strikes: Sequence[Strike]
+    configuration: ChaosConfiguration
+    faults: Sequence[Fault[ChaosEnvironment]]
     seed: int
     seconds: float
-    """After which no fault begins."""
+    """Seconds after which no fault begins."""
     times: int | None = None
-    """How many times each fault; default: as many as there is time for."""
+    """How many times each fault is injected; default: as often as the time allows."""
 
 
-def chaos(plan: Plan, target: Target, folder: Path, say: Callable[[str], object]) -> ChaosResults:
-    """Do it; return what came of it, whatever that is.
+def chaos(
+    plan: ChaosPlan, target: BrokerTarget, folder: Path, on_line: Callable[[str], object]
+) -> ChaosResults:
+    """Do the ``plan`` and return its results, even if something was lost.
 
     Args:
         plan: what to do.
         target: the broker.
-        folder: for ledger, journals and logs.
-        say: told of each step, in a line.
+        folder: for the ledger, journals and logs.
+        on_line: called with one line of text after each fault.
 
     Raises:
-        DeadlinePassed, ActorFailed: the kitchen was not ready, before any fault.
-        BaoziError: what was eaten cannot be audited.
+        DeadlinePassed, ProcessFailed: the environment was not ready for the first fault.
+        BaoziError: the audit is not possible.
     """
-    began, steps, back = time.time(), list[Step](), 0
+    began, steps, redelivered = time.time(), list[InjectedFault](), 0
     error: BaoziError | None = None
-    with Kitchen(target, folder, plan.menu, say) as kitchen:
+    with ChaosEnvironment(target, folder, plan.configuration) as environment:
         start = time.monotonic()
         try:
-            for choice in choices(plan.seed, plan.strikes, plan.times):
+            for planned in planned_faults(plan.seed, plan.faults, plan.times):
                 if time.monotonic() - start >= plan.seconds:
                     break
-                step, given_back = _step(kitchen, choice, start)
+                step, may_be_redelivered = _inject(environment, planned, start)
                 steps.append(step)
-                back += given_back
-                say(f"{step.at:7.1f} s  {step.fault}: {step.whom}; again after {step.recovered_after:.2f} s")
+                redelivered += may_be_redelivered
+                on_line(
+                    f"{step.at:7.1f} s  {step.fault}: {step.whom}; again after {step.recovered_after:.2f} s"
+                )
         except BaoziError as its_error:
             error = its_error
         try:
-            kitchen.close_orders()
+            environment.close_orders()
         except BaoziError as its_error:
             error = error or its_error
-        sums = _sums(kitchen, back)
+        counts = _count(environment, redelivered)
     return ChaosResults(
         made_at=began,
         machine=this_machine(target.version),
@@ -101,40 +198,42 @@ def chaos(plan: Plan, target: Target, folder: Path, say: Callable[[str], object]
         transport=plan.transport,
         seed=plan.seed,
         seconds=time.time() - began,
-        menu=plan.menu,
+        configuration=plan.configuration,
         steps=steps,
-        sums=sums,
+        sums=counts,
         error=None if error is None else str(error),
     )
 
 
-def _step(kitchen: Kitchen, choice: Choice, start: float) -> tuple[Step, int]:
-    kitchen.wait_for_work()
-    kitchen.pause(choice.pause)
-    at = time.monotonic() - start
-    struck = choice.strike.do(kitchen, Random(choice.seed))
-    recovered = kitchen.recovered_after()
-    kills = choice.strike.kills
-    step = Step(
-        fault=choice.strike.name,
-        whom=struck.whom,
-        killed=None if kills is Victim.NOBODY else kills.value,
+def _inject(environment: ChaosEnvironment, planned: PlannedFault, start: float) -> tuple[InjectedFault, int]:
+    """Inject one fault, and wait until work goes on. Returns it, and its ``may_be_redelivered``."""
+    environment.wait_for_work()
+    environment.pause(planned.pause)
+    at, chance = time.monotonic() - start, Random(planned.seed)
+    effect: Effect | None = None
+    while (effect := planned.fault.inject(environment, chance)) is None:
+        environment.pause(_TRY_EVERY)
+    kills = planned.fault.kills
+    step = InjectedFault(
+        fault=planned.fault.name,
+        whom=effect.target,
+        killed=None if kills is Killed.NOTHING else kills.value,
         at=at,
-        recovered_after=recovered,
+        recovered_after=environment.seconds_to_recovery(),
     )
-    return step, struck.given_back
+    return step, effect.may_be_redelivered
 
 
-def _sums(kitchen: Kitchen, given_back: int) -> Sums:
-    total = kitchen.audit().total
-    return Sums(
+def _count(environment: ChaosEnvironment, redelivered: int) -> ChaosCounts:
+    total = environment.audit().total
+    return ChaosCounts(
         accepted=total.accepted,
         eaten=total.eaten,
         lost=total.lost,
         recovered=total.recovered,
         unexpected=total.unexpected,
-        eaten_twice=kitchen.books.eaten_twice(),
-        deliveries=kitchen.books.deliveries(),
-        most_deliveries=total.eaten + given_back,
-        dead=kitchen.dead(),
+        eaten_twice=environment.records.eaten_twice(),
+        deliveries=environment.records.deliveries(),
+        most_deliveries=total.eaten + redelivered,
+        dead=environment.dead_letters(),
     )

@@ -1,4 +1,4 @@
-"""``baozi chaos``."""
+"""The command ``baozi chaos``."""
 
 import random
 import shutil
@@ -15,60 +15,75 @@ import typer
 from baozi.errors import ExitCode, UsageError
 from baozi.lines import say
 from baozi.shown import shown, shown_json
-from side_by_side.chaos import Plan
+from side_by_side.chaos import ChaosPlan, ChaosResults
 from side_by_side.chaos import chaos as run_chaos
-from side_by_side.chaos_results import ChaosResults
-from side_by_side.faults.release import is_there
-from side_by_side.faults.strike import Strike
-from side_by_side.faults.table import STRIKES
-from side_by_side.menu import Menu
-from side_by_side.targets.cluster import cluster
-from side_by_side.targets.single import single
-from side_by_side.targets.target import Target
+from side_by_side.chaos_environment import ChaosConfiguration, ChaosEnvironment
+from side_by_side.faults.fault import ANY_BROKER, MAIN_JOB, Fault
+from side_by_side.faults.registry import CHAOS_FAULTS
+from side_by_side.targets.cluster import docker_cluster
+from side_by_side.targets.single_node import single_node
+from side_by_side.targets.target import BrokerTarget
 
-#: What the broker may be.
-_ON = ("private", "container", "cluster")
-#: Baozi that a pool process of ``celery-trays`` may get at once.
+#: Baozi that a pool process of ``celery-trays`` takes at once, at most.
 _TRAY = 20
 
 
 def chaos(
-    seconds: Annotated[float, typer.Option(min=1, max=86_400, help="After which no fault begins.")] = 60,
+    seconds: Annotated[
+        float, typer.Option(min=1, max=86_400, help="Seconds after which no new fault begins.")
+    ] = 60,
     seed: Annotated[
-        int | None, typer.Option(help="The same gives the same faults; default: by chance.")
+        int | None, typer.Option(help="The same seed gives the same faults; default: a random seed.")
     ] = None,
-    on: Annotated[str, typer.Option(help="The broker: private, container or cluster.")] = "private",
+    on: Annotated[
+        str, typer.Option(help="The kind of broker to start: private, container or cluster.")
+    ] = "private",
     transport: Annotated[str, typer.Option(help="celery or celery-trays.")] = "celery-trays",
     fault: Annotated[
         list[str] | None,
-        typer.Option(help=f"Only this one; may be repeated. Default: all of {', '.join(STRIKES)}."),
+        typer.Option(
+            help=f"Inject only this fault; may be repeated. Default: all of {', '.join(CHAOS_FAULTS)}."
+        ),
     ] = None,
     times: Annotated[
-        int | None, typer.Option(min=1, help="Each so many times, however long it takes.")
+        int | None, typer.Option(min=1, help="Inject each fault so many times, whatever --seconds says.")
     ] = None,
-    pace: Annotated[float, typer.Option(min=0.1, max=1000, help="Baozi a second of each producer.")] = 100,
-    away: Annotated[float, typer.Option(min=0, max=3600, help="Seconds a broker is away.")] = 10,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Keep the results there, as JSON.")] = None,
+    pace: Annotated[float, typer.Option(min=0.1, max=1000, help="Baozi per second of each producer.")] = 100,
+    away: Annotated[
+        float, typer.Option(min=0, max=3600, help="Seconds that the broker is away in broker-away.")
+    ] = 10,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the results to this file, as JSON.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Break one thing after the other, on a broker of its own, while baozi are made and eaten; then audit.
+    """Inject one fault after the other while baozi are made and eaten on a temporary broker; then audit.
 
-    Exit code 1: something was lost, came too often, or did not go on; the same seed does the same again.
+    Exit code 1: something was lost, came too often, or work did not go on. The same seed repeats the faults.
     """
-    if transport not in {"celery", "celery-trays"}:
+    if transport not in MAIN_JOB:
         raise UsageError(f"There is no chaos on {transport!r}; there is on celery and celery-trays.")
-    if on not in _ON:
-        raise UsageError(f"There is no broker {on!r}; there are {', '.join(_ON)}.")
-    menu = Menu(tray=_TRAY if transport == "celery-trays" else 1, make_seconds=1 / pace, away_seconds=away)
+    if on not in ANY_BROKER:
+        raise UsageError(f"There is no broker {on!r}; there are {', '.join(ANY_BROKER)}.")
+    configuration = ChaosConfiguration(
+        tray=_TRAY if transport == "celery-trays" else 1, make_seconds=1 / pace, away_seconds=away
+    )
     if out is not None:
-        _see_that_it_can_be_written(out)
-    chance = random.randrange(2**32) if seed is None else seed
-    plan = Plan(on, transport, menu, _strikes(fault, on), chance, seconds if times is None else inf, times)
-    say(f"seed {chance}", sys.stderr)
+        _check_that_it_can_be_written(out)
+    chosen_seed = random.randrange(2**32) if seed is None else seed
+    plan = ChaosPlan(
+        on=on,
+        transport=transport,
+        configuration=configuration,
+        faults=_faults(fault, transport, on),
+        seed=chosen_seed,
+        seconds=seconds if times is None else inf,
+        times=times,
+    )
+    say(f"seed {chosen_seed}", sys.stderr)
     with _target(on) as target, _folder() as folder:
         results = run_chaos(plan, target, folder, lambda line: say(shown(line), sys.stderr))
         if not results.sound:
-            # Its logs say why.
             kept = Path(tempfile.mkdtemp(prefix="baozi-chaos-"))
             shutil.copytree(folder, kept, dirs_exist_ok=True)
             say(f"Ledger, journals and logs are kept in {kept}.", sys.stderr)
@@ -79,65 +94,60 @@ def chaos(
         raise typer.Exit(ExitCode.LOSS)
 
 
-def _see_that_it_can_be_written(out: Path) -> None:
-    """Now, and not when all is done."""
+def _check_that_it_can_be_written(out: Path) -> None:
+    """Check it before the work, not after it."""
     try:
         out.touch()
     except OSError as error:
         raise UsageError(f"The file {out} cannot be written: {error.strerror}.") from None
 
 
-def _strikes(names: list[str] | None, on: str) -> list[Strike]:
-    """The faults by these names; without any, all that can be injected there."""
+def _faults(names: list[str] | None, transport: str, on: str) -> list[Fault[ChaosEnvironment]]:
+    """Return the faults with these names; without names, all that can run there."""
     for name in names or []:
-        if name not in STRIKES:
-            raise UsageError(f"There is no fault {name!r}; there are {', '.join(STRIKES)}.")
-        if STRIKES[name].needs_cluster and on != "cluster":
-            raise UsageError(f"The fault {name} needs --on cluster.")
-        if name == "rolling-deploy" and not is_there():
-            raise UsageError("The fault rolling-deploy needs a clone with its history, and git.")
+        if name not in CHAOS_FAULTS:
+            raise UsageError(f"There is no fault {name!r}; there are {', '.join(CHAOS_FAULTS)}.")
+        if obstacle := CHAOS_FAULTS[name].obstacle(transport, on):
+            raise UsageError(obstacle)
     if names:
-        return [STRIKES[name] for name in names]
-    return [
-        strike
-        for strike in STRIKES.values()
-        if (on == "cluster" or not strike.needs_cluster) and (strike.name != "rolling-deploy" or is_there())
-    ]
+        return [CHAOS_FAULTS[name] for name in names]
+    return [fault for fault in CHAOS_FAULTS.values() if fault.obstacle(transport, on) is None]
 
 
 def _summary(results: ChaosResults) -> list[str]:
-    sums = results.sums
-    tries: dict[str, list[float]] = {}
+    counts = results.sums
+    times: dict[str, list[float]] = {}
     for step in results.steps:
-        tries.setdefault(step.fault, []).append(step.recovered_after)
-    width = max(map(len, tries), default=0)
+        times.setdefault(step.fault, []).append(step.recovered_after)
+    width = max(map(len, times), default=0)
     lines = [
-        f"{name:{width}}  {len(worst):4} times, worst {max(worst):6.2f} s" for name, worst in tries.items()
+        f"{name:{width}}  {len(seconds):4} times, worst {max(seconds):6.2f} s"
+        for name, seconds in times.items()
     ]
-    accepted = "?" if sums.accepted is None else sums.accepted
+    accepted = "?" if counts.accepted is None else counts.accepted
     return [
         *lines,
         f"{results.transport} on {results.on}, seed {results.seed}, {results.seconds:.0f} s:"
         f" {results.kills('worker')} worker kills, {results.kills('producer')} producer kills,"
         f" {results.kills('broker')} broker kills",
-        f"{accepted} accepted, {sums.eaten} eaten, {sums.lost} lost, {sums.eaten_twice} eaten twice,"
-        f" {sums.recovered} recovered, {sums.unexpected} unexpected, {sums.dead} dead",
-        f"{sums.deliveries} deliveries, at the most {sums.most_deliveries} may be",
+        f"{accepted} accepted, {counts.eaten} eaten, {counts.lost} lost, {counts.eaten_twice} eaten twice,"
+        f" {counts.recovered} recovered, {counts.unexpected} unexpected, {counts.dead} dead",
+        f"{counts.deliveries} deliveries; at most {counts.most_deliveries} are allowed",
         *([results.error] if results.error else []),
     ]
 
 
 @contextmanager
-def _target(on: str) -> Iterator[Target]:
+def _target(on: str) -> Iterator[BrokerTarget]:
     if on == "cluster":
-        with cluster() as nodes:
+        with docker_cluster() as nodes:
             yield nodes
     else:
-        with single(on) as node:
+        with single_node(on) as node:
             yield node
 
 
 @contextmanager
 def _folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="baozi-") as folder:
-        yield Path(folder) / "kitchen"
+        yield Path(folder) / "chaos"

@@ -1,12 +1,12 @@
-"""The commands of ``baozi`` that need the course's app or the tools; :mod:`baozi.commands` has the rest."""
+"""The commands of ``baozi`` that need the course's app or the tools. :mod:`baozi.commands` has the others."""
 
 import typer
 
 from local_mp.command import app as local
 from producers.command import produce
 from side_by_side.chaos_command import chaos
-from side_by_side.command import demo
 from side_by_side.compare_command import compare
+from side_by_side.demo_command import demo
 from side_by_side.gather_command import gather
 from side_by_side.report_command import report
 

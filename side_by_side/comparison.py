@@ -1,65 +1,183 @@
-"""Runs a plan, one run after the other, and keeps what came of each."""
+"""``baozi compare``: plans the runs, does one after the other, injects faults, and returns results."""
 
+import random
 import tempfile
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from baozi.errors import BaoziError
+from baozi.errors import BaoziError, ExitCode
 from baozi.journal import Event
+from baozi.workload import Workload, checked_workload
 from local_mp.guarded import DeadlinePassed
-from side_by_side import sums
+from side_by_side import journal_analysis
 from side_by_side.celery_transport import run_celery
-from side_by_side.faults.moments import Fault, FaultMissed, Injector
+from side_by_side.comparison_results import ComparisonResults, Run, RunKind, Verdict
+from side_by_side.faults.fault import Fault
+from side_by_side.faults.registry import COMPARE_FAULTS
 from side_by_side.local_transport import run_local, start_fork_server
-from side_by_side.machine import this_machine
-from side_by_side.own_broker import OwnBroker, own_broker
-from side_by_side.plan import Job, Plan
-from side_by_side.queue_transport import run_queue
-from side_by_side.results import Measure, Results, Run
-from side_by_side.scene import Scene
-from side_by_side.stage import ActorFailed
-from side_by_side.transports import Program
-from side_by_side.usage import Meter
+from side_by_side.multiprocessing_group import ProcessFailed
+from side_by_side.observed_run import ObservedRun, ResourceMeter
+from side_by_side.remote_mp_transport import run_queue
+from side_by_side.results import this_machine
+from side_by_side.temporary_broker import TemporaryBroker, temporary_broker
+from side_by_side.transports import Program, Transport
 
-#: How often a run is done again whose moment for the fault never came.
+#: How many times a run is tried if it always ends before the moment for its fault.
 _TRIES = 3
+#: Seconds of work at the fixed rate: enough for a 99th percentile, at a hundred a second.
+_FIXED_RATE_SECONDS = 2.5
 
 
-def compare(plan: Plan, on_job: Callable[[Job], None]) -> Generator[Results, None, None]:
-    """Run the ``plan`` and yield the results as they stand: first with no run, then after each.
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One run of the plan."""
 
-    All processes are gone when it ends, is closed, or raises; a broker, too, which is one of its own.
+    transport: Transport
+    kind: RunKind
+    repetition: int
+    workload: Workload
+    expected: Verdict
+    fault: Fault[ObservedRun] | None = None
+
+    @property
+    def title(self) -> str:
+        """The transport, and the fault or the kind of the run."""
+        return f"{self.transport.name}, {self.fault.name if self.fault else self.kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonPlan:
+    """What one ``baozi compare`` does."""
+
+    transports: Sequence[Transport]
+    workload: Workload
+    rate: float
+    """Baozi offered per second in the runs at a fixed rate."""
+    repeat: int
+    """How many times each flat-out run is done; if ``faults`` names some, how many times each of those."""
+    seed: int
+    """The seed of the runs' order."""
+    faults: Sequence[str] | None
+    """The names of the only faults; none of them: speed alone. None: speed, and each fault once."""
+    deadline: float | None
+    """Seconds of each run; None: the default of each kind of run."""
+
+    def runs(self) -> list[PlannedRun]:
+        """Return all runs, in an order that the seed chooses.
+
+        Raises:
+            UsageError: one of them could not end by its deadline.
+        """
+        runs = [run for transport in self.transports for run in self._runs_of(transport)]
+        random.Random(self.seed).shuffle(runs)
+        return runs
+
+    def _runs_of(self, transport: Transport) -> list[PlannedRun]:
+        runs = []
+        if not self.faults:
+            for number in range(self.repeat):
+                runs.append(PlannedRun(transport, RunKind.FLAT_OUT, number, self.workload, Verdict.SOUND))
+            fixed_rate = self._at_fixed_rate()
+            runs.append(PlannedRun(transport, RunKind.FIXED_RATE, 0, fixed_rate, Verdict.SOUND))
+        repeat = self.repeat if self.faults else 1
+        for fault in COMPARE_FAULTS.values():
+            case = fault.cases.get(transport.name)
+            if case is None or (self.faults is not None and fault.name not in self.faults):
+                continue
+            deadline = self.deadline or transport.limits[0]
+            for number in range(repeat):
+                work = dict(case.workload) | {"deadline": deadline}
+                workload = checked_workload(run=f"{fault.name}-{number}", **work)
+                runs.append(PlannedRun(transport, RunKind.FAULT, number, workload, case.expected, fault))
+        return runs
+
+    def _at_fixed_rate(self) -> Workload:
+        producers = len(self.workload.producers)
+        changes = {
+            "make_seconds": producers / self.rate,
+            "tray": 1,  # the time to fill a tray would be part of the latency
+            "per_producer": max(5, round(self.rate * _FIXED_RATE_SECONDS / producers)),
+        }
+        return checked_workload(**self.workload.model_dump() | changes)
+
+
+class FaultMissed(BaoziError):
+    """The run ended before the moment for the fault came. The machine may be too busy: try again."""
+
+    exit_code = ExitCode.LOSS
+
+
+class _Injector:
+    """Injects a fault at its moment, and then checks that the run goes on."""
+
+    def __init__(self, fault: Fault[ObservedRun], patience: float) -> None:
+        """Take the ``fault``. A run without an event for ``patience`` seconds after it is wedged."""
+        self.at: float | None = None
+        """When it was injected, in seconds since 1970."""
+        self._fault = fault
+        self._chance = random.Random(fault.name)
+        self._patience = patience
+        self._size = 0
+        self._grew_at = 0.0
+
+    def tick(self, run: ObservedRun) -> None:
+        """Inject the fault if its moment has come. After it, end a run in which nothing happens any more.
+
+        Raises:
+            DeadlinePassed: nothing has happened for ``patience`` seconds since the fault.
+            BaoziError: the killed store does not start again.
+        """
+        if self.at is None:
+            effect = self._fault.inject(run, self._chance)
+            self.at = effect.at if effect else None
+            self._grew_at = time.monotonic()
+            return
+        size = sum(path.stat().st_size for path in run.folder.rglob("*.journal"))
+        if size != self._size:
+            self._size, self._grew_at = size, time.monotonic()
+        elif time.monotonic() - self._grew_at > self._patience:
+            raise DeadlinePassed(f"Nothing has happened for {self._patience:g} s: it is wedged.")
+
+
+def compare(
+    plan: ComparisonPlan, on_run: Callable[[PlannedRun], None]
+) -> Generator[ComparisonResults, None, None]:
+    """Do the ``plan`` and yield the results so far: first without a run, then after each run.
+
+    All processes have ended when the generator ends, is closed or raises. So has the broker, a temporary one.
 
     Args:
-        plan: what to run.
-        on_job: told of each run before it.
+        plan: what to do.
+        on_run: called before each run.
 
     Raises:
-        NoBroker, BrokerError: celery is planned, and no broker can be started, or it fails.
-        FaultMissed: three times the moment for a fault did not come.
+        NoBroker, BrokerError: the plan needs a broker, and none can be started, or it fails.
+        FaultMissed: a run ended three times before the moment for its fault.
     """
-    jobs = plan.jobs()
+    planned = plan.runs()
     with tempfile.TemporaryDirectory(prefix="baozi-") as folder, ExitStack() as stack:
         home, broker = Path(folder), None
         start_fork_server(home / "stderr.log")
-        if any(not job.transport.is_local for job in jobs):
-            broker = stack.enter_context(own_broker())
+        if any(not one.transport.is_local for one in planned):
+            broker = stack.enter_context(temporary_broker())
         results = _no_runs(plan, broker)
         yield results
-        for order, job in enumerate(jobs):
-            if _cannot(job, broker):
+        for order, one in enumerate(planned):
+            kind = broker.record.kind if broker and not one.transport.is_local else None
+            if one.fault is not None and one.fault.obstacle(one.transport.name, kind):
                 continue
-            on_job(job)
-            run = _run(job, order, home, broker)
+            on_run(one)
+            run = _run(one, order, home, broker)
             results = results.model_copy(update={"runs": [*results.runs, run]})
             yield results
         yield results.model_copy(update={"finished": True})
 
 
-def _no_runs(plan: Plan, broker: OwnBroker | None) -> Results:
-    return Results(
+def _no_runs(plan: ComparisonPlan, broker: TemporaryBroker | None) -> ComparisonResults:
+    return ComparisonResults(
         made_at=time.time(),
         seed=plan.seed,
         finished=False,
@@ -72,82 +190,78 @@ def _no_runs(plan: Plan, broker: OwnBroker | None) -> Results:
     )
 
 
-def _cannot(job: Job, broker: OwnBroker | None) -> bool:
-    """Whether the fault cannot be injected here: a container's broker does not come back at its address."""
-    return (
-        broker is not None
-        and not job.transport.is_local
-        and job.fault is Fault.KILL_STORE
-        and not broker.can_be_killed
-    )
-
-
-def _run(job: Job, order: int, home: Path, broker: OwnBroker | None) -> Run:
+def _run(planned: PlannedRun, order: int, home: Path, broker: TemporaryBroker | None) -> Run:
     for number in range(_TRIES):
         folder = home / f"{order}-{number}"
-        injector = Injector(job.fault, job.transport.limits[1]) if job.fault else None
-        run = _try(job, order, folder, broker, injector)
+        injector = _Injector(planned.fault, planned.transport.limits[1]) if planned.fault else None
+        run = _try(planned, order, folder, broker, injector)
         if injector is None or injector.at is not None:
             return run
-    raise FaultMissed(f"{job.title}: the run ended {_TRIES} times before the moment for the fault came.")
+    raise FaultMissed(f"{planned.title}: the run ended {_TRIES} times before the moment for the fault came.")
 
 
-def _try(job: Job, order: int, folder: Path, broker: OwnBroker | None, injector: Injector | None) -> Run:
-    meter, error = Meter(), None
+def _try(
+    planned: PlannedRun,
+    order: int,
+    folder: Path,
+    broker: TemporaryBroker | None,
+    injector: _Injector | None,
+) -> Run:
+    meter, error = ResourceMeter(), None
 
-    def tick(scene: Scene) -> None:
-        meter.look(scene)
+    def on_tick(run: ObservedRun) -> None:
+        meter.measure(run)
         if injector is not None:
-            injector.look(scene)
+            injector.tick(run)
 
-    began = time.time()
+    transport, began = planned.transport, time.time()
     try:
-        if broker is None or job.transport.is_local:
-            run_local(job.transport.name, job.workload, folder, tick)
-        elif job.transport.program is Program.QUEUE:
-            run_queue(broker, job.workload, folder, tick)
+        if broker is None or transport.is_local:
+            run_local(transport.name, planned.workload, folder, on_tick)
+        elif transport.program is Program.QUEUE:
+            run_queue(broker, planned.workload, folder, on_tick)
         else:
-            run_celery(broker, job.workload, folder, tick, tray=job.transport.tray)
-    except (DeadlinePassed, ActorFailed) as its_error:
+            run_celery(broker, planned.workload, folder, on_tick, tray=transport.tray)
+    except (DeadlinePassed, ProcessFailed) as its_error:
         error = its_error
-    return _summed_up(job, order, folder, began, meter, injector.at if injector else None, error)
+    return _measured(planned, order, folder, began, meter, injector.at if injector else None, error)
 
 
-def _summed_up(
-    job: Job,
+def _measured(
+    planned: PlannedRun,
     order: int,
     folder: Path,
     began: float,
-    meter: Meter,
+    meter: ResourceMeter,
     fault_at: float | None,
     error: BaoziError | None,
 ) -> Run:
-    lines = sums.read_lines(folder)
-    counts = sums.count(line.entry for line in lines)
+    lines = journal_analysis.read_lines(folder)
+    counts = journal_analysis.count(line.entry for line in lines)
     start = lines[0].entry.at if lines else began
     seconds = (
         time.time() if isinstance(error, DeadlinePassed) else lines[-1].entry.at if lines else start
     ) - start
-    # Who failed did not do its work; if nothing that was accepted is lost, still not all of it is done.
-    ended = error is None or (isinstance(error, ActorFailed) and counts.lost > 0)
+    # A run whose process failed did not end by itself, unless its accepted baozi are lost: then it is "lost".
+    ended = error is None or (isinstance(error, ProcessFailed) and counts.lost > 0)
     return Run(
-        transport=job.transport.name,
-        measure=job.measure,
-        fault=job.fault,
-        repetition=job.repetition,
+        transport=planned.transport.name,
+        measure=planned.kind,
+        fault=planned.fault.name if planned.fault else None,
+        repetition=planned.repetition,
         order=order,
-        workload=job.workload,
+        workload=planned.workload,
         counts=counts,
-        verdict=sums.verdict(counts, ended),
-        expected=job.expected,
+        verdict=journal_analysis.verdict(counts, ended),
+        expected=planned.expected,
         seconds=seconds,
-        accepted_per_second=sums.per_second(lines, Event.ACCEPTED),
-        eaten_per_second=sums.per_second(lines, Event.EATEN),
-        latency=sums.latency(lines) if job.measure is Measure.FIXED_RATE else None,
+        accepted_per_second=journal_analysis.per_second(lines, Event.ACCEPTED),
+        eaten_per_second=journal_analysis.per_second(lines, Event.EATEN),
+        latency=journal_analysis.latency(lines) if planned.kind is RunKind.FIXED_RATE else None,
         usage=meter.usage(counts.eaten),
         fault_at=None if fault_at is None else fault_at - start,
-        timeline=sums.timeline(lines, seconds),
-        eaten_by=sums.eaten_by(lines),
+        timeline=journal_analysis.timeline(lines, seconds),
+        eaten_by=journal_analysis.eaten_by(lines),
         error=None if error is None else str(error),
-        missed=sums.missed(lines),
+        missed=journal_analysis.missed(lines),
     )

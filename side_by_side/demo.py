@@ -17,8 +17,8 @@ from baozi.lines import say
 from baozi.settings import Settings
 from baozi.topology import Topology
 from baozi.workload import Workload
-from side_by_side.actors import start_flower, start_producer, start_worker
-from side_by_side.crew import STOP_TIMEOUT, Crew
+from side_by_side.celery_processes import start_flower, start_producer, start_worker
+from side_by_side.process_group import STOP_TIMEOUT, ProcessGroup
 
 #: Seconds for the workers to be ready, on a slow machine.
 _READY_TIMEOUT = 60
@@ -58,12 +58,12 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
         BaoziError: the broker, the ledger or one of the processes failed.
     """
     workload = Workload(run=run).paced(pace)
-    crew = Crew(settings.home / "logs", out)
-    starting = _Starting(crew)
+    process_group = ProcessGroup(settings.home / "logs", out)
+    starting = _Starting(process_group)
     with (
         command_line.saying_what_is_awaited(starting.awaited) as told,
         _started_broker(starting, told) as the_broker,
-        crew,
+        process_group,
     ):
         environment = {
             "BAOZI_BROKER_URL": the_broker.url,
@@ -71,13 +71,13 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
             "BAOZI_SOFT_SHUTDOWN_TIMEOUT": str(_SHUTDOWN_TIMEOUT),
         }
         if the_broker.kind == "memory":
-            crew.start(
-                "demo", "memory", ["side_by_side.in_memory", "--run", run, "--pace", str(pace)], environment
+            process_group.start(
+                "demo", "memory", ["side_by_side.demo_in_memory", "--run", run, "--pace", str(pace)], environment
             )
-            _wait_for(crew.all_done, "the demo in memory", workload.deadline + _READY_TIMEOUT, crew)
+            _wait_for(process_group.all_done, "the demo in memory", workload.deadline + _READY_TIMEOUT, process_group)
             sums = _settled_audit(settings, workload, lambda: None)
         else:
-            _work(settings, workload, the_broker, crew, environment, out)
+            _work(settings, workload, the_broker, process_group, environment, out)
             sums = _settled_audit(settings, workload, lambda: dead_letters.of_run(run))
         say("主进程", out)
     return Ended(sums, the_broker.why if the_broker.kind == "memory" else "")
@@ -86,15 +86,15 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
 class _Starting:
     """What the demo has started, and must end."""
 
-    def __init__(self, crew: Crew) -> None:
-        self._crew = crew
+    def __init__(self, process_group: ProcessGroup) -> None:
+        self._process_group = process_group
         self.broker = False
         """Whether the broker is the demo's own."""
 
     def awaited(self) -> str:
         """Return what is to end, and in what time, for a sentence; empty if nothing is."""
         awaited = []
-        if running := self._crew.running:
+        if running := self._process_group.running:
             awaited.append(f"{_names(running)} ({STOP_TIMEOUT} s at most)")
         if self.broker:
             awaited.append(f"the broker ({_BROKER_TIMEOUT} s at most)")
@@ -105,24 +105,24 @@ def _work(
     settings: Settings,
     workload: Workload,
     the_broker: Broker,
-    crew: Crew,
+    process_group: ProcessGroup,
     environment: Mapping[str, str],
     out: TextIO,
 ) -> None:
     """Start everybody, and wait until the producers are done."""
     consumers_before = _consumer_count(settings)
-    flower = start_flower(crew, the_broker, environment)
+    flower = start_flower(process_group, the_broker, environment)
     say(f"Flower: {flower.url}  user: {flower.user}  password: {flower.password}", out)
     for name in workload.consumers:
-        start_worker(crew, name, environment)
+        start_worker(process_group, name, environment)
     ready = consumers_before + len(workload.consumers)
-    _wait_for(lambda: _consumer_count(settings) >= ready, "the workers", _READY_TIMEOUT, crew)
+    _wait_for(lambda: _consumer_count(settings) >= ready, "the workers", _READY_TIMEOUT, process_group)
     say(
         f"Run {workload.run}: producers {_names(workload.producers)}; workers {_names(workload.consumers)}",
         out,
     )
-    producers = [start_producer(crew, name, workload, environment).process for name in workload.producers]
-    _wait_for(lambda: all(it.poll() == 0 for it in producers), "the producers", workload.deadline, crew)
+    producers = [start_producer(process_group, name, workload, environment).process for name in workload.producers]
+    _wait_for(lambda: all(it.poll() == 0 for it in producers), "the producers", workload.deadline, process_group)
 
 
 def _names(names: Iterable[str]) -> str:
@@ -173,16 +173,16 @@ def _consumer_count(settings: Settings) -> int:
         return int(queue.queue_declare(passive=True).consumer_count)
 
 
-def _wait_for(condition: Callable[[], bool], what: str, timeout: float, crew: Crew) -> None:
-    """Wait until ``condition`` holds, and see meanwhile that the crew is well.
+def _wait_for(condition: Callable[[], bool], what: str, timeout: float, process_group: ProcessGroup) -> None:
+    """Wait until ``condition`` holds, and see meanwhile that no process has failed.
 
     Raises:
         NotInTime: it did not hold within ``timeout`` seconds.
-        MemberFailed: one of the crew ended with an error.
+        ProcessEndedEarly: one of the processes ended with an error.
     """
     deadline = time.monotonic() + timeout
     while not condition():
-        crew.check()
+        process_group.check()
         if time.monotonic() > deadline:
-            raise NotInTime(f"Waited {timeout:.0f} s in vain for {what}; see the logs under {crew.logs}.")
+            raise NotInTime(f"Waited {timeout:.0f} s in vain for {what}; see the logs under {process_group.logs}.")
         time.sleep(_LOOK_EVERY)

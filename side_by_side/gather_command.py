@@ -1,4 +1,4 @@
-"""``baozi gather``."""
+"""The command ``baozi gather``."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,26 +11,31 @@ from baozi.errors import ExitCode
 from baozi.shown import shown, shown_json
 from baozi.tables import Table
 from baozi.workload import checked_workload
-from side_by_side.keeping import Keeper
-from side_by_side.machines import gather as sum_up
-from side_by_side.report_rows import shares
-from side_by_side.results import Results
-from side_by_side.table import remarks
+from side_by_side.comparison_results import ComparisonResults
+from side_by_side.comparison_table import remarks
+from side_by_side.gather import gather as count_all
+from side_by_side.results_folder import ResultsFolder
+from side_by_side.summary import shares
 
 
 def gather(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="TRANSPORT/MACHINE/…/NAME.journal.")],
-    out: Annotated[Path | None, typer.Option(help="Folder of results.json and report.html.")] = None,
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="DIR", help="Folder of the journals, as TRANSPORT/MACHINE/…/NAME.journal."),
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Write results.json and report.html to this folder.")
+    ] = None,
     per_producer: Annotated[int, typer.Option(min=1, help="Baozi that each producer made.")] = 10,
     pace: Annotated[float, typer.Option(min=0.001, max=100, help="Factor on the course's seconds.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Say who ate what on which machine, from the journals that each machine kept."""
-    results = sum_up(folder, checked_workload(per_producer=per_producer).paced(pace))
+    """Show which consumer ate how many baozi on which machine, from the machines' journals."""
+    results = count_all(folder, checked_workload(per_producer=per_producer).paced(pace))
     if out is not None:
-        keeper = Keeper(out)
-        keeper.keep(results)
-        keeper.report(results)
+        results_folder = ResultsFolder(out)
+        results_folder.write_results(results)
+        results_folder.write_report(results)
     if as_json:
         print(shown_json(results.model_dump_json()))
     else:
@@ -39,7 +44,7 @@ def gather(
         raise typer.Exit(ExitCode.LOSS)
 
 
-def _print(results: Results) -> None:
+def _print(results: ComparisonResults) -> None:
     table = Table("who ate what", "on", "eaten", "verdict", box=box.SIMPLE_HEAD)
     verdicts = {run.transport: str(run.verdict) for run in results.runs}
     for transport, its in shares(results).items():

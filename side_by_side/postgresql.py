@@ -1,4 +1,4 @@
-"""A PostgreSQL server in a container, for ledgers that several machines or a comparison need."""
+"""A PostgreSQL server in a container, for tests and examples whose ledger is not SQLite."""
 
 import os
 import secrets
@@ -13,17 +13,17 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay
 from baozi.pauses import steady
 
 _IMAGE = "postgres:18"
-#: Seconds until a new server must accept connections, the image's initdb included.
+#: Seconds in which a new server must accept connections. They include the image's initdb.
 _START = 60
-#: Seconds between two tries to connect to a server that starts.
+#: Seconds between two tries to connect to a server that is starting.
 _TRY_EVERY = 0.1
 
 
-class Server:
+class PostgreSQLServer:
     """A PostgreSQL server on a port of 127.0.0.1."""
 
     def __init__(self) -> None:
-        """Start it, and wait until it accepts connections.
+        """Start the server, and wait until it accepts connections.
 
         Raises:
             subprocess.SubprocessError: Docker did not start the container.
@@ -31,7 +31,7 @@ class Server:
         """
         self.password = secrets.token_urlsafe()
         self.name = f"baozi-postgresql-{secrets.token_hex(4)}"
-        # Chosen here, not by the engine: a server that is started again keeps it.
+        # Chosen here and not by the engine, so that the server has the same port after a restart.
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = int(free.getsockname()[1])
         published = ["--publish", f"127.0.0.1:{self.port}:5432", "--env", "POSTGRES_PASSWORD"]
@@ -45,7 +45,7 @@ class Server:
             raise
 
     def _wait(self) -> None:
-        """Wait until it accepts connections over TCP: the image's first, temporary server does not.
+        """Wait until it accepts connections over TCP. The temporary server of the image's initdb does not.
 
         Raises:
             psycopg.OperationalError: it did not in time.
@@ -63,12 +63,12 @@ class Server:
         return psycopg.connect(self.url("postgres"), connect_timeout=5, autocommit=True)
 
     def url(self, database: str, password: str | None = None) -> str:
-        """The URL of ``database``, with another password if one is given."""
+        """Return the URL of ``database``, with the administrator's password or another."""
         return f"postgresql://postgres:{password or self.password}@127.0.0.1:{self.port}/{database}"
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Stop the server, and start it again at the end."""
+        """Stop the server, and start it again at the end of the ``with`` block."""
         _docker("stop", "--time", "10", self.name)
         try:
             yield
@@ -78,7 +78,7 @@ class Server:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Freeze the server: its host answers, and it does not. It goes on at the end."""
+        """Freeze the server until the end of the block: it accepts connections, but it does not answer."""
         _docker("pause", self.name)
         try:
             yield

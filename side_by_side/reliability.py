@@ -1,7 +1,7 @@
-"""``python -m side_by_side.reliability DIR``: what was measured of faults, as a page of Markdown.
+"""``python -m side_by_side.reliability DIR`` writes a page of Markdown about the measured effects of faults.
 
-It is made of the results files in DIR alone, which ``baozi compare --out`` and ``baozi chaos --out`` have
-left there, so that no number is written by hand.
+It is made from the results files in DIR alone, which ``baozi compare --out`` and ``baozi chaos --out`` have
+written, so that no number is typed by hand.
 """
 
 import json
@@ -14,33 +14,34 @@ import typer
 from baozi import command_line
 from baozi.errors import UsageError
 from side_by_side import quantities
-from side_by_side.chaos_results import ChaosResults, read_chaos
-from side_by_side.faults.table import STRIKES
-from side_by_side.results import Machine, Results, Run, read_results
-from side_by_side.summary import faults, outcome, runs_of, transports
+from side_by_side.chaos import ChaosResults, read_chaos
+from side_by_side.comparison_results import ComparisonResults, Run, read_results
+from side_by_side.faults.registry import CHAOS_FAULTS
+from side_by_side.results import Machine
+from side_by_side.summary import faults, runs_of, transports, verdict_tally
 
-#: The file that is written.
+#: The name of the page's file.
 PAGE = "measured.md"
 
 
-def page(comparisons: Sequence[Results], chaoses: Sequence[ChaosResults]) -> str:
-    """Return the page."""
+def page(comparisons: Sequence[ComparisonResults], chaoses: Sequence[ChaosResults]) -> str:
+    """Return the page of these results."""
     machines = [it.machine for it in comparisons] + [it.machine for it in chaoses]
     parts = [
         "# Measured",
-        "By `baozi chaos` and `baozi compare --fault`, whose results are the files beside this page.",
+        "By `baozi chaos` and `baozi compare --fault`. The files beside this page are their results.",
         *dict.fromkeys(map(_machine, machines)),
-        "## Each fault, while work is in flight",
-        "Producers put a hundred baozi a second each, two workers eat; one fault after the other is"
-        " injected at a moment of a seed's choice. *Lost* and *eaten twice* are those of all runs in which it"
-        " was; the time is the longest until the next baozi was eaten, counted from the fault or, where a"
-        " fault lasts, its end.",
+        "## Each fault, while work is going on",
+        "Each producer puts a hundred baozi a second, and two workers eat. One fault after the other is"
+        " injected at a moment that a seed chooses. *Lost* and *eaten twice* are those of all runs with the"
+        " fault. *Worst time* is the longest time from the fault, or from its end if it lasts, to the next"
+        " eaten baozi.",
         _faults(chaoses),
         "## The runs",
         _runs(chaoses),
         "## Each transport",
-        "A consumer that eats, one that waits, a producer, or what stores the baozi is killed in mid-work."
-        " The verdict is the worst of all tries.",
+        "A busy consumer, an idle consumer, a producer or the process that stores the baozi is killed while"
+        " work is going on. The verdict is the worst of all tries.",
         _transports(comparisons),
     ]
     return "\n\n".join(parts) + "\n"
@@ -54,13 +55,13 @@ def _machine(machine: Machine) -> str:
 
 def _faults(chaoses: Sequence[ChaosResults]) -> str:
     rows = []
-    for name, strike in STRIKES.items():
+    for name, fault in CHAOS_FAULTS.items():
         among = [it for it in chaoses if any(step.fault == name for step in it.steps)]
         if among:
             rows.append(
                 (
                     name,
-                    strike.holds,
+                    fault.holds,
                     *(
                         _tries(name, [it for it in among if it.transport == who])
                         for who in ("celery", "celery-trays")
@@ -121,26 +122,26 @@ def _runs(chaoses: Sequence[ChaosResults]) -> str:
             "accepted",
             "eaten",
         ),
-        *("lost", "eaten twice", "recovered", "dead", "deliveries, of what may be", ""),
+        *("lost", "eaten twice", "recovered", "dead", "deliveries, of those allowed", ""),
     )
     return _table(names, rows)
 
 
-def _transports(comparisons: Sequence[Results]) -> str:
+def _transports(comparisons: Sequence[ComparisonResults]) -> str:
     rows = []
     for name in dict.fromkeys(name for it in comparisons for name in transports(it)):
         for fault in dict.fromkeys(fault for it in comparisons for fault in faults(it.runs)):
             runs = [run for it in comparisons for run in runs_of(it.runs, name, fault=fault)]
-            came = outcome(runs)
-            if came is None:
+            tally = verdict_tally(runs)
+            if tally is None:
                 continue
             waits = [wait for run in runs if (wait := _wait(run)) is not None]
             rows.append(
                 (
                     name,
                     fault,
-                    str(came.runs),
-                    str(came.verdict),
+                    str(tally.runs),
+                    str(tally.verdict),
                     f"{sum(run.counts.lost for run in runs)} of {sum(run.counts.accepted for run in runs):,}",
                     str(sum(run.counts.duplicated for run in runs)),
                     quantities.seconds(max(waits)) if len(waits) == len(runs) else "never",
@@ -151,7 +152,7 @@ def _transports(comparisons: Sequence[Results]) -> str:
 
 
 def _wait(run: Run) -> float | None:
-    """Seconds from the fault to the next one eaten, to the hundredth part of the run; None: none was."""
+    """Return the seconds from the fault to the next eaten baozi, to 1 % of the run; None if none."""
     if run.fault_at is None:
         return None
     before = max((moment.eaten for moment in run.timeline if moment.at <= run.fault_at), default=0)
@@ -167,7 +168,7 @@ def page_of(folder: Path) -> str:
     """Return the page of the results files in ``folder``.
 
     Raises:
-        UsageError: one cannot be read, or is none.
+        UsageError: a file cannot be read or has no results.
     """
     comparisons, chaoses = [], []
     for path in sorted(folder.glob("*.json")):
@@ -183,9 +184,9 @@ def page_of(folder: Path) -> str:
 
 
 def write_page(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the results, NAME.json each.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the results files, *.json.")],
 ) -> None:
-    """Write the page of the results in a folder there."""
+    """Write the page of the results files in DIR to DIR."""
     (folder / PAGE).write_text(page_of(folder))
 
 

@@ -1,4 +1,4 @@
-"""``report.html``: a whole comparison in one file that opens offline, made from its results alone."""
+"""Makes ``report.html``: a comparison in one file that opens offline, made from the results alone."""
 
 import os
 from contextlib import suppress
@@ -8,14 +8,13 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from baozi.errors import UsageError
-from side_by_side import quantities, report_rows
+from side_by_side import quantities, summary
 from side_by_side.charts import latency, throughput, timeline
-from side_by_side.results import Results
-from side_by_side.summary import UNSTABLE_ABOVE
+from side_by_side.comparison_results import ComparisonResults
 
 
-def write_report(results: Results, path: Path) -> None:
-    """Write the report of ``results`` to ``path``, all of it or nothing.
+def write_report(results: ComparisonResults, path: Path) -> None:
+    """Write the report of ``results`` to ``path``, completely or not at all.
 
     Raises:
         UsageError: it cannot be written there.
@@ -28,7 +27,7 @@ def write_report(results: Results, path: Path) -> None:
         raise UsageError(f"The report {path} cannot be written: {reason}.") from None
 
 
-def _page(results: Results) -> str:
+def _page(results: ComparisonResults) -> str:
     environment = Environment(
         loader=PackageLoader("side_by_side"),
         autoescape=True,
@@ -50,15 +49,15 @@ def _page(results: Results) -> str:
     }
     return environment.get_template("report.html").render(
         results=results,
-        rows=report_rows.rows(results),
-        columns=report_rows.columns(results),
-        grid=report_rows.grid(results),
-        surprises=report_rows.surprises(results),
-        shares=report_rows.shares(results),
+        rows=summary.rows(results),
+        columns=summary.columns(results),
+        grid=summary.grid(results),
+        surprises=summary.surprises(results),
+        shares=summary.shares(results),
         throughput=throughput.throughput(results),
         latency=latency.latency(results),
         timeline=timeline.timeline(results),
-        unstable_above=UNSTABLE_ABOVE,
+        unstable_above=summary.UNSTABLE_ABOVE,
     )
 
 
@@ -70,7 +69,7 @@ def _moment(epoch: float) -> str:
 
 
 def _replace(path: Path, page: str) -> None:
-    """Write beside ``path``, then put it in its place, so that nobody ever opens half a report."""
+    """Write a file beside ``path`` and rename it, so that the report is complete whenever it is opened."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.write_text(page, encoding="utf-8")

@@ -11,7 +11,7 @@ from baozi.errors import LedgerError, UsageError
 from baozi.ledger_url import file_url
 from examples.payments.transfer import ACCOUNTS, START, accounts, bookings, metadata, payment
 from psycopg import OperationalError
-from side_by_side.postgresql import Server
+from side_by_side.postgresql import PostgreSQLServer
 from sqlalchemy import create_engine, func, insert, make_url, select
 
 
@@ -87,7 +87,7 @@ def databases(kind: str | None, folder: Path, names: list[str]) -> Iterator[list
     if not engine.answers():
         raise UsageError("PostgreSQL runs in a container here, and no Docker engine answers.")
     try:
-        server = Server()
+        server = PostgreSQLServer()
     except (SubprocessError, OperationalError) as error:
         raise LedgerError(f"PostgreSQL did not start in a container: {error}.") from error
     try:

@@ -16,10 +16,9 @@ from examples.payments.bank import Bank, databases
 from examples.payments.trial import Plan, Sums, Trial
 from pydantic import BaseModel
 from rich.console import Console
-from side_by_side.machine import this_machine
-from side_by_side.own_broker import own_broker
-from side_by_side.results import Machine
-from side_by_side.targets.single import Single
+from side_by_side.results import Machine, this_machine
+from side_by_side.targets.single_node import SingleNode
+from side_by_side.temporary_broker import temporary_broker
 
 #: Each app, and the queue that it works on.
 _APPS = {"plain": "celery", "reliable": "payments"}
@@ -64,10 +63,10 @@ def payments(
     sums = []
     with (
         databases(database, folder, list(_APPS)) as urls,
-        own_broker() as broker,
+        temporary_broker() as broker,
         _progress() as progress,
     ):
-        node = Single(broker)
+        node = SingleNode(broker)
         for (name, queue), url in zip(_APPS.items(), urls, strict=True):
             with closing(Bank(url)) as bank:
                 sums.append(Trial(name, queue, plan, node, bank, folder / name, progress).run())

@@ -18,11 +18,11 @@ from examples.payments.bank import Bank
 from examples.payments.faults import Fault, chosen
 from local_mp.guarded import DeadlinePassed
 from pydantic import BaseModel
-from side_by_side.crew import Crew, Member
 from side_by_side.faults.proxy import Proxy
-from side_by_side.own_broker import queue_state
-from side_by_side.stage import ActorFailed
-from side_by_side.targets.single import Single
+from side_by_side.multiprocessing_group import ProcessFailed
+from side_by_side.process_group import ProcessGroup, StartedProcess
+from side_by_side.targets.single_node import SingleNode
+from side_by_side.temporary_broker import queue_state
 from sqlalchemy.exc import OperationalError
 
 Seen = TypeVar("Seen")
@@ -92,7 +92,7 @@ class Trial:
         app: str,
         queue: str,
         plan: Plan,
-        broker: Single,
+        broker: SingleNode,
         bank: Bank,
         folder: Path,
         say: Callable[[str], object],
@@ -115,8 +115,8 @@ class Trial:
         self._part = plan.payments // (len(self._faults) + _LEAD)
         self._chance = Random(plan.seed)
         self._injected: list[Injected] = []
-        self._workers: list[Member] = []
-        self._producers: dict[int, Member] = {}
+        self._workers: list[StartedProcess] = []
+        self._producers: dict[int, StartedProcess] = {}
         #: What each had put when it was started.
         self._began_at: dict[int, int] = {}
         self._names = Counter[str]()
@@ -131,7 +131,7 @@ class Trial:
 
         Raises:
             DeadlinePassed: nothing moved for three minutes; says what was waited for.
-            ActorFailed: processes end again and again; says what one said last.
+            ProcessFailed: processes end again and again; says what one said last.
             BrokerAway: the broker does not answer.
         """
         self._began = time.monotonic()
@@ -143,7 +143,7 @@ class Trial:
             address = self._bank.address
             self._database_proxy = address and stack.enter_context(closing(Proxy(lambda: address)))
             output = stack.enter_context(Path(os.devnull).open("w"))
-            self._crew = stack.enter_context(Crew(self._folder / "logs", output))
+            self._process_group = stack.enter_context(ProcessGroup(self._folder / "logs", output))
             self._allow(0)
             for _ in range(WORKERS):
                 self._start_worker()
@@ -175,7 +175,9 @@ class Trial:
         name = self._new_name("worker")
         program = ["celery", "--quiet", "-A", f"examples.payments.{self._app}", "worker", "-n", f"{name}@%h"]
         options = ["-c", str(PROCESSES)]
-        self._workers.append(self._crew.start("worker", name, [*program, *options], self._environment()))
+        self._workers.append(
+            self._process_group.start("worker", name, [*program, *options], self._environment())
+        )
 
     def _start_producer(self, first: int) -> None:
         share = map(str, (self._plan.seed, first, PRODUCERS, self._plan.payments))
@@ -183,7 +185,7 @@ class Trial:
         program = ["examples.payments.producer", self._app, *share, *files]
         name = self._new_name("producer")
         self._began_at[first] = self._put(first)
-        self._producers[first] = self._crew.start("producer", name, program, self._environment())
+        self._producers[first] = self._process_group.start("producer", name, program, self._environment())
 
     def _new_name(self, role: str) -> str:
         self._names[role] += 1
@@ -198,16 +200,16 @@ class Trial:
         new.write_text(str(self._allowed))
         new.replace(self._folder / "allowed")
 
-    def _end(self, member: Member) -> None:
-        """``kill -9`` a process and all below it; the crew need not know it any more."""
+    def _end(self, started: StartedProcess) -> None:
+        """``kill -9`` a process and all its children, and forget it."""
         with suppress(psutil.NoSuchProcess):
-            for process in member.process.children(recursive=True):
+            for process in started.process.children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
                     process.kill()
         with suppress(ProcessLookupError):
-            os.killpg(member.process.pid, signal.SIGKILL)
-        member.process.wait()
-        self._crew.members.remove(member)
+            os.killpg(started.process.pid, signal.SIGKILL)
+        started.process.wait()
+        self._process_group.processes.remove(started)
 
     def _tend(self) -> None:
         """Restart processes that ended by themselves, as a service manager does, and workers that hang."""
@@ -229,10 +231,10 @@ class Trial:
                 self._end(producer)
                 self._start_producer(first)
 
-    def _count_restart(self, member: Member) -> None:
+    def _count_restart(self, started: StartedProcess) -> None:
         self._restarts += 1
         if self._restarts > _RESTARTS:
-            raise ActorFailed(f"The {member.role} {member.name} ended again: {member.last_words()}")
+            raise ProcessFailed(f"The {started.role} {started.name} ended again: {started.last_log_line()}")
 
     # What is known.
 

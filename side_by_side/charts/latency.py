@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
 from side_by_side.charts.drawing import COLOURS, GROUND, INK, NARROW, WIDE, Picture, canvas, short, svg
+from side_by_side.comparison_results import ComparisonResults, Run, RunKind
 from side_by_side.quantities import seconds
-from side_by_side.results import Measure, Results, Run
 from side_by_side.summary import runs_of, transports
 
 #: Percentiles that are named below the picture. From the left to the right, each step of one unit has a tenth
@@ -23,11 +23,11 @@ _DASHES = ("-", (0, (6, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1.5)), (0
 _Curve = list[tuple[float, float]]
 
 
-def latency(results: Results) -> Picture | None:
+def latency(results: ComparisonResults) -> Picture | None:
     """Draw the median curve of each transport's runs at the offered rate; ``None`` where there are none."""
     curves: dict[str, _Curve] = {}
     for name in transports(results):
-        curve = _median_curve(runs_of(results.runs, name, Measure.FIXED_RATE))
+        curve = _median_curve(runs_of(results.runs, name, RunKind.FIXED_RATE))
         if curve:
             curves[name] = curve
     if not curves:

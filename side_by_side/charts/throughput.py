@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from side_by_side.charts.drawing import COLOURS, GROUND, INK, NARROW, WIDE, Picture, canvas, short, svg
+from side_by_side.comparison_results import ComparisonResults, Run, RunKind
 from side_by_side.quantities import number
-from side_by_side.results import Measure, Results, Run
 from side_by_side.summary import Spread, runs_of, spread_of, transports
 
 #: The fastest over the slowest from which on a bar of the slowest could not be seen on an even scale.
@@ -24,11 +24,11 @@ _RATES: list[tuple[str, str, str | None, Callable[[Run], float]]] = [
 _Bars = dict[str, list[Spread | None]]
 
 
-def throughput(results: Results) -> Picture | None:
+def throughput(results: ComparisonResults) -> Picture | None:
     """Draw the bars of the flat-out runs; ``None`` where there are none."""
     bars: _Bars = {}
     for name in transports(results):
-        if runs := runs_of(results.runs, name, Measure.FLAT_OUT):
+        if runs := runs_of(results.runs, name, RunKind.FLAT_OUT):
             bars[name] = [spread_of(runs, value) for *_, value in _RATES]
     if not bars:
         return None

@@ -6,8 +6,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from side_by_side.charts.drawing import COLOURS, INK, canvas, svg
+from side_by_side.comparison_results import ComparisonResults, Moment, Run, RunKind
 from side_by_side.quantities import number, seconds
-from side_by_side.results import Measure, Moment, Results, Run
 from side_by_side.summary import faults, runs_of, transports
 
 #: Its size in CSS pixels: two stand side by side on a phone.
@@ -25,11 +25,11 @@ class Panel:
     drawing: Markup
 
 
-def timeline(results: Results) -> dict[str, list[Panel]]:
+def timeline(results: ComparisonResults) -> dict[str, list[Panel]]:
     """Draw, for each transport, a run flat out and one under each fault."""
     panels: dict[str, list[Panel]] = {}
     for place, name in enumerate(transports(results)):
-        kinds = [("no fault", runs_of(results.runs, name, Measure.FLAT_OUT))]
+        kinds = [("no fault", runs_of(results.runs, name, RunKind.FLAT_OUT))]
         kinds += [(fault, runs_of(results.runs, name, fault=fault)) for fault in faults(results.runs)]
         drawn = [
             Panel(heading, run, _draw(run, heading, f"time-{place}-{column}"))

@@ -1,1 +1,1 @@
-"""The faults: what is broken while work is in flight, and what must hold all the same."""
+"""The faults that ``baozi chaos`` and ``baozi compare`` inject. ``registry.py`` lists them all."""

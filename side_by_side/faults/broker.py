@@ -1,97 +1,107 @@
-"""Faults of the broker: killed, away, without memory or disk."""
+"""Faults of the broker: it is killed, it is away, it has no memory or no disk space left."""
 
 from random import Random
 
 import psutil
 
-from side_by_side.faults.strike import Strike, Struck, Victim
-from side_by_side.kitchen import Broken, Kitchen
+from side_by_side.chaos_environment import ChaosEnvironment, PromiseBroken
+from side_by_side.faults.fault import Effect, Fault, Killed
 
-#: Seconds that an alarm stays on, once it is seen to block.
+#: Seconds that an alarm stays on after it has stopped the producers.
 _ALARM = 2
-#: Baozi that are eaten while an alarm is on. Their events, which the broker does not read then, are more than
-#: the buffers of a socket hold.
+#: Baozi that are eaten while an alarm is on. The broker does not read the workers' events then: there are
+#: more of them than a socket's buffers hold.
 _BURST = 20_000
-#: Seconds for an alarm to be seen on a connection; for the workers to eat a burst.
+#: Seconds for an alarm to stop the producers; for the workers to eat a burst.
 _SEEN, _EATEN = 20, 90
-#: Bytes that a producer may grow by while the broker is away: some pages, not a queue.
-_FLAT = 10_000_000
+#: Bytes by which a producer's memory may grow while the broker is away: some pages, not a queue.
+_MOST_GROWTH = 10_000_000
 
 
-def kill_broker(kitchen: Kitchen, chance: Random) -> Struck:
+def kill_broker(environment: ChaosEnvironment, chance: Random) -> Effect:
     """``kill -9`` the broker, and start it again."""
-    kitchen.mark()
-    kitchen.broker.kill(chance)
-    kitchen.recount()
-    kitchen.broker.revive()
-    return Struck("the broker", kitchen.in_doubt)
+    environment.start_recovery_clock()
+    environment.broker.kill(chance)
+    environment.ignore_eaten_so_far()
+    environment.broker.revive()
+    return Effect("the broker", environment.most_redelivered)
 
 
-def broker_away(kitchen: Kitchen, chance: Random) -> Struck:
-    """``kill -9`` the broker, and start it again when it has been away for a while."""
-    before = _largest(kitchen)
-    kitchen.broker.kill(chance)
-    kitchen.pause(kitchen.menu.away_seconds)
-    kitchen.mark()
-    grown = _largest(kitchen) - before
-    kitchen.broker.revive()
-    if grown > _FLAT:
-        raise Broken(f"A producer grew by {grown} bytes while the broker was away.")
-    return Struck(f"the broker, for {kitchen.menu.away_seconds:g} s", kitchen.in_doubt)
+def broker_away(environment: ChaosEnvironment, chance: Random) -> Effect:
+    """``kill -9`` the broker, and start it again after ``away_seconds``."""
+    before = _largest_producer(environment)
+    environment.broker.kill(chance)
+    environment.pause(environment.configuration.away_seconds)
+    environment.start_recovery_clock()
+    grown = _largest_producer(environment) - before
+    environment.broker.revive()
+    if grown > _MOST_GROWTH:
+        raise PromiseBroken(f"A producer grew by {grown} bytes while the broker was away.")
+    return Effect(
+        f"the broker, for {environment.configuration.away_seconds:g} s", environment.most_redelivered
+    )
 
 
-def _largest(kitchen: Kitchen) -> int:
-    sizes = [psutil.Process(it.process.pid).memory_info().rss for it in kitchen.producers()]
+def _largest_producer(environment: ChaosEnvironment) -> int:
+    sizes = [psutil.Process(it.process.pid).memory_info().rss for it in environment.producers()]
     return max(sizes)
 
 
-def memory_alarm(kitchen: Kitchen, _: Random) -> Struck:
-    """Have the broker think that its memory is full: publishers wait, workers go on; then it clears."""
+def memory_alarm(environment: ChaosEnvironment, _: Random) -> Effect:
+    """Set the broker's memory limit so low that its memory alarm is on; then clear the alarm."""
     watermark = "set_vm_memory_high_watermark"
-    return _alarm(kitchen, (watermark, "0.000001"), (watermark, "0.6"))
+    return _alarm(environment, (watermark, "0.000001"), (watermark, "0.6"))
 
 
-def disk_alarm(kitchen: Kitchen, _: Random) -> Struck:
-    """Have the broker think that its disk is full, as above."""
-    return _alarm(kitchen, ("set_disk_free_limit", "100000GB"), ("set_disk_free_limit", "50MB"))
+def disk_alarm(environment: ChaosEnvironment, _: Random) -> Effect:
+    """Set the broker's limit of free disk space so high that its disk alarm is on; then clear the alarm."""
+    return _alarm(environment, ("set_disk_free_limit", "100000GB"), ("set_disk_free_limit", "50MB"))
 
 
-def _alarm(kitchen: Kitchen, on: tuple[str, ...], off: tuple[str, ...]) -> Struck:
-    burst = kitchen.start_producer(kitchen.new_name("burst"), _BURST)
-    kitchen.wait(lambda: burst.process.poll() is not None, "a burst to be put", _EATEN)
-    kitchen.broker.control(*on)
+def _alarm(environment: ChaosEnvironment, on: tuple[str, ...], off: tuple[str, ...]) -> Effect:
+    burst = environment.start_producer(environment.new_name("burst"), _BURST)
+    environment.wait_until(lambda: burst.process.poll() is not None, "a burst to be put", _EATEN)
+    environment.broker.control(*on)
     try:
-        kitchen.wait(kitchen.books.nobody_is_accepted, "the alarm to stop the producers", _SEEN)
-        kitchen.wait(lambda: kitchen.waiting() == 0, "the workers to eat what there is meanwhile", _EATEN)
-        kitchen.pause(_ALARM)
+        environment.wait_until(
+            environment.records.producers_are_silent, "the alarm to stop the producers", _SEEN
+        )
+        environment.wait_until(
+            lambda: environment.ready_messages() == 0, "the workers to eat what is in the queue", _EATEN
+        )
+        environment.pause(_ALARM)
     finally:
-        kitchen.mark()
-        kitchen.broker.control(*off)
-    return Struck("all who publish")
+        environment.start_recovery_clock()
+        environment.broker.control(*off)
+    return Effect("all publishers")
 
 
-STRIKES = (
-    Strike(
+FAULTS = (
+    Fault(
         "kill-broker",
-        "0 lost; nobody needs a restart; the time to the first baozi after it is recorded",
+        "Kills the broker, or one node of a cluster, and starts it again.",
+        "0 lost; no process needs a restart; the time to the next eaten baozi is recorded",
         kill_broker,
-        Victim.BROKER,
-        often=2,
+        kills=Killed.BROKER,
+        weight=2,
     ),
-    Strike(
+    Fault(
         "broker-away",
-        "the same; a producer's memory stays flat",
+        "Kills the broker, or one node of a cluster, and starts it again after --away seconds.",
+        "the same; a producer's memory does not grow",
         broker_away,
-        Victim.BROKER,
+        kills=Killed.BROKER,
     ),
-    Strike(
+    Fault(
         "memory-alarm",
-        "producers wait, workers go on; all goes on when it clears",
+        "Turns the broker's memory alarm on: it accepts no messages until the alarm is off.",
+        "producers wait, workers eat; all work goes on when the alarm is off",
         memory_alarm,
     ),
-    Strike(
+    Fault(
         "disk-alarm",
-        "producers wait, workers go on; all goes on when it clears",
+        "Turns the broker's disk alarm on: it accepts no messages until the alarm is off.",
+        "producers wait, workers eat; all work goes on when the alarm is off",
         disk_alarm,
     ),
 )

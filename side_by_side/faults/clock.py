@@ -2,24 +2,31 @@
 
 from random import Random
 
-from side_by_side.faults.strike import Strike, Struck
-from side_by_side.kitchen import Kitchen
+from side_by_side.chaos_environment import ChaosEnvironment
+from side_by_side.faults.fault import Effect, Fault
 
-#: The program that jumps with its clock.
-_JUMPING = ("side_by_side.faults.jumping",)
-#: Baozi that such a producer puts; seconds in which it must have done so, and such a worker eaten some.
-_COUNT, _IN_TIME = 300, 60
-
-
-def jump_clocks(kitchen: Kitchen, _: Random) -> Struck:
-    """Have a worker and a producer join whose clocks jump an hour to and fro, twice a second."""
-    worker = kitchen.start_worker(kitchen.new_name("clock"), before=_JUMPING)
-    producer = kitchen.start_producer(kitchen.new_name("clock"), _COUNT, before=_JUMPING)
-    kitchen.mark()
-    kitchen.wait(lambda: producer.process.poll() == 0, f"{producer.name} to put all", _IN_TIME)
-    kitchen.wait_for_eating_of(worker.name, _IN_TIME)
-    kitchen.send_home(worker)
-    return Struck("a worker and a producer")
+#: The module that runs a program on a clock that jumps.
+_JUMPING = ("side_by_side.faults.jumping_clock",)
+#: Baozi that the producer puts; seconds in which it must have put them and the worker must have eaten one.
+_COUNT, _DEADLINE = 300, 60
 
 
-STRIKES = (Strike("jump-clocks", "nothing hangs, nothing is counted twice", jump_clocks),)
+def jump_clocks(environment: ChaosEnvironment, _: Random) -> Effect:
+    """Start a worker and a producer whose clocks jump by an hour, forward and back, twice a second."""
+    worker = environment.start_worker(environment.new_name("clock"), before=_JUMPING)
+    producer = environment.start_producer(environment.new_name("clock"), _COUNT, before=_JUMPING)
+    environment.start_recovery_clock()
+    environment.wait_until(lambda: producer.process.poll() == 0, f"{producer.name} to put all", _DEADLINE)
+    environment.wait_until_eats(worker.name, _DEADLINE)
+    environment.stop_worker(worker)
+    return Effect("a worker and a producer")
+
+
+FAULTS = (
+    Fault(
+        "jump-clocks",
+        "Adds a worker and a producer whose clocks jump by an hour, twice a second.",
+        "no process hangs, no baozi is counted twice",
+        jump_clocks,
+    ),
+)

@@ -1,63 +1,83 @@
-"""Faults of a cluster's nodes: of three, any one may be gone, and the work goes on."""
+"""Faults of a cluster: of three nodes one is killed, cut off or restarted, and the work goes on."""
 
 from random import Random
 from typing import cast
 
-from side_by_side.faults.strike import Strike, Struck, Victim
-from side_by_side.kitchen import Kitchen
-from side_by_side.targets.target import Cluster
+from side_by_side.chaos_environment import ChaosEnvironment
+from side_by_side.faults.fault import CLUSTER, Effect, Fault, Killed
+from side_by_side.targets.target import ClusterTarget
 
-#: Seconds for every producer to be accepted again while a node is cut off.
+#: Seconds for the broker to accept a baozi of every producer again while a node is cut off.
 _ACCEPTED_AGAIN = 60
 
 
-def kill_leader(kitchen: Kitchen, _: Random) -> Struck:
-    """``kill -9`` the node where the queue's leader is, see that work goes on, and start it again."""
-    nodes = cast("Cluster", kitchen.broker)
+def kill_leader(environment: ChaosEnvironment, _: Random) -> Effect:
+    """``kill -9`` the node of the queue's leader, wait until work goes on, and start the node again."""
+    nodes = cast("ClusterTarget", environment.broker)
     leader = nodes.leader()
-    kitchen.mark()
+    environment.start_recovery_clock()
     nodes.kill_node(leader)
-    kitchen.recount()
-    kitchen.recovered_after()
+    environment.ignore_eaten_so_far()
+    environment.seconds_to_recovery()
     nodes.revive()
-    return Struck(f"node {leader}, the queue's leader", kitchen.in_doubt)
+    return Effect(f"node {leader}, the queue's leader", environment.most_redelivered)
 
 
-def cut_off_a_node(kitchen: Kitchen, chance: Random) -> Struck:
-    """Cut a node off from the others, with those clients that are on it, and let it join again.
+def cut_off_a_node(environment: ChaosEnvironment, chance: Random) -> Effect:
+    """Cut a node off from the others, but not from its clients; later join it again.
 
-    Nobody tells a client of a node that is in the minority: its puts meet silence, and go to another node.
+    The node is in the minority and does not tell its clients. Their puts get no answer, and they go to
+    another node.
     """
-    nodes = cast("Cluster", kitchen.broker)
+    nodes = cast("ClusterTarget", environment.broker)
     node = int(chance.random() * nodes.nodes)
-    kitchen.mark()
+    environment.start_recovery_clock()
     nodes.cut_off(node)
-    kitchen.recount()
+    environment.ignore_eaten_so_far()
     try:
-        kitchen.recovered_after()
-        before = {name: kitchen.books.accepted(name) for name in kitchen.menu.producers}
-        kitchen.wait(
-            lambda: all(kitchen.books.accepted(name) > count for name, count in before.items()),
-            "every producer to be accepted while a node is cut off",
+        environment.seconds_to_recovery()
+        before = {name: environment.records.accepted(name) for name in environment.configuration.producers}
+        environment.wait_until(
+            lambda: all(environment.records.accepted(name) > count for name, count in before.items()),
+            "a baozi of every producer to be accepted while a node is cut off",
             _ACCEPTED_AGAIN,
         )
     finally:
         nodes.join(node)
-    return Struck(f"node {node}", 2 * kitchen.in_doubt)
+    return Effect(f"node {node}", 2 * environment.most_redelivered)
 
 
-def restart_each_node(kitchen: Kitchen, _: Random) -> Struck:
+def restart_each_node(environment: ChaosEnvironment, _: Random) -> Effect:
     """Restart one node after the other, as for an upgrade."""
-    nodes = cast("Cluster", kitchen.broker)
-    kitchen.mark()
+    nodes = cast("ClusterTarget", environment.broker)
+    environment.start_recovery_clock()
     for node in range(nodes.nodes):
         nodes.restart(node)
-        kitchen.wait_for_work()
-    return Struck("each node", kitchen.in_doubt * nodes.nodes)
+        environment.wait_for_work()
+    return Effect("each node", environment.most_redelivered * nodes.nodes)
 
 
-STRIKES = (
-    Strike("kill-leader", "0 lost, work goes on", kill_leader, Victim.BROKER, needs_cluster=True),
-    Strike("cut-off-node", "0 lost, work goes on", cut_off_a_node, needs_cluster=True),
-    Strike("restart-each-node", "0 lost, work goes on", restart_each_node, needs_cluster=True),
+FAULTS = (
+    Fault(
+        "kill-leader",
+        "Kills the node of the queue's leader, and starts it again.",
+        "0 lost, work goes on",
+        kill_leader,
+        brokers=CLUSTER,
+        kills=Killed.BROKER,
+    ),
+    Fault(
+        "cut-off-node",
+        "Cuts one node off from the others, and joins it again.",
+        "0 lost, work goes on",
+        cut_off_a_node,
+        brokers=CLUSTER,
+    ),
+    Fault(
+        "restart-each-node",
+        "Restarts one node after the other.",
+        "0 lost, work goes on",
+        restart_each_node,
+        brokers=CLUSTER,
+    ),
 )

@@ -1,56 +1,71 @@
-"""Faults of the network between the broker and all who use it, made by proxies of our own."""
+"""Faults of the network between the broker and all its clients, made by a TCP proxy."""
 
 from collections.abc import Callable
 from functools import partial
 from random import Random
 
-from side_by_side.faults.proxy import Weather
-from side_by_side.faults.strike import Strike, Struck
-from side_by_side.kitchen import Kitchen
+from side_by_side.chaos_environment import ChaosEnvironment
+from side_by_side.faults.fault import Effect, Fault
+from side_by_side.faults.proxy import NetworkCondition
 
-#: Seconds that bad weather lasts: longer than two of the workers' heartbeats, shorter than a put may take.
+#: Seconds that a bad condition lasts: longer than two heartbeats of a worker, shorter than a put may take.
 _LASTS = 5.0
-#: Bytes: within a handshake, a batch of deliveries, or a message.
+#: Bytes after which a connection is cut: within a handshake, a batch of deliveries or a message.
 _SHORTEST, _LONGEST = 300, 20_000
-#: Bytes: of a frame's seven-byte head, or of what follows it in the shortest.
+#: Bytes after which a frame stops: within its head of seven bytes, or shortly after it.
 _WITHIN_A_FRAME = 10
 
-_HOLDS = "each put is confirmed, or raises by its deadline; 0 lost; nobody needs a restart"
+_HOLDS = "each put is confirmed, or raises by its deadline; 0 lost; no process needs a restart"
 
 
-def _cut(kitchen: Kitchen, _: Random, *, reset: bool) -> Struck:
-    kitchen.mark()
-    ended = sum(proxy.cut(reset) for proxy in kitchen.proxies)
-    return Struck(f"{ended} connections", kitchen.in_doubt)
+def _cut(environment: ChaosEnvironment, _: Random, *, reset: bool) -> Effect:
+    environment.start_recovery_clock()
+    ended = sum(proxy.cut(reset) for proxy in environment.proxies)
+    return Effect(f"{ended} connections", environment.most_redelivered)
 
 
-def _spell(kitchen: Kitchen, chance: Random, *, weather: Callable[[Random], Weather]) -> Struck:
-    now = weather(chance)
-    for proxy in kitchen.proxies:
-        proxy.become(now)
+def _bad_condition(
+    environment: ChaosEnvironment, chance: Random, *, condition: Callable[[Random], NetworkCondition]
+) -> Effect:
+    chosen = condition(chance)
+    for proxy in environment.proxies:
+        proxy.set_condition(chosen)
     try:
-        kitchen.pause(_LASTS)
+        environment.pause(_LASTS)
     finally:
-        kitchen.mark()
-        for proxy in kitchen.proxies:
-            proxy.become(Weather())
-    # Within the spell a connection may be lost, opened and lost again, each time with its hands full.
-    return Struck("all connections", kitchen.in_doubt * (20 if now.cut_after else 2))
+        environment.start_recovery_clock()
+        for proxy in environment.proxies:
+            proxy.set_condition(NetworkCondition())
+    # Meanwhile a connection may be lost, opened and lost again, each time with unacknowledged messages.
+    return Effect("all connections", environment.most_redelivered * (20 if chosen.cut_after else 2))
 
 
-#: The weather of each; what takes a chance is asked anew each time.
-SPELLS: dict[str, Callable[[Random], Weather]] = {
-    "blackhole": lambda _: Weather(up=False, down=False),
-    "only-to-the-broker": lambda _: Weather(down=False),
-    "only-from-the-broker": lambda _: Weather(up=False),
-    "latency": lambda _: Weather(latency=1, jitter=0.5),
-    "one-byte-at-a-time": lambda _: Weather(one_by_one=True),
-    "halt-in-a-frame": lambda chance: Weather(halt_after=chance.randint(1, _WITHIN_A_FRAME)),
-    "cut-after-bytes": lambda chance: Weather(cut_after=chance.randint(_SHORTEST, _LONGEST)),
+#: The bad conditions by name. Random lengths are chosen anew each time.
+CONDITIONS: dict[str, Callable[[Random], NetworkCondition]] = {
+    "blackhole": lambda _: NetworkCondition(up=False, down=False),
+    "only-to-the-broker": lambda _: NetworkCondition(down=False),
+    "only-from-the-broker": lambda _: NetworkCondition(up=False),
+    "latency": lambda _: NetworkCondition(latency=1, jitter=0.5),
+    "one-byte-at-a-time": lambda _: NetworkCondition(one_by_one=True),
+    "halt-in-a-frame": lambda chance: NetworkCondition(halt_after=chance.randint(1, _WITHIN_A_FRAME)),
+    "cut-after-bytes": lambda chance: NetworkCondition(cut_after=chance.randint(_SHORTEST, _LONGEST)),
 }
 
-STRIKES = (
-    Strike("cut", _HOLDS, partial(_cut, reset=False)),
-    Strike("reset", _HOLDS, partial(_cut, reset=True)),
-    *(Strike(name, _HOLDS, partial(_spell, weather=weather)) for name, weather in SPELLS.items()),
+_DOES = {
+    "blackhole": "No byte arrives, in either direction.",
+    "only-to-the-broker": "No byte from the broker arrives.",
+    "only-from-the-broker": "No byte from the clients arrives.",
+    "latency": "Each chunk arrives about a second late.",
+    "one-byte-at-a-time": "Each byte is sent in a packet of its own.",
+    "halt-in-a-frame": "The broker's bytes stop in the middle of a frame.",
+    "cut-after-bytes": "Each connection is reset after some bytes.",
+}
+
+FAULTS = (
+    Fault("cut", "Closes every connection.", _HOLDS, partial(_cut, reset=False)),
+    Fault("reset", "Resets every connection.", _HOLDS, partial(_cut, reset=True)),
+    *(
+        Fault(name, _DOES[name], _HOLDS, partial(_bad_condition, condition=condition))
+        for name, condition in CONDITIONS.items()
+    ),
 )

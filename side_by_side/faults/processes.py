@@ -1,5 +1,5 @@
-"""Faults of processes: workers and producers that are killed, frozen or stopped; whoever is killed is started
-again at once, as a service manager would.
+"""Faults of workers and producers: they are killed, frozen or stopped. A killed process is started again at
+once, as a service manager would start it.
 """
 
 import os
@@ -10,15 +10,16 @@ from random import Random
 
 import psutil
 
-from side_by_side.faults.strike import Strike, Struck, Victim
-from side_by_side.kitchen import Kitchen, choose
+from side_by_side.chaos_environment import ChaosEnvironment, choose
+from side_by_side.faults.fault import Effect, Fault, Killed
 
-#: Seconds: for a broker to miss a frozen worker; for orphans to end; for a stopped worker beyond its own
-#: deadline; for who was frozen or started again to eat again.
+#: Seconds: for the broker to miss a frozen worker's heartbeat; for orphans to end; for a stopped worker to
+#: end after its own deadline; for a worker or producer to work again.
 _MISSED, _ORPHANS, _STOPPED, _BACK = 30, 20, 15, 60
-#: Baozi of a burst, of which a producer is killed after a part.
+#: Baozi of a burst. The producer is killed after a part of it.
 _BURST = 2000
-#: Baozi that a producer may have put and not yet written down as accepted: its window (baozi/settings.py).
+#: Baozi that a producer may have put without having written down that they are accepted: its window
+#: (baozi/settings.py).
 _WINDOW = 1000
 
 
@@ -32,141 +33,161 @@ def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None
             os.kill(process.pid, number)
 
 
-def kill_pool_child(kitchen: Kitchen, chance: Random) -> Struck:
+def kill_pool_child(environment: ChaosEnvironment, chance: Random) -> Effect:
     """``kill -9`` one pool process; its worker replaces it."""
-    worker = choose(chance, kitchen.ready_workers())
-    kitchen.mark()
+    worker = choose(chance, environment.ready_workers())
+    environment.start_recovery_clock()
     _kill([choose(chance, worker.process.children())])
-    return Struck(f"a pool process of {worker.name}", kitchen.menu.tray)
+    return Effect(f"a pool process of {worker.name}", environment.configuration.tray)
 
 
-def kill_worker(kitchen: Kitchen, chance: Random) -> Struck:
+def kill_worker(environment: ChaosEnvironment, chance: Random) -> Effect:
     """``kill -9`` a worker and all its pool processes."""
-    worker = choose(chance, kitchen.workers())
+    worker = choose(chance, environment.workers())
     tree = [worker.process, *worker.process.children(recursive=True)]
-    kitchen.mark()
+    environment.start_recovery_clock()
     _kill(tree)
     worker.process.wait()
-    kitchen.start_worker(worker.name)
-    return Struck(worker.name, kitchen.menu.held)
+    environment.start_worker(worker.name)
+    return Effect(worker.name, environment.configuration.most_unacknowledged)
 
 
-def orphan_pool(kitchen: Kitchen, chance: Random) -> Struck:
-    """``kill -9`` a worker's main process; its pool processes, frozen meanwhile, finish late, then end."""
-    worker = choose(chance, kitchen.ready_workers())
+def orphan_pool(environment: ChaosEnvironment, chance: Random) -> Effect:
+    """``kill -9`` a worker's main process. Its pool processes, frozen meanwhile, finish late and then end."""
+    worker = choose(chance, environment.ready_workers())
     children = worker.process.children(recursive=True)
     _signal(children, signal.SIGSTOP)
     try:
-        kitchen.mark()
+        environment.start_recovery_clock()
         _kill([worker.process])
         worker.process.wait()
-        kitchen.start_worker(worker.name)
-        # In vain where an orphan was frozen with SQLite's lock in hand: then all wait for it.
-        kitchen.let_eat(kitchen.menu.held + 1, chance.uniform(1, 3))
+        environment.start_worker(worker.name)
+        # Nothing is eaten if an orphan was frozen while it held SQLite's lock: then all others wait for it.
+        environment.wait_for_more_eaten(
+            environment.configuration.most_unacknowledged + 1, chance.uniform(1, 3)
+        )
     finally:
         _signal(children, signal.SIGCONT)
-    kitchen.wait(lambda: not any(map(psutil.Process.is_running, children)), "the orphans to end", _ORPHANS)
-    return Struck(f"the main process of {worker.name}", 2 * kitchen.menu.held)
+    environment.wait_until(
+        lambda: not any(map(psutil.Process.is_running, children)), "the orphans to end", _ORPHANS
+    )
+    return Effect(f"the main process of {worker.name}", 2 * environment.configuration.most_unacknowledged)
 
 
-def freeze_worker(kitchen: Kitchen, chance: Random) -> Struck:
-    """SIGSTOP a worker, pool and all, until the broker misses its heartbeat; SIGCONT; see it eat again."""
-    worker = choose(chance, kitchen.ready_workers())
+def freeze_worker(environment: ChaosEnvironment, chance: Random) -> Effect:
+    """SIGSTOP a worker and its pool until the broker misses its heartbeat; then SIGCONT them."""
+    worker = choose(chance, environment.ready_workers())
     tree = [worker.process, *worker.process.children(recursive=True)]
-    kitchen.wait(lambda: kitchen.consumers() >= len(kitchen.workers()), "all workers to consume", _BACK)
-    before = kitchen.consumers()
-    kitchen.mark()
+    environment.wait_until(
+        lambda: environment.consumer_count() >= len(environment.workers()), "all workers to consume", _BACK
+    )
+    before = environment.consumer_count()
+    environment.start_recovery_clock()
     _signal(tree, signal.SIGSTOP)
     try:
-        kitchen.wait(lambda: kitchen.consumers() < before, "the broker to miss the frozen worker", _MISSED)
+        environment.wait_until(
+            lambda: environment.consumer_count() < before, "the broker to miss the frozen worker", _MISSED
+        )
     finally:
         _signal(tree, signal.SIGCONT)
-    kitchen.wait_for_eating_of(worker.name, _BACK)
-    return Struck(worker.name, 2 * kitchen.menu.held)
+    environment.wait_until_eats(worker.name, _BACK)
+    return Effect(worker.name, 2 * environment.configuration.most_unacknowledged)
 
 
-def stop_worker(kitchen: Kitchen, chance: Random) -> Struck:
-    """SIGTERM a worker in mid-work: it ends by itself, by its deadline, and nothing comes twice."""
-    worker = choose(chance, kitchen.ready_workers())
-    kitchen.mark()
+def stop_worker(environment: ChaosEnvironment, chance: Random) -> Effect:
+    """SIGTERM a worker while it works: it ends by itself before its deadline, and nothing is eaten twice."""
+    worker = choose(chance, environment.ready_workers())
+    environment.start_recovery_clock()
     worker.process.terminate()
-    limit = kitchen.menu.soft_shutdown_seconds + _STOPPED
-    kitchen.wait(lambda: worker.process.poll() == 0, f"{worker.name} to end well", limit)
-    kitchen.start_worker(worker.name)
-    return Struck(worker.name)
-
-
-def kill_producer_in_a_burst(kitchen: Kitchen, chance: Random) -> Struck:
-    """``kill -9`` a producer that puts as fast as it can, then have it go on with ``--resume``."""
-    name = kitchen.new_name("burst")
-    first = kitchen.start_producer(name, _BURST)
-    at_least = int(chance.uniform(0.02, 0.8) * _BURST)
-    done = f"{name} to have put {at_least}, or all"
-    kitchen.wait(
-        lambda: kitchen.books.accepted(name) >= at_least or first.process.poll() is not None, done, _BACK
+    limit = environment.configuration.soft_shutdown_seconds + _STOPPED
+    environment.wait_until(
+        lambda: worker.process.poll() == 0, f"{worker.name} to end without an error", limit
     )
-    kitchen.mark()
+    environment.start_worker(worker.name)
+    return Effect(worker.name)
+
+
+def kill_producer_in_a_burst(environment: ChaosEnvironment, chance: Random) -> Effect:
+    """``kill -9`` a producer that puts as fast as it can, then start it again with ``--resume``."""
+    name = environment.new_name("burst")
+    first = environment.start_producer(name, _BURST)
+    at_least = int(chance.uniform(0.02, 0.8) * _BURST)
+    environment.wait_until(
+        lambda: environment.records.accepted(name) >= at_least or first.process.poll() is not None,
+        f"{name} to have put {at_least}, or all",
+        _BACK,
+    )
+    environment.start_recovery_clock()
     _kill([first.process])
     first.process.wait()
-    second = kitchen.start_producer(name, _BURST, resume=True)
-    kitchen.wait(lambda: second.process.poll() == 0, f"{name} to put the rest", _BACK)
-    return Struck(name, _WINDOW)
+    second = environment.start_producer(name, _BURST, resume=True)
+    environment.wait_until(lambda: second.process.poll() == 0, f"{name} to put the rest", _BACK)
+    return Effect(name, _WINDOW)
 
 
-def kill_producer(kitchen: Kitchen, chance: Random) -> Struck:
-    """``kill -9`` one of those who put all the while, then have it go on with ``--resume``."""
-    producer = choose(chance, kitchen.producers())
-    kitchen.mark()
+def kill_putting_producer(environment: ChaosEnvironment, chance: Random) -> Effect:
+    """``kill -9`` one of the producers that put all the time, then start it again with ``--resume``."""
+    producer = choose(chance, environment.producers())
+    environment.start_recovery_clock()
     _kill([producer.process])
     producer.process.wait()
-    before = kitchen.books.accepted(producer.name)
-    kitchen.start_producer(producer.name, resume=True)
-    kitchen.wait(lambda: kitchen.books.accepted(producer.name) > before, f"{producer.name} to go on", _BACK)
-    return Struck(producer.name, 1)
+    before = environment.records.accepted(producer.name)
+    environment.start_producer(producer.name, resume=True)
+    environment.wait_until(
+        lambda: environment.records.accepted(producer.name) > before, f"{producer.name} to go on", _BACK
+    )
+    return Effect(producer.name, 1)
 
 
-STRIKES = (
-    Strike(
+FAULTS = (
+    Fault(
         "kill-pool-child",
-        "0 lost, none counted twice; no more deliveries than accepted, and a tray for each kill",
+        "Kills one pool process of a worker.",
+        "0 lost, none counted twice; for each kill, at most a tray of baozi is redelivered",
         kill_pool_child,
-        Victim.WORKER,
-        often=10,
+        kills=Killed.WORKER,
+        weight=10,
     ),
-    Strike(
+    Fault(
         "kill-worker",
-        "0 lost, none counted twice; no more deliveries than accepted, and what it held for each kill",
+        "Kills a worker and all its pool processes, and starts it again.",
+        "0 lost, none counted twice; for each kill, at most its unacknowledged baozi are redelivered",
         kill_worker,
-        Victim.WORKER,
-        often=4,
+        kills=Killed.WORKER,
+        weight=4,
     ),
-    Strike(
+    Fault(
         "orphan-pool",
-        "the same; an orphan that finishes late changes nothing, and ends",
+        "Kills a worker's main process. Its pool processes finish their work later.",
+        "the same; a pool process that finishes late changes nothing, and ends",
         orphan_pool,
-        Victim.WORKER,
-        often=2,
+        kills=Killed.WORKER,
+        weight=2,
     ),
-    Strike(
+    Fault(
         "stop-worker",
-        "0 lost, nothing that it finished is delivered again; it is out by its deadline",
+        "Sends SIGTERM to a worker, and starts it again.",
+        "0 lost; nothing that it has finished is redelivered; it ends by its deadline",
         stop_worker,
     ),
-    Strike(
+    Fault(
         "freeze-worker",
-        "0 lost; its late acknowledgement harms nothing; it eats again without a restart",
+        "Freezes a worker until the broker misses its heartbeat.",
+        "0 lost; its late acknowledgement does no harm; it eats again without a restart",
         freeze_worker,
     ),
-    Strike(
+    Fault(
         "kill-producer-in-a-burst",
-        "what was accepted is eaten; no number twice, none missing",
+        "Kills a producer that puts as fast as it can, and starts it again with --resume.",
+        "all that was accepted is eaten; no number twice, none missing",
         kill_producer_in_a_burst,
-        Victim.PRODUCER,
+        kills=Killed.PRODUCER,
     ),
-    Strike(
+    Fault(
         "kill-putting-producer",
-        "what was accepted is eaten; no number twice, none missing",
-        kill_producer,
-        Victim.PRODUCER,
+        "Kills a producer that puts at a steady rate, and starts it again with --resume.",
+        "all that was accepted is eaten; no number twice, none missing",
+        kill_putting_producer,
+        kills=Killed.PRODUCER,
     ),
 )

@@ -4,26 +4,33 @@ import sqlite3
 from contextlib import closing
 from random import Random
 
-from side_by_side.faults.strike import Strike, Struck
-from side_by_side.kitchen import Broken, Kitchen
+from side_by_side.chaos_environment import ChaosEnvironment, PromiseBroken
+from side_by_side.faults.fault import Effect, Fault
 
-#: Seconds: longer than a worker's patience with one statement, so that it has to try again.
+#: Seconds: longer than a worker waits for one statement, so that it has to try again.
 _LOCKED = 6.0
 
 
-def lock_ledger(kitchen: Kitchen, _: Random) -> Struck:
-    """Hold the ledger's write lock: nobody can commit, so nobody may acknowledge."""
-    with closing(sqlite3.connect(kitchen.books.ledger_file, timeout=30, isolation_level=None)) as ledger:
+def lock_ledger(environment: ChaosEnvironment, _: Random) -> Effect:
+    """Hold the ledger's write lock: no worker can commit, so none may acknowledge."""
+    with closing(
+        sqlite3.connect(environment.records.ledger_file, timeout=30, isolation_level=None)
+    ) as ledger:
         ledger.execute("BEGIN IMMEDIATE")
-        before = kitchen.books.eaten()
-        kitchen.pause(_LOCKED)
-        if kitchen.books.eaten() != before:
-            raise Broken("Something was eaten while the ledger was locked.")
-        kitchen.mark()
+        before = environment.records.eaten()
+        environment.pause(_LOCKED)
+        if environment.records.eaten() != before:
+            raise PromiseBroken("A baozi was eaten while the ledger was locked.")
+        environment.start_recovery_clock()
         ledger.execute("ROLLBACK")
-    return Struck("the ledger")
+    return Effect("the ledger")
 
 
-STRIKES = (
-    Strike("lock-ledger", "eating waits and goes on; nothing is acknowledged without its row", lock_ledger),
+FAULTS = (
+    Fault(
+        "lock-ledger",
+        "Holds the ledger's write lock for some seconds.",
+        "eating waits and goes on; nothing is acknowledged without its row in the ledger",
+        lock_ledger,
+    ),
 )

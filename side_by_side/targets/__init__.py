@@ -1,1 +1,1 @@
-"""The brokers that a kitchen can run on, each with what can be done to it."""
+"""The brokers into which ``baozi chaos`` can inject faults: one node, or a cluster of three."""

@@ -1,4 +1,4 @@
-"""Three RabbitMQ nodes in containers, as docker-compose.cluster.yml has them, without anything else of it."""
+"""Three RabbitMQ nodes in containers, configured as in docker-compose.cluster.yml, to inject faults into."""
 
 import json
 import secrets
@@ -17,9 +17,9 @@ from baozi.broker.readiness import knock
 from baozi.errors import BrokerAway, BrokerNotStarted, NoBroker
 from side_by_side.faults.proxy import Address
 
-#: The hosts' names, by which the nodes find each other.
+#: The host names by which the nodes find each other.
 _HOSTS = ("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")
-#: As in deploy/rabbitmq/cluster.conf: leaders spread over the nodes, not all where the client happens to be.
+#: As in deploy/rabbitmq/cluster.conf: the queues' leaders are spread over the nodes.
 _CONF = "\n".join(
     (
         "cluster_formation.peer_discovery_backend = classic_config",
@@ -29,44 +29,44 @@ _CONF = "\n".join(
 )
 _USER = "baozi"
 #: Seconds: for the engine to start or stop a container; for a command inside; for all nodes to be one
-#: cluster; between two looks.
-_ENGINE, _COMMAND, _ONE_CLUSTER, _LOOK_EVERY = 60, 60, 120, 0.5
-#: Bytes of memory that a node may have.
+#: cluster; between two checks.
+_ENGINE, _COMMAND, _ONE_CLUSTER, _CHECK_EVERY = 60, 60, 120, 0.5
+#: Bytes of memory that a node may use.
 _MEMORY = 1024**3
 
 
-class Nodes:
-    """The nodes. Their clients reach them by ports of loopback, they each other by a network of their own."""
+class DockerCluster:
+    """The three nodes. Clients use ports of loopback. The nodes use their own network."""
 
     path = "/%2F"
     nodes = len(_HOSTS)
 
     def __init__(self) -> None:
-        """Invent a name and a password; nothing is started yet."""
+        """Choose a random name and password. Nothing is started yet."""
         self.name = f"baozi-{secrets.token_hex(4)}"
         self.version: str | None = None
         self._password = secrets.token_urlsafe(24)
         self._cookie = secrets.token_urlsafe(24)
         self._ports = [0] * self.nodes
         self._away: set[int] = set()
-        # Of the addresses that RFC 2544 sets aside for such purposes. The nodes keep theirs over a cut.
+        # RFC 2544 reserves these addresses for tests. A node keeps its address when it is cut off.
         self._subnet = f"198.18.{secrets.randbelow(256)}.{16 * secrets.randbelow(16)}/28"
 
     def start(self) -> None:
-        """Start them; return when they are one cluster.
+        """Start the nodes. Returns when they are one cluster.
 
         Raises:
-            BrokerNotStarted: they are not; says why.
+            BrokerNotStarted: they are not; the message says why.
         """
         _done(docker("network", "create", "--internal", "--subnet", self._subnet, self.name, timeout=_ENGINE))
-        with tempfile.TemporaryDirectory() as folder:  # only we read it
+        with tempfile.TemporaryDirectory() as folder:  # only this user can read it
             environment, conf = Path(folder) / "environment", Path(folder) / "conf"
             environment.write_text(
                 f"RABBITMQ_DEFAULT_USER={_USER}\nRABBITMQ_DEFAULT_PASS={self._password}\n"
                 f"RABBITMQ_ERLANG_COOKIE={self._cookie}\n"
             )
             conf.write_text(_CONF + "\n")
-            conf.chmod(0o644)  # the node's user is another
+            conf.chmod(0o644)  # the node runs as another user
             for node in range(self.nodes):
                 self._create(node, environment, conf)
         for node in range(self.nodes):
@@ -88,19 +88,19 @@ class Nodes:
 
     def _connect(self, node: int) -> None:
         first, _, last = self._subnet.partition("/")[0].rpartition(".")
-        address = f"{first}.{int(last) + 2 + node}"  # the network's own, and its gateway's, come before
+        address = f"{first}.{int(last) + 2 + node}"  # the first two are the network's and its gateway's
         identity = ("--ip", address, "--alias", _HOSTS[node])
         _done(docker("network", "connect", *identity, self.name, self._container(node)))
 
     def _start_node(self, node: int) -> None:
         _done(engine.start(self._container(node), timeout=_ENGINE))
         ports = json.loads(inspected(self._container(node), "{{json .NetworkSettings.Ports}}") or "{}")
-        # A port is another after each start.
+        # The port changes with each start.
         self._ports[node] = int(ports["5672/tcp"][0]["HostPort"])
         self._away.discard(node)
 
     def remove(self) -> None:
-        """Remove all of it, with its data; what is not there is no error."""
+        """Remove the nodes, their data and their network. What does not exist is no error."""
         for node in range(self.nodes):
             docker("rm", "--force", "--volumes", self._container(node), timeout=_ENGINE)
         docker("network", "rm", self.name)
@@ -109,12 +109,12 @@ class Nodes:
         return f"{self.name}-{node + 1}"
 
     def address(self, node: int) -> Address:
-        """Where ``node`` listens now."""
+        """Return where ``node`` listens now."""
         return "127.0.0.1", self._ports[node]
 
     @property
     def login(self) -> str:
-        """The one user's."""
+        """``user:password`` of the only user."""
         return f"{_USER}:{self._password}"
 
     def kill(self, chance: Random) -> None:
@@ -122,12 +122,12 @@ class Nodes:
         self.kill_node(int(chance.random() * self.nodes))
 
     def kill_node(self, node: int) -> None:
-        """``kill -9`` this one."""
+        """``kill -9`` the node with this number."""
         _done(docker("kill", self._container(node), timeout=_ENGINE))
         self._away.add(node)
 
     def revive(self) -> None:
-        """Start again what was killed; return when each queue has a member on every node again.
+        """Start the killed nodes again. Returns when the queue has a member on every node again.
 
         Raises:
             BrokerAway: it has not.
@@ -137,18 +137,18 @@ class Nodes:
         self._wait_for_members()
 
     def restart(self, node: int) -> None:
-        """Stop one in good order, and start it again; return when the queue has a member on every node."""
+        """Stop one node cleanly, and start it again. Returns when the queue has a member on every node."""
         _done(docker("stop", "--time", "30", self._container(node), timeout=_ENGINE))
         self._away.add(node)
         self.revive()
 
     def cut_off(self, node: int) -> None:
-        """Cut one off from the others, though not from its clients."""
+        """Cut one node off from the others, but not from its clients."""
         _done(docker("network", "disconnect", self.name, self._container(node)))
         self._away.add(node)
 
     def join(self, node: int) -> None:
-        """End that; return when the queue has a member on every node again.
+        """End the cut. Returns when the queue has a member on every node again.
 
         Raises:
             BrokerAway: it has not.
@@ -158,11 +158,11 @@ class Nodes:
         self._wait_for_members()
 
     def leader(self) -> int:
-        """The node where the queue's leader is."""
+        """Return the node of the queue's leader."""
         return _HOSTS.index(str(self._queue()["leader"]).partition("@")[2])
 
     def online(self) -> Sequence[int]:
-        """The nodes whose member of the queue is online, as a majority has it."""
+        """Return the nodes whose member of the queue is online, by the knowledge of a majority."""
         return [_HOSTS.index(str(node).partition("@")[2]) for node in self._queue()["online"]]
 
     def _queue(self) -> dict[str, Any]:
@@ -185,14 +185,14 @@ class Nodes:
                 if seen():
                     return
                 said = ""
-            except (BrokerAway, ValueError, StopIteration) as error:  # it is only just starting
+            except (BrokerAway, ValueError, StopIteration) as error:  # it has only just started
                 said = f" {error}"
             if time.monotonic() > deadline:
                 raise BrokerAway(f"Waited {_ONE_CLUSTER} s in vain for {what}.{said}")
-            time.sleep(_LOOK_EVERY)
+            time.sleep(_CHECK_EVERY)
 
     def control(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` on the first node that is neither killed nor cut off; return what it says.
+        """Run ``rabbitmqctl`` on the first node that is neither killed nor cut off; return what it prints.
 
         Raises:
             BrokerAway: it failed.
@@ -207,22 +207,22 @@ class Nodes:
 def _done(answer: tuple[bool, str]) -> None:
     done, said = answer
     if not done:
-        raise BrokerNotStarted(f"The cluster cannot be had: {reason(said)}.")
+        raise BrokerNotStarted(f"The cluster cannot be started: {reason(said)}.")
 
 
 @contextmanager
-def cluster() -> Iterator[Nodes]:
-    """Start them, and remove them at the end.
+def docker_cluster() -> Iterator[DockerCluster]:
+    """Start the nodes, and remove them at the end.
 
     Raises:
         NoBroker: no Docker engine answers.
-        BrokerNotStarted, BrokerAway: they are no cluster in time.
+        BrokerNotStarted, BrokerAway: they are not one cluster in time.
     """
     if not engine.answers():
         raise NoBroker("A cluster needs a Docker engine, and none answers.")
     container.fetch_image()
     with ExitStack() as stack:
-        nodes = Nodes()
+        nodes = DockerCluster()
         stack.callback(nodes.remove)
         nodes.start()
         yield nodes

@@ -1,4 +1,4 @@
-"""What a kitchen, and the faults in it, must know of a broker."""
+"""What the chaos environment and its faults need of a broker."""
 
 from random import Random
 from typing import Protocol
@@ -6,8 +6,8 @@ from typing import Protocol
 from side_by_side.faults.proxy import Address
 
 
-class Target(Protocol):
-    """A broker that nobody else uses."""
+class BrokerTarget(Protocol):
+    """A broker that nothing else uses."""
 
     @property
     def nodes(self) -> int:
@@ -15,51 +15,51 @@ class Target(Protocol):
 
     @property
     def version(self) -> str | None:
-        """Its RabbitMQ's, where it is known."""
+        """Its version of RabbitMQ; None if it is unknown."""
 
     def address(self, node: int, /) -> Address:
-        """Where ``node`` (from 0) listens at this moment."""
+        """Return where ``node`` (from 0) listens now."""
 
     @property
     def login(self) -> str:
-        """``user:password`` of its one user, who may do all."""
+        """``user:password`` of its only user, an administrator."""
 
     @property
     def path(self) -> str:
-        """The virtual host, as a URL's path."""
+        """The virtual host, as the path of a URL."""
 
     def kill(self, chance: Random, /) -> None:
         """``kill -9`` it, or one of its nodes."""
 
     def revive(self) -> None:
-        """Start again what was killed; return when it answers.
+        """Start what was killed again. Returns when it answers.
 
         Raises:
             BrokerAway: it does not answer.
         """
 
     def control(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl`` on its first node; return what it says.
+        """Run ``rabbitmqctl`` on its first node, and return what it prints.
 
         Raises:
             BrokerError: it failed.
         """
 
 
-class Cluster(Target, Protocol):
-    """Several nodes; the queue has a member on each."""
+class ClusterTarget(BrokerTarget, Protocol):
+    """Several nodes. The queue has a member on each."""
 
     def leader(self) -> int:
-        """The node where the queue's leader is."""
+        """Return the node of the queue's leader."""
 
     def kill_node(self, node: int) -> None:
         """``kill -9`` one node."""
 
     def cut_off(self, node: int) -> None:
-        """Cut one node off from the others, though not from its clients."""
+        """Cut one node off from the others, but not from its clients."""
 
     def join(self, node: int) -> None:
-        """End that; return when the node's member of the queue is in the majority again."""
+        """End the cut. Returns when the node's member of the queue is in the majority again."""
 
     def restart(self, node: int) -> None:
-        """Stop one node in good order, and start it again."""
+        """Stop one node cleanly, and start it again."""

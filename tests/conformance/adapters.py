@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Protocol
 
 from baozi.workload import Workload
-from side_by_side import own_broker
+from side_by_side import temporary_broker
 from side_by_side.celery_transport import run_celery
-from side_by_side.lessons import LESSONS, run_lesson
-from side_by_side.own_broker import OwnBroker
-from side_by_side.queue_transport import run_queue
-from side_by_side.stage import Stage
+from side_by_side.local_transport import LESSONS, run_lesson
+from side_by_side.multiprocessing_group import MultiprocessingGroup
+from side_by_side.remote_mp_transport import run_queue
+from side_by_side.temporary_broker import TemporaryBroker
 from tests.requirements import need
 
 
@@ -40,9 +40,9 @@ class Local:
     slack: int = 0
 
     def run(self, workload: Workload, folder: Path) -> None:
-        """Run it on a stage of its own."""
-        with Stage(workload, folder, start_method="spawn") as stage:
-            run_lesson(self.name, stage)
+        """Run it in a group of processes."""
+        with MultiprocessingGroup(workload, folder, start_method="spawn") as group:
+            run_lesson(self.name, group)
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class OnRemoteQueue:
     slack: int = 0
 
     def run(self, workload: Workload, folder: Path) -> None:
-        """Run it on a virtual host and a stage of its own."""
-        need(own_broker.can_run(), "no broker can be run here")
+        """Run it in a group of processes, on its own virtual host."""
+        need(temporary_broker.can_run(), "no broker can be run here")
         run_queue(_broker(), workload, folder, lambda _: None, start_method="spawn")
 
 
@@ -68,16 +68,16 @@ class OnCelery:
 
     def run(self, workload: Workload, folder: Path) -> None:
         """Run it on a virtual host of its own, and stop the workers as an operator would."""
-        need(own_broker.can_run(), "no broker can be run here")
+        need(temporary_broker.can_run(), "no broker can be run here")
         run_celery(_broker(), workload, folder, lambda _: None, clean_stop=True)
 
 
 @cache
-def _broker() -> OwnBroker:
+def _broker() -> TemporaryBroker:
     """Started by the first run that needs one, and stopped with the process."""
     stack = ExitStack()
     atexit.register(stack.close)
-    return stack.enter_context(own_broker.own_broker())
+    return stack.enter_context(temporary_broker.temporary_broker())
 
 
 ADAPTERS: tuple[Adapter, ...] = (*(Local(name) for name in LESSONS), OnRemoteQueue(), OnCelery())

@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from side_by_side.crew import Crew
+from side_by_side.process_group import ProcessGroup
 from tests.fuzz import commands
 from tests.fuzz.hostile import messages
 from tests.fuzz.items import items
@@ -38,8 +38,8 @@ def target(node: Node, name: str) -> Iterator[Target]:
     with TemporaryDirectory(prefix="baozi-fuzz-") as folder, (Path(folder) / "out").open("w") as out:
         home = Path(folder)
         try:
-            with Crew(home / "logs", stdout=out) as crew:
-                place = Place(node, virtual_host, home, crew)
+            with ProcessGroup(home / "logs", stdout=out) as process_group:
+                place = Place(node, virtual_host, home, process_group)
                 made = _made(place, name)
                 try:
                     yield made

@@ -59,8 +59,8 @@ def test_a_lost_message_and_a_worker_that_has_ended_are_noticed(private: Node) -
         assert on.take([Message("stranger", [(b"x", 1)])]) == []
         on.client.purge("baozi.dead")
         assert [fault.what for fault in on.settle_again(quiet=1)] == ["a message is neither eaten nor dead"]
-        on.member.process.kill()
-        on.member.process.wait()
+        on.started.process.kill()
+        on.started.process.wait()
         assert "the worker ended" in on.take([good()])[0].what
 
 

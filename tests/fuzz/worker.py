@@ -21,8 +21,8 @@ from typing import NamedTuple
 import psutil
 from celery import Celery
 
-from side_by_side.actors import start_worker
-from side_by_side.crew import Member
+from side_by_side.celery_processes import start_worker
+from side_by_side.process_group import StartedProcess
 from tests.fuzz.messages import Message, good, good_order, name_of, revoked_id, terminated_id
 from tests.fuzz.wire import Client, Got, Refused, first_table
 from tests.integration.place import Place
@@ -87,7 +87,7 @@ class Worker:
         self._mode = mode
         self._numbers = count()
         self.settings = {"delivery_limit": DELIVERY_LIMIT, **dict(mode.settings)}
-        self.member = self._start()
+        self.started = self._start()
         self.client = Client(place.url)
         self._processes = {process.pid: peak(process) for process in self._tree()}
         self._baseline = max(self._processes.values())
@@ -100,9 +100,9 @@ class Worker:
         self.accepted: Counter[str] = Counter()
         self.refused: Counter[str] = Counter()
 
-    def _start(self) -> Member:
-        member = start_worker(
-            self.place.crew,
+    def _start(self) -> StartedProcess:
+        started = start_worker(
+            self.place.process_group,
             self._mode.name,
             self.place.environment(**self.settings),
             self._mode.processes,
@@ -111,10 +111,10 @@ class Worker:
         )
         deadline = time.monotonic() + 60
         while not self.place.consumers():
-            assert member.process.poll() is None, member.log.read_text()
+            assert started.process.poll() is None, started.log.read_text()
             assert time.monotonic() < deadline, "the worker does not consume"
             time.sleep(_LOOK_EVERY)
-        return member
+        return started
 
     def close(self) -> None:
         """End the worker, kindly or not, and hang up."""
@@ -132,12 +132,12 @@ class Worker:
             quiet: seconds in which no progress means that the worker is stuck.
         """
         self.client.purge("baozi.dead")
-        log_at = self.member.log.stat().st_size
+        log_at = self.started.log.stat().st_size
         self._earlier |= {message.wire_body for message in self._sent.values()}
         self._sent = self._send(messages)
         faults = self._settled(self._sent, quiet) or self._slots(quiet)
         faults += self._memory()
-        log = self.member.log.read_bytes()[log_at:].decode(errors="replace")
+        log = self.started.log.read_bytes()[log_at:].decode(errors="replace")
         faults += [Fault(f"the worker's log has {line!r}") for line in _LOG_FAULTS if line in log]
         return faults
 
@@ -175,8 +175,8 @@ class Worker:
         started = changed = time.monotonic()
         before: object = None
         while True:
-            if self.member.process.poll() is not None:
-                return [Fault(f"the worker ended with {self.member.process.returncode}")]
+            if self.started.process.poll() is not None:
+                return [Fault(f"the worker ended with {self.started.process.returncode}")]
             eaten, letters = self._eaten(), self.client.count("baozi.dead")
             state = (len(eaten & sent.keys()), letters)
             if sum(state) >= len(sent):
@@ -281,7 +281,7 @@ class Worker:
 
     def _tree(self) -> list[psutil.Process]:
         with suppress(psutil.NoSuchProcess):
-            return [self.member.process, *self.member.process.children()]
+            return [self.started.process, *self.started.process.children()]
         return []
 
     def unacknowledged(self) -> int:

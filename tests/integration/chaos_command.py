@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from side_by_side.chaos_results import ChaosResults
+from side_by_side.chaos import ChaosResults
 
 
 def chaos(*arguments: str, code: int = 0) -> tuple[str, str]:

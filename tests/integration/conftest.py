@@ -12,7 +12,7 @@ import pytest
 
 from baozi.broker import container, install, private_node
 from baozi.broker.state import Folder
-from side_by_side.crew import Crew
+from side_by_side.process_group import ProcessGroup
 from tests.integration.place import Place
 from tests.integration.rabbitmq import Node, private_rabbitmq
 from tests.integration.remote_queues import making
@@ -77,8 +77,8 @@ def private_place(private: Node, tmp_path: Path) -> Iterator[Place]:
 
 def _place(node: Node, home: Path) -> Iterator[Place]:
     virtual_host = f"test-{next(_virtual_hosts)}"
-    with Crew(home / "logs") as crew:
-        yield Place(node, virtual_host, home, crew)
+    with ProcessGroup(home / "logs") as process_group:
+        yield Place(node, virtual_host, home, process_group)
     node.delete_virtual_host(virtual_host)
 
 

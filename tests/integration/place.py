@@ -23,8 +23,8 @@ from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
 from baozi.model import Baozi
 from baozi.settings import settings
-from side_by_side.actors import start_worker
-from side_by_side.crew import Crew, Member
+from side_by_side.celery_processes import start_worker
+from side_by_side.process_group import ProcessGroup, StartedProcess
 from tests.integration.rabbitmq import Node, queue_state
 from tests.waiting import wait_until
 
@@ -39,13 +39,13 @@ QUEUE_IS_GONE = ("No queue takes this message", "The broker has no such exchange
 class Place:
     """Runs the project's commands and processes as a user would, here."""
 
-    def __init__(self, node: Node, virtual_host: str, home: Path, crew: Crew) -> None:
-        """Take a virtual host of ``node``, a folder, and a crew to start workers with."""
+    def __init__(self, node: Node, virtual_host: str, home: Path, process_group: ProcessGroup) -> None:
+        """Take a virtual host of ``node``, a folder, and a process group to start workers with."""
         self.node = node
         self.virtual_host = virtual_host
         self.url = node.make_virtual_host(virtual_host)
         self.home = home
-        self.crew = crew
+        self.process_group = process_group
         self.ledger_url = file_url(home / "ledger.sqlite3").render_as_string()
 
     def environment(self, **settings: object) -> dict[str, str]:
@@ -103,23 +103,25 @@ class Place:
         processes: int = 1,
         changes: Sequence[str] = (),
         **settings: object,
-    ) -> Member:
+    ) -> StartedProcess:
         """Start a worker, with ``changes`` of :mod:`tests.integration.mutated`; wait until it consumes."""
         # For a moment the broker may still count a worker that was killed.
-        living = sum(one.role == "worker" and one.process.poll() is None for one in self.crew.members)
+        living = sum(
+            one.role == "worker" and one.process.poll() is None for one in self.process_group.processes
+        )
         wait_until(
             lambda: self.consumers() <= living, "the broker to miss the workers that ended", timeout=60
         )
         before = self.consumers()
-        crew = _Changing(self.crew, changes) if changes else self.crew
-        member = start_worker(crew, name, self.environment(**settings), processes, pool)
+        process_group = _Changing(self.process_group, changes) if changes else self.process_group
+        started = start_worker(process_group, name, self.environment(**settings), processes, pool)
 
         def ready() -> bool:
-            assert member.process.poll() is None, member.log.read_text()
+            assert started.process.poll() is None, started.log.read_text()
             return self.consumers() > before
 
         wait_until(ready, f"worker {name} to consume", timeout=60)
-        return member
+        return started
 
     def consumers(self) -> int:
         """How many consumers the queue has now; none while there is no such queue."""
@@ -185,22 +187,24 @@ class Place:
         producer.publish(body, exchange="baozi", routing_key="baozi", headers=headers, **properties)
 
 
-class _Changing(Crew):
-    """Has another crew start its programs, each with something changed."""
+class _Changing(ProcessGroup):
+    """Starts its programs in another process group, each with something changed."""
 
-    def __init__(self, crew: Crew, changes: Sequence[str]) -> None:
-        super().__init__(crew.logs)
-        self._crew = crew
+    def __init__(self, process_group: ProcessGroup, changes: Sequence[str]) -> None:
+        super().__init__(process_group.logs)
+        self._process_group = process_group
         self._changes = changes
 
-    def start(self, role: str, name: str, arguments: Sequence[str], *more: Any, **options: Any) -> Member:
+    def start(
+        self, role: str, name: str, arguments: Sequence[str], *more: Any, **options: Any
+    ) -> StartedProcess:
         program = ["tests.integration.mutated", *self._changes, "--", *arguments]
-        return self._crew.start(role, name, program, *more, **options)
+        return self._process_group.start(role, name, program, *more, **options)
 
 
-def pool_children(member: Member) -> list[psutil.Process]:
+def pool_children(started: StartedProcess) -> list[psutil.Process]:
     """The pool processes of a worker."""
-    return list(member.process.children())
+    return list(started.process.children())
 
 
 def kill(process: psutil.Process) -> None:

@@ -9,23 +9,23 @@ from psycopg import sql
 
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
-from side_by_side.postgresql import Server
+from side_by_side.postgresql import PostgreSQLServer
 from tests.requirements import need_engine
 
 _databases = count()
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[Server]:
+def postgresql() -> Iterator[PostgreSQLServer]:
     """The server, one for all tests."""
     need_engine()
-    server = Server()
+    server = PostgreSQLServer()
     yield server
     server.remove()
 
 
 @pytest.fixture
-def postgresql_url(postgresql: Server) -> Iterator[str]:
+def postgresql_url(postgresql: PostgreSQLServer) -> Iterator[str]:
     """The URL of a new, empty database."""
     name = f"test_{next(_databases)}"
     database = sql.Identifier(name)

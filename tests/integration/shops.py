@@ -12,7 +12,7 @@ from sqlalchemy import NullPool, create_engine, func, select
 
 from baozi.ledger import Ledger
 from baozi.topology import Topology
-from side_by_side.crew import Member
+from side_by_side.process_group import StartedProcess
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
 from tests.integration.shop import attempts, payments
@@ -53,7 +53,7 @@ class Shop:
         processes: int = 1,
         before: Sequence[str] = (),
         **more: object,
-    ) -> Member:
+    ) -> StartedProcess:
         """Start a worker, by ``before``, a module that runs another; wait until it consumes, or has ended."""
         consumers = self.consumers()
         arguments = [
@@ -67,14 +67,16 @@ class Shop:
             f"{name}@%h",
         ]
         options = ["-P", pool, "-c", str(processes)]
-        member = self.place.crew.start("worker", name, [*arguments, *options], self.environment(**more))
+        started = self.place.process_group.start(
+            "worker", name, [*arguments, *options], self.environment(**more)
+        )
 
         def ready() -> bool:
-            assert before or member.process.poll() is None, member.log.read_text()
-            return self.consumers() > consumers or member.process.poll() is not None
+            assert before or started.process.poll() is None, started.log.read_text()
+            return self.consumers() > consumers or started.process.poll() is not None
 
         wait_until(ready, f"worker {name} to consume", timeout=60)
-        return member
+        return started
 
     @contextmanager
     def client(self) -> Iterator[Celery]:

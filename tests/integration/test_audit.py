@@ -13,7 +13,7 @@ from baozi.orders import Account, Records
 from tests.integration.ledgers import RUN, close, eat, only, record_redelivery
 
 if TYPE_CHECKING:
-    from side_by_side.postgresql import Server
+    from side_by_side.postgresql import PostgreSQLServer
 
 pytest_plugins = ["tests.integration.postgresql"]
 
@@ -239,7 +239,7 @@ def test_a_database_without_the_tables_is_nothing_to_audit(postgresql_url: str, 
         ledger.close()
 
 
-def test_a_ledger_that_cannot_be_reached_is_not_nothing_to_audit(postgresql: "Server") -> None:
+def test_a_ledger_that_cannot_be_reached_is_not_nothing_to_audit(postgresql: "PostgreSQLServer") -> None:
     ledger = Ledger(postgresql.url("nowhere"))
     with pytest.raises(LedgerAway, match="does not exist"):
         settled_audit(ledger, RUN, lambda: None, wait=60)

@@ -22,7 +22,7 @@ from sqlalchemy import select
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
 from baozi.model import Baozi, Closing
-from side_by_side.crew import Member
+from side_by_side.process_group import StartedProcess
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
@@ -110,7 +110,7 @@ def purge(place: Place) -> None:
     wait_until(lambda: place.waiting() == 0, "the queue to be empty")
 
 
-def stop(worker: Member) -> None:
+def stop(worker: StartedProcess) -> None:
     worker.process.terminate()
     wait_until(lambda: worker.process.poll() is not None, "the worker to stop", 60)
 
@@ -188,7 +188,7 @@ def test_what_vanished_before_any_was_eaten_is_lost_by_its_journal(here: Machine
     place.worker("小明")
     here.produce("peiqi", 3)
     wait_until(lambda: place.eaten("r") == 3, "peiqi's to be eaten")
-    for worker in place.crew.members:
+    for worker in place.process_group.processes:
         if worker.role == "worker":
             stop(worker)
     for machine, name in ((here, "alex"), (there, "egon")):
@@ -302,7 +302,9 @@ def test_the_audit_agrees_with_a_history_that_it_cannot_see(seed: int, here: Mac
     place = here.place
     scenario(seed)(here, there)
     wait_until(lambda: place.waiting() == 0, "all to be delivered", 60)
-    for worker in [it for it in place.crew.members if it.role == "worker" and it.process.poll() is None]:
+    for worker in [
+        it for it in place.process_group.processes if it.role == "worker" and it.process.poll() is None
+    ]:
         stop(worker)
     more = ["--journals", str(there.home)] if there.histories else []
     code, sums = audit(place, *more)

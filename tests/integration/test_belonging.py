@@ -12,7 +12,7 @@ from pathlib import Path
 from baozi.errors import ExitCode
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
-from side_by_side.crew import Crew
+from side_by_side.process_group import ProcessGroup
 from tests.integration.place import Place
 from tests.integration.rabbitmq import Node, queue_state
 from tests.integration.test_worker_start import start
@@ -151,15 +151,15 @@ def test_a_virtual_host_with_a_long_name_hides_the_owner_and_not_that_it_is_anot
     private: Node, tmp_path: Path
 ) -> None:
     name = "v" * 150
-    with Crew(tmp_path / "logs") as crew:
-        place = Place(private, name, tmp_path, crew)
+    with ProcessGroup(tmp_path / "logs") as process_group:
+        place = Place(private, name, tmp_path, process_group)
         try:
             place.worker("小明")
             done = start(place, "-n", "小红@b", ledger_url=other_ledger(place))
             assert done.returncode == ExitCode.NO_LEDGER
             assert "belongs to the ledger unknown" in done.stderr
         finally:
-            crew.stop()
+            process_group.stop()
             private.delete_virtual_host(name)
 
 

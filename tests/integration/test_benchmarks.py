@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from side_by_side import own_broker
+from side_by_side import temporary_broker
 from tests.requirements import need
 
 
 def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    need(own_broker.can_run(), "no broker can be run here")
+    need(temporary_broker.can_run(), "no broker can be run here")
     command = [sys.executable, "-m", "benchmarks", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=150, check=False)
 

@@ -7,15 +7,14 @@ from random import Random
 import pytest
 
 from baozi.broker import private_node
-from side_by_side import kitchen
-from side_by_side.chaos import Plan
+from side_by_side import chaos_environment
+from side_by_side.chaos import ChaosPlan
 from side_by_side.chaos import chaos as run_chaos
-from side_by_side.faults.proxy import Weather
-from side_by_side.faults.strike import Strike, Struck
-from side_by_side.faults.table import STRIKES
-from side_by_side.kitchen import Kitchen
-from side_by_side.menu import Menu
-from side_by_side.targets.single import single
+from side_by_side.chaos_environment import ChaosConfiguration, ChaosEnvironment
+from side_by_side.faults.fault import Effect, Fault
+from side_by_side.faults.proxy import NetworkCondition
+from side_by_side.faults.registry import CHAOS_FAULTS
+from side_by_side.targets.single_node import single_node
 from tests.integration.chaos_command import chaos, only, see_that_it_is_sound
 from tests.requirements import need
 
@@ -29,7 +28,9 @@ OF_PROCESSES = (
     "kill-producer-in-a-burst",
     "kill-putting-producer",
 )
-THE_OTHERS = tuple(name for name, it in STRIKES.items() if not it.needs_cluster and name not in OF_PROCESSES)
+THE_OTHERS = tuple(
+    name for name, it in CHAOS_FAULTS.items() if "private" in it.brokers and name not in OF_PROCESSES
+)
 
 
 @pytest.mark.parametrize("transport", ["celery", "celery-trays"])
@@ -69,21 +70,29 @@ def test_a_producer_that_does_not_end_leaves_its_order_open_and_its_log_says_whe
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
-    monkeypatch.setattr(kitchen, "_CLOSED", 1)
-    monkeypatch.setattr(kitchen, "_SETTLED", 1)
+    monkeypatch.setattr(chaos_environment, "_CLOSED", 1)
+    monkeypatch.setattr(chaos_environment, "_SETTLED", 1)
 
-    def let_all_producers_wait(kitchen: Kitchen, _: Random) -> Struck:
-        kitchen.mark()
-        kitchen.recovered_after()
-        for proxy in kitchen.proxies:
-            proxy.become(Weather(up=False, down=False))
-        while not kitchen.books.nobody_is_accepted():
-            kitchen.pause(0)
-        return Struck("all")
+    def let_all_producers_wait(environment: ChaosEnvironment, _: Random) -> Effect:
+        environment.start_recovery_clock()
+        environment.seconds_to_recovery()
+        for proxy in environment.proxies:
+            proxy.set_condition(NetworkCondition(up=False, down=False))
+        while not environment.records.producers_are_silent():
+            environment.pause(0)
+        return Effect("all")
 
-    silence = Strike("silence", "nothing", let_all_producers_wait)
-    with single("private") as target:
-        plan = Plan("private", "celery", Menu(producers=("alex",)), [silence], seed=1, seconds=60, times=1)
+    silence = Fault("silence", "silences", "nothing", let_all_producers_wait)
+    with single_node("private") as target:
+        plan = ChaosPlan(
+            "private",
+            "celery",
+            ChaosConfiguration(producers=("alex",)),
+            [silence],
+            seed=1,
+            seconds=60,
+            times=1,
+        )
         results = run_chaos(plan, target, tmp_path, lambda _: None)
     assert results.error == "Waited 1 s in vain for the producers to close their orders."
     assert (results.sums.accepted, results.sound) == (None, False)

@@ -17,7 +17,7 @@ import psutil
 import pytest
 
 from baozi.broker import private_node
-from side_by_side.results import Measure, Results, read_results
+from side_by_side.comparison_results import ComparisonResults, RunKind, read_results
 from tests.requirements import need
 from tests.waiting import wait_until
 
@@ -126,7 +126,7 @@ def test_a_broker_that_is_killed_loses_nothing(cell: Cell) -> None:
 
 
 def see_the_verdicts(cell: Cell, said: str, tries: int) -> None:
-    results = Results.model_validate_json(said)
+    results = ComparisonResults.model_validate_json(said)
     assert Counter(str(run.verdict) for run in results.runs) == {EXPECTED[cell]: tries}
     for run in results.runs:
         assert run.as_expected
@@ -166,8 +166,8 @@ def test_the_results_hold_all_that_was_measured(whole: tuple[str, Path]) -> None
     assert list(results.accepted_means) == list(dict.fromkeys(name for name, _ in EXPECTED))
     for name in results.accepted_means:
         mine = [run for run in results.runs if run.transport == name]
-        flat = [run for run in mine if run.measure is Measure.FLAT_OUT]
-        (fixed,) = [run for run in mine if run.measure is Measure.FIXED_RATE]
+        flat = [run for run in mine if run.measure is RunKind.FLAT_OUT]
+        (fixed,) = [run for run in mine if run.measure is RunKind.FIXED_RATE]
         assert [run.counts.eaten for run in flat] == [60, 60]
         assert all(sum(run.eaten_by.values()) == 60 and set(run.eaten_by) <= {"小明", "小红"} for run in flat)
         assert all(run.accepted_per_second > 0 and run.eaten_per_second > 0 for run in flat)
@@ -184,12 +184,12 @@ def test_the_results_hold_all_that_was_measured(whole: tuple[str, Path]) -> None
 def test_trays_are_sound_on_a_queue_and_on_celery() -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     work = ["--per-producer", "200", "--repeat", "1", "--fault", "none", "--tray", "20", "--json"]
-    results = Results.model_validate_json(compare("queue", "celery", *work))
+    results = ComparisonResults.model_validate_json(compare("queue", "celery", *work))
     assert {run.transport for run in results.runs} == {"queue", "celery"}
     for run in results.runs:
         assert run.verdict == "sound", run
         assert run.workload is not None
-        assert run.workload.tray == (20 if run.measure is Measure.FLAT_OUT else 1)
+        assert run.workload.tray == (20 if run.measure is RunKind.FLAT_OUT else 1)
 
 
 def test_a_verdict_other_than_the_expected_one_is_shown_and_ends_with_1() -> None:
@@ -197,7 +197,7 @@ def test_a_verdict_other_than_the_expected_one_is_shown_and_ends_with_1() -> Non
     slow = ["--per-producer", "20000", "--repeat", "1", "--deadline", "3", "--fault", "none"]
     table = compare("file-lock", *slow, code=1)
     assert re.search(r"file-lock +wedged\b.*\(!\)", table)
-    assert "file-lock, flat out: wedged, and not sound as expected" in table
+    assert "file-lock, flat out: wedged instead of sound" in table
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 
-from side_by_side.crew import Member
+from side_by_side.process_group import StartedProcess
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
@@ -15,11 +15,11 @@ MANY = 20_000
 ENOUGH = 5_000
 
 
-def grown(worker: Member, before: int) -> int:
+def grown(worker: StartedProcess, before: int) -> int:
     return int(psutil.Process(worker.process.pid).memory_info().rss) - before
 
 
-def nothing_but_events_was_lost(place: Place, worker: Member) -> None:
+def nothing_but_events_was_lost(place: Place, worker: StartedProcess) -> None:
     wait_until(lambda: "events while the broker took none" in worker.log.read_text(), "the count", 30)
     sums = place.sums("r")
     assert sums is not None

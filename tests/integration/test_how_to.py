@@ -73,7 +73,7 @@ def test_the_app_of_each_page_does_what_the_page_says(private_place: Place, page
     listed = _run(private_place, ["-m", "baozi", "dead", "list"], environment).stdout
     for reason in reasons:
         assert reason in listed
-    (log,) = private_place.crew.logs.glob("*.log")
+    (log,) = private_place.process_group.logs.glob("*.log")
     if page == "batches.md":
         sizes = [int(it) for it in re.findall(r"Executed (\d+) messages in a batch", log.read_text())]
         assert max(sizes) > 10
@@ -103,7 +103,7 @@ def _start_worker(place: Place) -> dict[str, str]:
         "PYTHONPATH": str(place.home),
     }
     arguments = ["celery", "-A", "shop", "worker", "-l", "INFO", "-n", "clerk@%h", "-c", "1"]
-    place.crew.start("worker", "clerk", arguments, environment, place.home)
+    place.process_group.start("worker", "clerk", arguments, environment, place.home)
     wait_until(lambda: queue_state(place.url, "shop")[1], "the worker to consume", timeout=60)
     return environment
 

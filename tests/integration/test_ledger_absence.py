@@ -17,7 +17,7 @@ from baozi.recording import Call
 from tests.integration.ledgers import baozi, file_of
 
 if TYPE_CHECKING:
-    from side_by_side.postgresql import Server
+    from side_by_side.postgresql import PostgreSQLServer
 
 pytest_plugins = ["tests.integration.postgresql"]
 
@@ -185,7 +185,7 @@ def test_a_sqlite_that_cannot_be_opened_is_away(tmp_path: Path) -> None:
     ledger.close()
 
 
-def test_a_refused_connection_and_a_refused_password_are_absences(postgresql: "Server") -> None:
+def test_a_refused_connection_and_a_refused_password_are_absences(postgresql: "PostgreSQLServer") -> None:
     for url in (
         "postgresql://x:y@127.0.0.1:1/z",
         postgresql.url("postgres", "wrong"),

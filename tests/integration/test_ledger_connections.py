@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 from baozi.errors import ExitCode, LedgerAway
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
-from side_by_side.faults.proxy import Proxy, Weather
+from side_by_side.faults.proxy import NetworkCondition, Proxy
 from tests.integration.ledgers import (
     RUN,
     baozi,
@@ -33,7 +33,7 @@ from tests.integration.place import Place
 from tests.waiting import wait_until
 
 if TYPE_CHECKING:
-    from side_by_side.postgresql import Server
+    from side_by_side.postgresql import PostgreSQLServer
 
 pytest_plugins = ["tests.integration.postgresql"]
 
@@ -51,7 +51,7 @@ for number in range(100):
 
 
 @pytest.fixture
-def proxy(postgresql: "Server") -> Iterator[Proxy]:
+def proxy(postgresql: "PostgreSQLServer") -> Iterator[Proxy]:
     made = Proxy(lambda: ("127.0.0.1", postgresql.port))
     yield made
     made.close()
@@ -72,7 +72,7 @@ def soon_away(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("connected", [True, False])
 def test_a_postgresql_that_hangs_is_an_error_soon_and_is_used_again(
-    postgresql: "Server", postgresql_url: str, connected: bool
+    postgresql: "PostgreSQLServer", postgresql_url: str, connected: bool
 ) -> None:
     Ledger(postgresql_url).open().close()
     with closing(Ledger(postgresql_url, PATIENCE)) as ledger:
@@ -94,9 +94,9 @@ def test_a_network_that_swallows_everything_is_an_error_soon(
         ledger.open()
         if not connected:
             ledger.close()
-        proxy.become(Weather(up=lost == "down", down=lost == "up"))
+        proxy.set_condition(NetworkCondition(up=lost == "down", down=lost == "up"))
         soon_away(ledger)
-        proxy.become(Weather())
+        proxy.set_condition(NetworkCondition())
         record_eaten(ledger, baozi(1), "小红", "here", 2.0)
         (row,) = rows(ledger)
         assert row["number"] == 1
@@ -104,7 +104,7 @@ def test_a_network_that_swallows_everything_is_an_error_soon(
 
 @pytest.mark.parametrize("frozen_first", [True, False])
 def test_an_audit_that_waits_for_a_server_that_hangs_ends_by_its_deadline(
-    postgresql: "Server", postgresql_url: str, frozen_first: bool
+    postgresql: "PostgreSQLServer", postgresql_url: str, frozen_first: bool
 ) -> None:
     with closing(Ledger(postgresql_url).open()) as ledger:
         eat(ledger, 0)
@@ -131,7 +131,7 @@ def test_an_audit_that_waits_for_a_server_that_hangs_ends_by_its_deadline(
 
 
 def test_a_worker_whose_ledger_hangs_says_so_and_gives_its_baozi_back(
-    private_place: Place, postgresql: "Server", postgresql_url: str
+    private_place: Place, postgresql: "PostgreSQLServer", postgresql_url: str
 ) -> None:
     worker = private_place.worker("小明", ledger_url=postgresql_url, ledger_timeout=5, tray=1)
     with postgresql.frozen():
@@ -145,7 +145,7 @@ def test_a_worker_whose_ledger_hangs_says_so_and_gives_its_baozi_back(
 
 
 def test_a_worker_that_is_told_to_stop_while_its_ledger_hangs_stops(
-    private_place: Place, postgresql: "Server", postgresql_url: str
+    private_place: Place, postgresql: "PostgreSQLServer", postgresql_url: str
 ) -> None:
     worker = private_place.worker("小明", ledger_url=postgresql_url, soft_shutdown_timeout=2)
     with postgresql.frozen():
@@ -187,7 +187,7 @@ def test_through_pgbouncer_in_transaction_mode_all_is_as_without(postgresql_url:
     ],
 )
 def test_a_commit_is_on_the_disk_whatever_the_server_s_configuration(
-    postgresql: "Server", postgresql_url: str, configured: str, used: str, pooled: bool
+    postgresql: "PostgreSQLServer", postgresql_url: str, configured: str, used: str, pooled: bool
 ) -> None:
     name = make_url(postgresql_url).database
     with postgresql.connection() as connection:

@@ -15,7 +15,7 @@ from tests.integration.ledgers import baozi, child, children, file_of, record_ea
 from tests.requirements import need
 
 if TYPE_CHECKING:
-    from side_by_side.postgresql import Server
+    from side_by_side.postgresql import PostgreSQLServer
 
 pytest_plugins = ["tests.integration.postgresql"]
 
@@ -236,20 +236,20 @@ def test_a_postgresql_that_is_away_is_an_error() -> None:
     ledger.close()
 
 
-def test_a_wrong_password_is_an_error_that_does_not_repeat_it(postgresql: "Server") -> None:
+def test_a_wrong_password_is_an_error_that_does_not_repeat_it(postgresql: "PostgreSQLServer") -> None:
     ledger = Ledger(postgresql.url("postgres", password="sekret-of-a-test"))
     assert "password authentication failed" in refusal(ledger, secret="sekret-of-a-test")
     ledger.close()
 
 
-def test_a_database_that_is_missing_is_an_error(postgresql: "Server") -> None:
+def test_a_database_that_is_missing_is_an_error(postgresql: "PostgreSQLServer") -> None:
     ledger = Ledger(postgresql.url("nowhere"))
     assert 'database "nowhere" does not exist' in refusal(ledger, secret=postgresql.password)
     ledger.close()
 
 
 def test_a_postgresql_that_only_reads_is_an_error_when_the_worker_starts(
-    postgresql: "Server", postgresql_url: str
+    postgresql: "PostgreSQLServer", postgresql_url: str
 ) -> None:
     Ledger(postgresql_url).open().close()
     # As a standby would be; and so it is seen that options of the URL's own hold.
@@ -261,7 +261,7 @@ def test_a_postgresql_that_only_reads_is_an_error_when_the_worker_starts(
 
 
 def test_a_user_without_the_right_to_write_is_an_error_when_the_worker_starts(
-    postgresql: "Server", postgresql_url: str
+    postgresql: "PostgreSQLServer", postgresql_url: str
 ) -> None:
     made = Ledger(postgresql_url).open()
     with made.reading() as connection:
@@ -281,7 +281,9 @@ def test_a_user_without_the_right_to_write_is_an_error_when_the_worker_starts(
         made.close()
 
 
-def test_a_postgresql_that_comes_back_is_used_again(postgresql: "Server", postgresql_url: str) -> None:
+def test_a_postgresql_that_comes_back_is_used_again(
+    postgresql: "PostgreSQLServer", postgresql_url: str
+) -> None:
     ledger = Ledger(postgresql_url).open()
     assert record_eaten(ledger, baozi(0), "小红", "here", 2.0)
     with postgresql.stopped():

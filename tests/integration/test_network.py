@@ -21,13 +21,13 @@ from baozi.errors import BrokerAway
 from baozi.model import Baozi
 from baozi.settings import settings
 from producers.publisher import Publisher
-from side_by_side.actors import start_worker
-from side_by_side.faults.network import SPELLS
-from side_by_side.faults.proxy import Address, Proxy, Weather
+from side_by_side.celery_processes import start_worker
+from side_by_side.faults.network import CONDITIONS
+from side_by_side.faults.proxy import Address, NetworkCondition, Proxy
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
-#: Seconds: of a put in all; that it may be late, on a busy machine; of bad weather; of putting.
+#: Seconds: of a put in all; that it may be late, on a busy machine; of bad condition; of putting.
 TIMEOUT, LATE, SPELL, PUTTING = 3, 2, 4, 12
 
 
@@ -66,16 +66,16 @@ def ids_in(url: str) -> set[str]:
     return set(copies_in(url))
 
 
-@pytest.mark.parametrize("spell", SPELLS)
+@pytest.mark.parametrize("spell", CONDITIONS)
 def test_each_put_is_confirmed_or_raises_by_its_deadline(
     spell: str, network: Proxy, private_place: Place
 ) -> None:
     accepted, slowest, refused = set[str](), 0.0, 0
-    weather = SPELLS[spell](Random(7))
+    condition = CONDITIONS[spell](Random(7))
     with Publisher("test", settings()) as publisher:
         publisher.put(baozi(0))
-        change = threading.Timer(0.2, network.become, [weather])
-        clear = threading.Timer(0.2 + SPELL, network.become, [Weather()])
+        change = threading.Timer(0.2, network.set_condition, [condition])
+        clear = threading.Timer(0.2 + SPELL, network.set_condition, [NetworkCondition()])
         change.start()
         clear.start()
         ends_at = time.monotonic() + PUTTING
@@ -93,7 +93,7 @@ def test_each_put_is_confirmed_or_raises_by_its_deadline(
         clear.join()
     assert slowest < TIMEOUT + LATE
     assert accepted <= ids_in(private_place.url)
-    if weather.down and weather.up and weather.halt_after is None:
+    if condition.down and condition.up and condition.halt_after is None:
         assert len(accepted) > 100
     else:
         assert refused > 0, "the spell was over before a put met it"
@@ -113,7 +113,7 @@ def test_a_put_whose_connection_is_cut_is_put_again(
 
 def test_a_frame_whose_rest_does_not_come_is_not_waited_for_for_ever(network: Proxy) -> None:
     connection: Any = connect("test")
-    network.become(Weather(halt_after=9))  # a frame's head has seven
+    network.set_condition(NetworkCondition(halt_after=9))  # a frame's head has seven
     began = time.monotonic()
     with pytest.raises(BrokerAway), using():
         connection.channel()
@@ -133,7 +133,7 @@ def test_a_put_that_meets_silence_goes_to_another_node(
         Publisher("test", settings()) as publisher,
     ):
         publisher.put(baozi(0))
-        network.become(Weather(halt_after=0))
+        network.set_condition(NetworkCondition(halt_after=0))
         publisher.put(baozi(1))
         publisher.put(baozi(2))
     assert reached.call_count == 1, "the silent node was tried once more"
@@ -151,7 +151,7 @@ def test_a_connection_that_was_lost_while_idle_gets_no_message(
     ):
         publisher.put(baozi(0))
         # What is put arrives, and its confirm does not: sent without a test, it would be sent twice.
-        network.become(Weather(down=False))
+        network.set_condition(NetworkCondition(down=False))
         publisher.put(baozi(1))
         publisher.put(baozi(2))
     assert copies_in(private_place.url) == Counter({f"r/alex/{number}": 1 for number in range(3)})
@@ -168,11 +168,11 @@ def test_a_put_with_no_time_does_not_wait_for_the_default_timeout(
         Publisher("test", settings()) as publisher,
     ):
         publisher.put(baozi(0))
-        network.become(Weather(down=False))
+        network.set_condition(NetworkCondition(down=False))
         # The default would end this test by its own time limit.
         with pytest.raises(BrokerAway):
             publisher.put(baozi(1), timeout=timeout)
-        network.become(Weather())
+        network.set_condition(NetworkCondition())
         publisher.put(baozi(2), timeout=20)
         publisher.put(baozi(3), timeout=float("inf"))
 
@@ -182,30 +182,30 @@ def test_a_worker_does_not_wait_for_ever_for_a_broker_that_accepts_and_says_noth
 ) -> None:
     private_place.produce("r", "alex", 5)
     url = through(network, private_place.url)
-    network.become(Weather(halt_after=1 << 30))  # counts, and halts nothing
+    network.set_condition(NetworkCondition(halt_after=1 << 30))  # counts, and halts nothing
     with connect("test", url=url):
         [link] = network._links
         handshake = link.from_broker
-    network.become(Weather())
+    network.set_condition(NetworkCondition())
     reached, target = [0], network.target
 
     def counting() -> Address:
         reached[0] += 1
         if reached[0] == 2:  # the first is that of the worker's checks, the second is the consumer's
-            network.become(Weather(halt_after=handshake))
+            network.set_condition(NetworkCondition(halt_after=handshake))
         return target()
 
     network.target = counting
     environment = private_place.environment(broker_url=url, broker_timeout=TIMEOUT)
-    worker = start_worker(private_place.crew, "小明", environment)
+    worker = start_worker(private_place.process_group, "小明", environment)
     wait_until(lambda: reached[0] > 2, "the worker to connect once more", 60)
-    network.become(Weather())
+    network.set_condition(NetworkCondition())
     wait_until(lambda: private_place.eaten("r") == 5, "the worker to eat", 60)
     assert worker.process.poll() is None
 
 
 def test_a_broker_that_never_answers_is_away_by_the_deadline(network: Proxy) -> None:
-    network.become(Weather(up=False, down=False))
+    network.set_condition(NetworkCondition(up=False, down=False))
     began = time.monotonic()
     with (
         pytest.raises(BrokerAway),

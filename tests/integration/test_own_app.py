@@ -38,7 +38,7 @@ def test_an_order_that_is_sent_twice_is_booked_once_only_with_reliable(
     environment = {"CELERY_BROKER_URL": private_place.url, "PYTHONPATH": str(home)}
     # RabbitMQ 4.3 refuses some of plain Celery's queues, so this runs on the private node.
     arguments = ["celery", "--quiet", "-A", module, "worker", "-n", "clerk@%h", "-c", "1"]
-    worker = private_place.crew.start("worker", "clerk", arguments, environment, home)
+    worker = private_place.process_group.start("worker", "clerk", arguments, environment, home)
     wait_until(lambda: queue_state(private_place.url, queue)[1], "the worker to consume", timeout=60)
     sent = run([sys.executable, f"{module}.py"], 60, home, {**os.environ, **environment})
     assert (sent.returncode, sent.stderr) == (0, "")

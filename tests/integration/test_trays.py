@@ -21,7 +21,7 @@ from baozi.journal import Event
 from baozi.model import Baozi
 from baozi.settings import Settings
 from baozi.topology import Topology
-from side_by_side.crew import Member
+from side_by_side.process_group import StartedProcess
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
 
@@ -41,7 +41,7 @@ def put(place: Place, numbers: Sequence[int], delivery_limit: int = 20, **proper
             place.send_eat(producer, baozi(number).model_dump(), **properties)
 
 
-def eater(place: Place, pool: str = "prefork", **settings: object) -> Member:
+def eater(place: Place, pool: str = "prefork", **settings: object) -> StartedProcess:
     """Start 小明, whose journal tells what is in hand."""
     chosen: dict[str, Any] = {"tray": TRAY, "journal": place.home, **settings}
     return place.worker("小明", pool, **chosen)
@@ -334,7 +334,7 @@ def test_a_receiver_of_celerys_signals_hears_of_each_and_batches_stay(private_pl
     heard = private_place.home / "heard"
     more = {"PYTHONPATH": str(private_place.home), "HEARD": str(heard), "BAOZI_TRAY": str(TRAY)}
     command = ["celery", "--quiet", "-A", "tasks", "worker", "-n", "小明@%h", "-c", "1", "-I", "listener"]
-    private_place.crew.start("worker", "小明", command, {**private_place.environment(), **more})
+    private_place.process_group.start("worker", "小明", command, {**private_place.environment(), **more})
     eaten(private_place, 20)
 
     def told() -> Counter[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from baozi.errors import ExitCode
-from side_by_side.actors import start_worker
+from side_by_side.celery_processes import start_worker
 from tests.integration.place import Place
 from tests.integration.raised import CONTROLS, RAISED
 from tests.waiting import wait_until
@@ -47,7 +47,7 @@ def test_a_dead_letter_has_its_exception_s_own_type_and_text_and_the_end_of_its_
 def test_a_message_s_own_text_forges_no_line_of_the_log(private_place: Place) -> None:
     place, text = private_place, CONTROLS.removesuffix("\udc80")
     place.produce("other", "egon", 1)
-    worker = start_worker(place.crew, "小明", place.environment(tray=1), changes=("-l", "INFO"))
+    worker = start_worker(place.process_group, "小明", place.environment(tray=1), changes=("-l", "INFO"))
     wait_until(lambda: place.consumers() == 1, "the worker to consume", 60)
     with place.producer() as producer:
         for number, name in enumerate(("id", "task", "argsrepr", "eta", "shadow", "origin")):

@@ -138,7 +138,7 @@ def test_a_log_line_cannot_be_forged_by_a_message(private_place: Place, worker: 
 
 def test_a_journal_stays_in_its_folder_and_a_consumer_has_the_name_it_was_given(private_place: Place) -> None:
     folder = private_place.home / "journal"
-    member = private_place.crew.start(
+    member = private_place.process_group.start(
         "worker",
         "named",
         ["celery", "--quiet", "-A", "tasks", "worker", "-n", "小明", "-c", "1"],

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from side_by_side.actors import start_worker
+from side_by_side.celery_processes import start_worker
 from tests.integration.place import Place
 from tests.waiting import wait_until
 
@@ -88,7 +88,7 @@ def test_a_setting_out_of_range_is_said(private_place: Place) -> None:
 
 def test_a_worker_that_waits_for_a_broker_ends_when_it_is_told_to(private_place: Place) -> None:
     environment = private_place.environment(broker_url="amqp://a:b@127.0.0.1:1/none")
-    worker = start_worker(private_place.crew, "小明", environment, 1, "prefork")
+    worker = start_worker(private_place.process_group, "小明", environment, 1, "prefork")
     wait_until(lambda: "Cannot connect" in worker.log.read_text(), "the worker to wait", 30)
     worker.process.send_signal(signal.SIGTERM)
     worker.process.wait(timeout=20)

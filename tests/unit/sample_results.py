@@ -4,7 +4,17 @@ import random
 from itertools import count
 
 from baozi.workload import Workload
-from side_by_side.results import Counts, Latency, Machine, Measure, Moment, Results, Run, Usage, Verdict
+from side_by_side.comparison_results import (
+    ComparisonResults,
+    Counts,
+    Latency,
+    Moment,
+    Run,
+    RunKind,
+    Usage,
+    Verdict,
+)
+from side_by_side.results import Machine
 
 WORKLOAD = Workload(per_producer=2000, make_seconds=0, eat_seconds=0.001, deadline=30)
 OFFERED = 200.0
@@ -47,7 +57,7 @@ EXPECTED = {
 SURPRISES = {("celery-trays", "kill-busy-consumer"): D, ("pipe-lock", "kill-idle-consumer"): S}
 
 
-def sample_results() -> Results:
+def sample_results() -> ComparisonResults:
     chance = random.Random(7)
     runs = [
         *(_flat_out(name, n, chance) for name in MEANS for n in range(REPEAT)),
@@ -56,7 +66,7 @@ def sample_results() -> Results:
     ]
     order = list(range(len(runs)))
     chance.shuffle(order)
-    return Results(
+    return ComparisonResults(
         made_at=1_795_420_800.0,
         seed=20_261_123,
         finished=True,
@@ -76,7 +86,7 @@ def sample_results() -> Results:
     )
 
 
-def a_run(transport: str = "queue", measure: Measure = Measure.FLAT_OUT, **fields: object) -> Run:
+def a_run(transport: str = "queue", measure: RunKind = RunKind.FLAT_OUT, **fields: object) -> Run:
     """A sound run; ``fields`` are what is otherwise."""
     total = WORKLOAD.total
     sound = Counts(
@@ -128,7 +138,7 @@ def _fixed_rate(transport: str, repetition: int, chance: random.Random) -> Run:
     seconds = dict(curve)
     return a_run(
         transport,
-        Measure.FIXED_RATE,
+        RunKind.FIXED_RATE,
         repetition=repetition,
         seconds=WORKLOAD.total / OFFERED,
         accepted_per_second=OFFERED,
@@ -153,7 +163,7 @@ def _fault(transport: str, fault: str, chance: random.Random) -> Run:
         line = [m.model_copy(update={"eaten": min(m.eaten, eaten)}) for m in line]
     return a_run(
         transport,
-        Measure.FAULT,
+        RunKind.FAULT,
         fault=fault,
         counts=Counts(
             attempted=total,

@@ -9,10 +9,10 @@ import pytest
 
 from baozi.errors import UsageError
 from benchmarks.page import page
-from benchmarks.results import Measure, Results, Turn
+from benchmarks.results import BenchmarkResults, Measure, Turn
 from benchmarks.table import tables
 from benchmarks.tally import new_tally, read_tally
-from benchmarks.targets import TARGETS, Target
+from benchmarks.targets import TARGETS, RatioTarget
 from side_by_side.results import Machine
 
 EATER = """
@@ -36,8 +36,8 @@ def turn(contender: str, value: float, measure: Measure = Measure.PUBLISH) -> Tu
     return Turn(measure=measure, contender=contender, promises="", turn=0, value=value)
 
 
-def results(*turns: Turn) -> Results:
-    return Results(machine=MACHINE, seed=1, began_at=0, took=1, turns=list(turns))
+def results(*turns: Turn) -> BenchmarkResults:
+    return BenchmarkResults(machine=MACHINE, seed=1, began_at=0, took=1, turns=list(turns))
 
 
 def test_the_tally_is_exact_over_threads_and_processes(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_wait_is_kept_with_the_tally(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("ours", "met"), [(14.9, False), (15.0, True)])
 def test_a_target_of_at_least_is_met_from_there_on(ours: float, met: bool) -> None:
-    target = Target("", Measure.PUBLISH, "ours", "theirs", at_least=15)
+    target = RatioTarget("", Measure.PUBLISH, "ours", "theirs", at_least=15)
     ratio = target.ratio(results(turn("ours", ours), turn("theirs", 1)))
     assert ratio == ours
     assert target.met(ratio) is met
@@ -68,7 +68,7 @@ def test_a_target_of_at_least_is_met_from_there_on(ours: float, met: bool) -> No
 
 @pytest.mark.parametrize(("ours", "met"), [(1.0, True), (1.01, False)])
 def test_a_target_of_at_most_is_met_up_to_there(ours: float, met: bool) -> None:
-    target = Target("", Measure.LATENCY, "ours", "theirs", at_most=1)
+    target = RatioTarget("", Measure.LATENCY, "ours", "theirs", at_most=1)
     made = [turn("ours", ours, Measure.LATENCY), turn("theirs", 1, Measure.LATENCY)]
     ratio = target.ratio(results(*made))
     assert ratio is not None
@@ -76,7 +76,7 @@ def test_a_target_of_at_most_is_met_up_to_there(ours: float, met: bool) -> None:
 
 
 def test_a_ratio_is_of_the_medians_and_of_nothing_that_was_not_measured() -> None:
-    target = Target("", Measure.PUBLISH, "ours", "theirs", at_least=1)
+    target = RatioTarget("", Measure.PUBLISH, "ours", "theirs", at_least=1)
     made = results(turn("ours", 1), turn("ours", 100), turn("ours", 4), turn("theirs", 2))
     assert target.ratio(made) == 2
     assert target.ratio(results(turn("ours", 1))) is None
@@ -95,12 +95,12 @@ def test_results_are_read_as_they_were_written_and_nothing_else_is(tmp_path: Pat
     made = results(turn("ours", 1))
     path = tmp_path / "results.json"
     path.write_text(made.model_dump_json())
-    assert Results.read(path) == made
+    assert BenchmarkResults.read(path) == made
     path.write_text(made.model_dump_json()[:-5])
     with pytest.raises(UsageError, match="is not the results"):
-        Results.read(path)
+        BenchmarkResults.read(path)
     with pytest.raises(UsageError, match="cannot be read"):
-        Results.read(tmp_path / "none")
+        BenchmarkResults.read(tmp_path / "none")
 
 
 def test_the_tables_leave_out_what_was_not_measured() -> None:
@@ -120,4 +120,4 @@ def test_the_page_says_what_was_measured_and_which_targets_are_met() -> None:
 
 def test_the_documentation_s_page_is_made_of_its_results() -> None:
     folder = Path(__file__).parents[2] / "docs" / "speed"
-    assert (folder / "measured.md").read_text() == page(Results.read(folder / "results.json"))
+    assert (folder / "measured.md").read_text() == page(BenchmarkResults.read(folder / "results.json"))

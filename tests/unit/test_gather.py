@@ -10,8 +10,8 @@ import pytest
 from baozi.errors import UsageError
 from baozi.journal import Event, Journal
 from baozi.workload import Workload
-from side_by_side.machines import gather
-from side_by_side.results import Measure, Verdict
+from side_by_side.comparison_results import RunKind, Verdict
+from side_by_side.gather import gather
 
 
 def write(folder: Path, machine: str, name: str, events: list[tuple[Event, int]]) -> None:
@@ -32,7 +32,7 @@ def test_who_ate_what_is_told_by_machine(tmp_path: Path) -> None:
     two_machines(tmp_path, eaten=3)
     (run,) = gather(tmp_path, Workload()).runs
     assert run.eaten_by == {"小明@kitchen-1": 1, "小明@kitchen-2": 2}
-    assert (run.transport, run.measure, run.verdict) == ("celery", Measure.ACROSS_MACHINES, Verdict.SOUND)
+    assert (run.transport, run.measure, run.verdict) == ("celery", RunKind.ACROSS_MACHINES, Verdict.SOUND)
 
 
 @pytest.mark.slow

@@ -168,3 +168,22 @@ def test_handing_the_environment_on_is_not_reading_settings(source: str) -> None
 )
 def test_a_second_place_that_declared_queues_would_be_found(source: str, declares: bool) -> None:
     assert declares_queues(source) is declares
+
+
+#: The packages whose classes have names of their own.
+PACKAGES = ("baozi", "tasks", "producers", "local_mp", "remote_mp", "side_by_side", "benchmarks")
+
+
+def classes(source: str) -> list[str]:
+    return [node.name for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef)]
+
+
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in working_code():
+        place = path.relative_to(ROOT)
+        if place.parts[0] in PACKAGES:
+            for name in classes(path.read_text(encoding="utf-8")):
+                places.setdefault(name, []).append(str(place))
+    assert len(places) > 100
+    assert {name: found for name, found in places.items() if len(found) > 1} == {}

@@ -18,7 +18,7 @@ from baozi.journal import Event
 from local_mp import command, joinable_queue, sentinel_queue
 from local_mp.command import LESSONS
 from local_mp.guarded import DeadlinePassed
-from side_by_side import lessons
+from side_by_side import local_transport
 from tests.conformance.records import Records
 
 ROOT = Path(__file__).parents[2]
@@ -115,13 +115,14 @@ def test_tickets_are_oversold_without_the_lock_and_not_with_it() -> None:
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork", "forkserver"])
-@pytest.mark.parametrize("name", lessons.LESSONS)
+@pytest.mark.parametrize("name", local_transport.LESSONS)
 def test_every_start_method_will_do(name: str, method: str, tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from baozi.workload import Workload\n"
-        "from side_by_side.lessons import run_lesson; from side_by_side.stage import Stage\n"
-        "with Stage(Workload().paced(0), Path(sys.argv[3]), start_method=sys.argv[2]) as stage:\n"
-        "    run_lesson(sys.argv[1], stage)\n"
+        "from side_by_side.local_transport import run_lesson\n"
+        "from side_by_side.multiprocessing_group import MultiprocessingGroup as Group\n"
+        "with Group(Workload().paced(0), Path(sys.argv[3]), start_method=sys.argv[2]) as group:\n"
+        "    run_lesson(sys.argv[1], group)\n"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", program, name, method, str(tmp_path)],

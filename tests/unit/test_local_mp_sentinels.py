@@ -10,7 +10,7 @@ from baozi.workload import Workload
 from local_mp import sentinel_queue
 from local_mp.guarded import DeadlinePassed
 from local_mp.observed import consume, produce
-from side_by_side.stage import Role, Stage
+from side_by_side.multiprocessing_group import MultiprocessingGroup, Role
 from tests.conformance.records import Records
 
 FAST = Workload(producers=("alex",), consumers=("小明", "小红"), make_seconds=0, eat_seconds=0, deadline=8)
@@ -42,13 +42,13 @@ def producer_that_says_no_more(queue: Any, name: str, workload: Workload, journa
 
 @pytest.mark.slow
 def test_one_none_a_producer_hangs_when_consumers_outnumber_producers(tmp_path: Path) -> None:
-    with Stage(FAST, tmp_path, start_method="spawn") as stage:
-        queue = stage.mp.Queue()
-        consumers = [stage.start(Role.CONSUMER, consumer, queue, name) for name in FAST.consumers]
-        stage.wait([stage.start(Role.PRODUCER, producer, queue, "alex")])
-        stage.wait([stage.start(Role.CLOSER, one_none_a_producer, queue, "close")])
+    with MultiprocessingGroup(FAST, tmp_path, start_method="spawn") as group:
+        queue = group.mp.Queue()
+        consumers = [group.start(Role.CONSUMER, consumer, queue, name) for name in FAST.consumers]
+        group.wait([group.start(Role.PRODUCER, producer, queue, "alex")])
+        group.wait([group.start(Role.CLOSER, one_none_a_producer, queue, "close")])
         with pytest.raises(DeadlinePassed, match=r"these still wait: consumer 小.\."):
-            stage.wait(consumers)
+            group.wait(consumers)
         assert sorted(actor.process.is_alive() for actor in consumers) == [False, True]
     records = Records(tmp_path)
     assert records.ids(Event.EATEN) == records.ids(Event.ACCEPTED)
@@ -57,25 +57,25 @@ def test_one_none_a_producer_hangs_when_consumers_outnumber_producers(tmp_path: 
 
 @pytest.mark.slow
 def test_one_none_a_consumer_ends_them_all(tmp_path: Path) -> None:
-    with Stage(FAST, tmp_path, start_method="spawn") as stage:
-        queue = stage.mp.Queue()
-        consumers = [stage.start(Role.CONSUMER, consumer, queue, name) for name in FAST.consumers]
-        stage.wait([stage.start(Role.PRODUCER, producer, queue, "alex")])
-        stage.start(Role.CLOSER, one_none_a_consumer, queue, "close")
-        stage.wait(consumers)
+    with MultiprocessingGroup(FAST, tmp_path, start_method="spawn") as group:
+        queue = group.mp.Queue()
+        consumers = [group.start(Role.CONSUMER, consumer, queue, name) for name in FAST.consumers]
+        group.wait([group.start(Role.PRODUCER, producer, queue, "alex")])
+        group.start(Role.CLOSER, one_none_a_consumer, queue, "close")
+        group.wait(consumers)
     assert len(Records(tmp_path).ids(Event.EATEN)) == 10
 
 
 @pytest.mark.slow
 def test_a_none_put_before_every_producer_has_finished_loses_what_comes_after(tmp_path: Path) -> None:
     two = FAST.model_copy(update={"producers": ("alex", "peiqi"), "consumers": ("小明",), "deadline": 30.0})
-    with Stage(two, tmp_path, start_method="spawn") as stage:
-        queue = stage.mp.Queue()
-        eater = stage.start(Role.CONSUMER, consumer, queue, "小明")
-        stage.wait([stage.start(Role.PRODUCER, producer_that_says_no_more, queue, "alex")])
+    with MultiprocessingGroup(two, tmp_path, start_method="spawn") as group:
+        queue = group.mp.Queue()
+        eater = group.start(Role.CONSUMER, consumer, queue, "小明")
+        group.wait([group.start(Role.PRODUCER, producer_that_says_no_more, queue, "alex")])
         # There will be as many None as producers, but the first one has sent the only consumer home.
-        stage.wait([eater])
-        stage.wait([stage.start(Role.PRODUCER, producer_that_says_no_more, queue, "peiqi")])
+        group.wait([eater])
+        group.wait([group.start(Role.PRODUCER, producer_that_says_no_more, queue, "peiqi")])
     records = Records(tmp_path)
     assert len(records.ids(Event.ACCEPTED)) == 20
     assert records.ids(Event.EATEN) == [f"course/alex/{number}" for number in range(10)]

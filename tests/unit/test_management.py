@@ -11,7 +11,7 @@ import pytest
 
 from baozi.broker.state import Record
 from baozi.errors import BrokerAway
-from side_by_side.own_broker import OwnBroker
+from side_by_side.temporary_broker import TemporaryBroker
 
 PASSWORD = "sekret/#?" + "of-a-test"
 LOGIN = b64encode(f"a:{PASSWORD}".encode()).decode()
@@ -61,10 +61,10 @@ def serving(status: int = 204, location: str | None = None) -> Iterator[Server]:
             thread.join()
 
 
-def own_broker(management_url: str) -> OwnBroker:
+def temporary_broker(management_url: str) -> TemporaryBroker:
     url = f"amqp://a:{PASSWORD.replace('/', '%2F').replace('#', '%23').replace('?', '%3F')}@127.0.0.1:1/%2F"
     record = Record(kind="private", mark="m", url=url, management_url=management_url, node="n", why="a test")
-    return OwnBroker(Path("unused"), record)
+    return TemporaryBroker(Path("unused"), record)
 
 
 @pytest.mark.parametrize("variable", PROXIES)
@@ -73,7 +73,7 @@ def test_a_proxy_of_the_environment_is_not_asked(variable: str, monkeypatch: pyt
         monkeypatch.delenv(name, raising=False)
     with serving() as proxy, serving() as management:
         monkeypatch.setenv(variable, proxy.url)
-        with own_broker(management.url).virtual_host("v") as url:
+        with temporary_broker(management.url).virtual_host("v") as url:
             assert url.endswith("/v")
         assert proxy.asked == []
         assert management.asked == [
@@ -85,7 +85,7 @@ def test_a_proxy_of_the_environment_is_not_asked(variable: str, monkeypatch: pyt
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_an_error_and_is_not_followed(status: int) -> None:
     with serving() as elsewhere, serving(status, f"{elsewhere.url}/api/vhosts/v") as management:
-        with pytest.raises(BrokerAway) as caught, own_broker(management.url).virtual_host("v"):
+        with pytest.raises(BrokerAway) as caught, temporary_broker(management.url).virtual_host("v"):
             pass
         assert elsewhere.asked == []
         assert PASSWORD not in str(caught.value)

@@ -23,7 +23,7 @@ if hasattr(tarfile, "data_filter"):  # as it was before 3.11.4
     extract = tarfile.TarFile.extractall
     tarfile.TarFile.extractall = lambda files, folder: extract(files, folder)
 
-from side_by_side.faults.release import unpack
+from side_by_side.faults.rolling_deploy import unpack
 
 archive = io.BytesIO()
 with tarfile.open(fileobj=archive, mode="w") as files:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from baozi.errors import UsageError
-from side_by_side.chaos_results import ChaosResults, Step, Sums
-from side_by_side.menu import Menu
+from side_by_side.chaos import ChaosCounts, ChaosResults, InjectedFault
+from side_by_side.chaos_environment import ChaosConfiguration
 from side_by_side.reliability import PAGE, page, page_of
 from side_by_side.results import Machine
 from tests.unit.sample_results import sample_results
@@ -19,9 +19,10 @@ MACHINE = Machine(
 
 def chaos(transport: str, lost: int, *waits: float) -> ChaosResults:
     steps = [
-        Step(fault="kill-worker", whom="小明", killed="worker", at=1, recovered_after=it) for it in waits
+        InjectedFault(fault="kill-worker", whom="小明", killed="worker", at=1, recovered_after=it)
+        for it in waits
     ]
-    sums = Sums(
+    sums = ChaosCounts(
         accepted=1000,
         eaten=1000 - lost,
         lost=lost,
@@ -39,7 +40,7 @@ def chaos(transport: str, lost: int, *waits: float) -> ChaosResults:
         transport=transport,
         seed=7,
         seconds=60,
-        menu=Menu(),
+        configuration=ChaosConfiguration(),
         steps=steps,
         sums=sums,
     )

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from baozi.errors import ReportNotInstalled
-from side_by_side import report_on_demand
+from side_by_side import results_folder
 from side_by_side.charts.timeline import timeline
-from side_by_side.keeping import Keeper
+from side_by_side.comparison_results import ComparisonResults, Moment, RunKind, Verdict, read_results
 from side_by_side.quantities import interval, seconds
 from side_by_side.report import write_report
-from side_by_side.results import Measure, Moment, Results, Verdict, read_results
+from side_by_side.results_folder import ResultsFolder
 from tests.unit.sample_results import a_run, sample_results
 
 
-def page(results: Results, folder: Path) -> str:
+def page(results: ComparisonResults, folder: Path) -> str:
     write_report(results, folder / "report.html")
     return (folder / "report.html").read_text()
 
@@ -96,8 +96,8 @@ def test_an_interval_names_a_shared_unit_once(low: float, high: float, said: str
     assert interval(seconds(low), seconds(high)).replace("\N{NO-BREAK SPACE}", " ") == said
 
 
-@pytest.mark.parametrize("measure", Measure)
-def test_results_with_one_kind_of_run_alone_make_a_report(tmp_path: Path, measure: Measure) -> None:
+@pytest.mark.parametrize("measure", RunKind)
+def test_results_with_one_kind_of_run_alone_make_a_report(tmp_path: Path, measure: RunKind) -> None:
     runs = [run for run in sample_results().runs if run.measure is measure]
     assert "queue" in page(sample_results().model_copy(update={"runs": runs}), tmp_path)
 
@@ -123,13 +123,19 @@ def test_the_command_makes_the_report_of_a_folder(tmp_path: Path, html: str) -> 
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (lambda text: text[: len(text) // 2], "was cut short or is no JSON"),
-        (lambda text: text.replace('"format":2', '"format":1'), "another version"),
-        (lambda text: re.sub('"seed":[0-9]+', '"seed":NaN', text), "is not ours (seed)"),
-        (lambda text: re.sub('"made_at":[0-9.]+', '"made_at":NaN', text), "is not ours (made_at)"),
-        (lambda _: '{"hello": "baozi"}', "is not ours"),
-        (lambda _: "[1, 2]", "is not ours"),
-        (lambda text: json.dumps(json.loads(text) | {"colour": "red"}), "is not ours (colour)"),
+        (lambda text: text[: len(text) // 2], "was cut off or is not JSON"),
+        (lambda text: text.replace('"format":2', '"format":1'), "another format version"),
+        (lambda text: re.sub('"seed":[0-9]+', '"seed":NaN', text), "is not a results file of baozi (seed)"),
+        (
+            lambda text: re.sub('"made_at":[0-9.]+', '"made_at":NaN', text),
+            "is not a results file of baozi (made_at)",
+        ),
+        (lambda _: '{"hello": "baozi"}', "is not a results file of baozi"),
+        (lambda _: "[1, 2]", "is not a results file of baozi"),
+        (
+            lambda text: json.dumps(json.loads(text) | {"colour": "red"}),
+            "is not a results file of baozi (colour)",
+        ),
     ],
     ids=[
         "cut short",
@@ -161,9 +167,9 @@ def test_a_missing_results_file_is_said_in_one_sentence(tmp_path: Path) -> None:
 def test_a_comparison_that_could_make_no_report_does_not_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(report_on_demand, "_LIBRARIES", ("jinja2", "a_library_that_is_not_here"))
+    monkeypatch.setattr(results_folder, "_LIBRARIES", ("jinja2", "a_library_that_is_not_here"))
     with pytest.raises(ReportNotInstalled, match=r"matplotlib and jinja2, which are not here"):
-        Keeper(tmp_path)
+        ResultsFolder(tmp_path)
 
 
 @pytest.mark.slow

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from side_by_side.results import Verdict
-from side_by_side.summary import UNSTABLE_ABOVE, outcome, spread
+from side_by_side.comparison_results import Verdict
+from side_by_side.summary import UNSTABLE_ABOVE, spread, verdict_tally
 from tests.unit.sample_results import a_run
 
 numbers = st.floats(min_value=0.001, max_value=1e9)
@@ -37,14 +37,14 @@ def test_a_range_wider_than_a_quarter_of_the_median_is_unstable(high: float, uns
     assert seen.unstable is unstable
 
 
-def test_the_outcome_of_several_runs_is_the_worst_of_them() -> None:
+def test_the_verdict_of_several_runs_is_the_worst_of_them() -> None:
     runs = [
         a_run(verdict=verdict) for verdict in (Verdict.SOUND, Verdict.WEDGED, Verdict.SOUND, Verdict.LOST)
     ]
-    seen = outcome(runs)
+    seen = verdict_tally(runs)
     assert seen is not None
     assert seen.verdict is Verdict.WEDGED
-    assert seen.tally == {Verdict.WEDGED: 1, Verdict.LOST: 1, Verdict.SOUND: 2}
+    assert seen.times == {Verdict.WEDGED: 1, Verdict.LOST: 1, Verdict.SOUND: 2}
     assert not seen.as_expected
     assert seen.runs == 4
-    assert outcome([]) is None
+    assert verdict_tally([]) is None

@@ -1,4 +1,4 @@
-"""The sums of one run, from its journals alone: counts, timeline, latency, who ate how many."""
+"""What the journals of a run tell: counts, verdict, rates, latency, timeline, and what each consumer ate."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -6,39 +6,41 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baozi.journal import Entry, Event, read_journal
-from side_by_side.results import Counts, Latency, Moment, Verdict
+from side_by_side.comparison_results import Counts, Latency, Moment, Verdict
 
-#: The first tenth of what was accepted or eaten is warm-up: connections open, caches fill.
+#: The first tenth of the events is warm-up: connections are opened, caches are filled.
 _WARM_UP = 10
-#: Moments of a timeline: enough for a smooth line.
+#: Number of moments in a timeline: enough for a smooth line.
 _MOMENTS = 100
-#: Points of a latency curve, denser towards the slow end, as an HDR histogram's are.
+#: Points of a latency curve. Like those of an HDR histogram, they are denser towards the slow end.
 _PERCENTILES = (*range(0, 90, 5), *range(90, 100), 99.5, 99.9, 99.99, 100)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a journal, and in whose journal it stands."""
+class JournalLine:
+    """A line of a journal, and the name of its producer or consumer."""
 
     entry: Entry
     name: str
 
 
-def read_lines(folder: Path) -> list[Line]:
-    """Return the lines of all journals below ``folder``, in the order of time.
+def read_lines(folder: Path) -> list[JournalLine]:
+    """Return the lines of all journals below ``folder``, in order of time.
 
     Raises:
         OSError: a journal cannot be read.
     """
-    lines = [Line(entry, path.stem) for path in folder.rglob("*.journal") for entry in read_journal(path)]
+    lines = [
+        JournalLine(entry, path.stem) for path in folder.rglob("*.journal") for entry in read_journal(path)
+    ]
     return sorted(lines, key=lambda line: line.entry.at)
 
 
 def count(entries: Iterable[Entry]) -> Counts:
-    """Do Jepsen's ``total-queue`` sums: what was eaten is a multiset, what was put is a set of ids.
+    """Count as Jepsen's ``total-queue`` checker does: eaten ids are a multiset, put ids are a set.
 
-    An id is put once, however often it was tried, so that each time more than once that it was eaten is one
-    ``duplicated``. ``accepted - lost + recovered + unexpected`` is ``eaten``, the different ones.
+    However often an id was put, it may be eaten once: each further time counts as ``duplicated``. ``eaten``
+    is the number of different ids, and equals ``accepted - lost + recovered + unexpected``.
     """
     attempted: set[str] = set()
     accepted: set[str] = set()
@@ -51,7 +53,7 @@ def count(entries: Iterable[Entry]) -> Counts:
                 accepted.add(entry.baozi_id)
             case Event.EATEN:
                 eaten[entry.baozi_id] += 1
-    attempted |= accepted  # a torn line may have been the attempt's
+    attempted |= accepted  # the line of the attempt may have been cut off
     return Counts(
         attempted=len(attempted),
         accepted=len(accepted),
@@ -63,13 +65,13 @@ def count(entries: Iterable[Entry]) -> Counts:
     )
 
 
-def missed(lines: Iterable[Line]) -> int:
-    """Return how many lines could not be written to the journals, so that all other sums are wrong."""
+def missed(lines: Iterable[JournalLine]) -> int:
+    """Return how many lines could not be written to the journals. If there are any, all counts are wrong."""
     return sum(int(line.entry.baozi_id) for line in lines if line.entry.event is Event.MISSED)
 
 
 def verdict(counts: Counts, ended: bool) -> Verdict:
-    """Judge a run by its sums and by whether it ``ended`` of itself; the worst that applies."""
+    """Return the worst verdict that applies to the counts; ``ended`` is whether the run ended by itself."""
     if not ended:
         return Verdict.WEDGED
     if counts.lost:
@@ -79,8 +81,8 @@ def verdict(counts: Counts, ended: bool) -> Verdict:
     return Verdict.SOUND
 
 
-def per_second(lines: Iterable[Line], event: Event) -> float:
-    """Return how many a second that ``event`` befell, the warm-up left out; 0 where there are too few."""
+def per_second(lines: Iterable[JournalLine], event: Event) -> float:
+    """Return how often per second ``event`` happened, without the warm-up; 0 if it happened too seldom."""
     times = [line.entry.at for line in lines if line.entry.event is event]
     times = times[len(times) // _WARM_UP :]
     if len(times) < 2 or times[-1] <= times[0]:
@@ -88,8 +90,8 @@ def per_second(lines: Iterable[Line], event: Event) -> float:
     return (len(times) - 1) / (times[-1] - times[0])
 
 
-def latency(lines: Iterable[Line]) -> Latency | None:
-    """Return the seconds from attempted to first eaten; None where nothing was eaten."""
+def latency(lines: Iterable[JournalLine]) -> Latency | None:
+    """Return the seconds from attempted to first eaten; None if nothing was eaten."""
     attempted: dict[str, float] = {}
     eaten: dict[str, float] = {}
     for line in lines:
@@ -111,12 +113,12 @@ def latency(lines: Iterable[Line]) -> Latency | None:
 
 
 def _percentile(ordered: Sequence[float], percent: float) -> float:
-    """The nearest rank: a wait that some baozi truly had."""
+    """Return the nearest rank: a time that was measured, not one between two."""
     return ordered[round((len(ordered) - 1) * percent / 100)]
 
 
-def timeline(lines: Sequence[Line], seconds: float) -> list[Moment]:
-    """Return how many were accepted and eaten by so many evenly spaced moments of a run of ``seconds``."""
+def timeline(lines: Sequence[JournalLine], seconds: float) -> list[Moment]:
+    """Return how many were accepted and eaten at each of 101 evenly spaced moments of a run."""
     if not lines or seconds <= 0:
         return []
     start = lines[0].entry.at
@@ -131,6 +133,6 @@ def timeline(lines: Sequence[Line], seconds: float) -> list[Moment]:
     return moments
 
 
-def eaten_by(lines: Iterable[Line]) -> dict[str, int]:
+def eaten_by(lines: Iterable[JournalLine]) -> dict[str, int]:
     """Return how many each consumer ate."""
     return dict(Counter(line.name for line in lines if line.entry.event is Event.EATEN))

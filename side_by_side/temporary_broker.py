@@ -1,4 +1,4 @@
-"""A RabbitMQ of the comparison's own, in a folder of its own: nothing of the user's is touched."""
+"""A temporary RabbitMQ in its own folder, for comparisons, chaos and benchmarks."""
 
 import json
 import shutil
@@ -21,35 +21,36 @@ from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerAway, NoBroker, Unroutable
 from baozi.pauses import steady
 
-#: Seconds that a killed broker may take to be there again.
+#: Seconds that a killed broker may take to answer again.
 _REVIVAL = 60
 #: Seconds between two attempts to reach it.
 _REVIVAL_PAUSE = 0.2
 
 
 @dataclass(frozen=True)
-class OwnBroker:
-    """The broker, and what an administrator does with it."""
+class TemporaryBroker:
+    """A broker that this process has started, with what an administrator can do to it."""
 
     folder: Path
     record: Record
 
     @property
     def can_be_killed(self) -> bool:
-        """Whether it comes back at the same address: a container's ports are others after each start."""
+        """Whether it has the same address after a restart. A container has other ports after each start."""
         return self.record.kind == "private"
 
     def processes(self) -> list[psutil.Process]:
-        """Its processes; none that this machine shows, where it is in a container elsewhere."""
+        """Return its processes; none if it is in a container."""
         return marked(self.record.mark) if self.record.kind == "private" else []
 
     @contextmanager
     def virtual_host(self, name: str, default_queue_type: str = "classic") -> Iterator[str]:
-        """Make a virtual host, give its URL, and delete it at the end with all that is in it.
+        """Create a virtual host and yield its URL. At the end it is deleted, with all its queues.
 
         Args:
-            name: its name.
-            default_queue_type: of queues whose declarer names none (RabbitMQ guide "Virtual Hosts").
+            name: the name of the virtual host.
+            default_queue_type: the type of queues that are declared without a type (RabbitMQ guide "Virtual
+                Hosts").
 
         Raises:
             BrokerAway: the broker does not answer.
@@ -62,13 +63,13 @@ class OwnBroker:
                 self._api("DELETE", f"vhosts/{name}")
 
     def kill(self) -> None:
-        """``kill -9`` what keeps the messages: the node, and not the port mapper beside it."""
+        """``kill -9`` the node, which has the messages. The port mapper (epmd) beside it goes on."""
         for process in self._node():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
 
     def revive(self) -> None:
-        """Start the killed node again, with the same ports, on the same data; return when it answers.
+        """Start the killed node again, with the same ports and data. Returns when it answers.
 
         Raises:
             BrokerAway: it does not answer within a minute.
@@ -91,43 +92,43 @@ class OwnBroker:
         try:
             management.ask(self.record.management_url, self.record.url, method, path, body)
         except OSError as error:
-            raise BrokerAway(f"The comparison's broker does not answer: {error}.") from error
+            raise BrokerAway(f"The temporary broker does not answer: {error}.") from error
 
 
 @contextmanager
-def own_broker(kind: str | None = None) -> Iterator[OwnBroker]:
+def temporary_broker(kind: str | None = None) -> Iterator[TemporaryBroker]:
     """Start a broker, and stop it at the end.
 
     Args:
-        kind: "private" for a private node or "container"; default: a private node, or else a container.
+        kind: "private" or "container"; default: a private node if this machine can run one, else a container.
 
     Raises:
         NoBroker: this machine can run neither.
-        BrokerNotStarted: it has failed.
+        BrokerNotStarted: it did not start.
     """
-    # Not below a user's folder: a Unix socket's path has 108 bytes at the most.
+    # In the temporary folder, because the path of a Unix socket has at most 108 bytes.
     path = Path(tempfile.mkdtemp(prefix="baozi-"))
     folder = Folder(path)
     try:
         program = None if kind == "container" else private_node.server()
         if program is not None:
-            record = private_node.start_node(folder, program, "the comparison's own")
+            record = private_node.start_node(folder, program, "a temporary broker")
             try:
                 environment = psutil.Process(record.pid).environ()
-                environment.pop("NOTIFY_SOCKET", None)  # whoever listened there is gone
+                environment.pop("NOTIFY_SOCKET", None)  # the service manager's socket is not for this broker
                 folder.write("environment.json", json.dumps(environment))
-                yield OwnBroker(path, record)
+                yield TemporaryBroker(path, record)
             finally:
-                # Its data goes with it: there is nothing that a stop in good order could save.
+                # Its data is deleted, so a clean stop would save nothing.
                 for process in marked(record.mark):
                     with suppress(psutil.NoSuchProcess):
                         process.kill()
                 private_node.stop_node(record)
         elif kind != "private" and engine.answers():
             container.fetch_image()
-            record = container.start_container(folder, "the comparison's own")
+            record = container.start_container(folder, "a temporary broker")
             try:
-                yield OwnBroker(path, record)
+                yield TemporaryBroker(path, record)
             finally:
                 container.stop_container(record)
                 container.remove_data(record)
@@ -138,12 +139,12 @@ def own_broker(kind: str | None = None) -> Iterator[OwnBroker]:
 
 
 def can_run() -> bool:
-    """Whether this machine can run a broker of the comparison's own."""
+    """Return whether this machine can run a temporary broker."""
     return private_node.server() is not None or engine.answers()
 
 
 def queue_state(url: str, queue: str = "baozi") -> tuple[int, int]:
-    """How many messages are ready in ``queue``, and how many consumers it has; zeros if it is not there.
+    """Return the number of ready messages and of consumers of ``queue``; zeros if it does not exist.
 
     Raises:
         BrokerError: the broker does not answer.
@@ -159,5 +160,5 @@ def queue_state(url: str, queue: str = "baozi") -> tuple[int, int]:
 
 
 def consumer_count(url: str) -> int:
-    """How many consumers the queue has at ``url``; 0 where there is no queue yet."""
+    """Return how many consumers the queue ``baozi`` has; 0 if it does not exist yet."""
     return queue_state(url)[1]

@@ -1,4 +1,4 @@
-"""``baozi demo``."""
+"""The command ``baozi demo``."""
 
 import sys
 from typing import Annotated
@@ -17,7 +17,7 @@ def demo(
     pace: Annotated[float, typer.Option(min=0, max=100, help="Factor on the course's seconds.")] = 0.1,
     as_json: Annotated[bool, typer.Option("--json", help="Print the audit as JSON.")] = False,
 ) -> None:
-    """Three producers, two workers, Flower and an audit: all are started here, and stopped again."""
+    """Start three producers, two workers and Flower; audit their work; then stop everything."""
     sums, in_memory = run_demo(settings(), new_run(), pace, sys.stderr if as_json else sys.stdout)
     if as_json or not in_memory:
         print_audit(sums, as_json)

@@ -1,4 +1,4 @@
-"""The stage: it knows its processes, waits with a deadline, and leaves none behind."""
+"""The group: it knows its processes, waits with a deadline, and leaves none behind."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ from baozi.errors import UsageError
 from baozi.journal import Event, Journal
 from baozi.workload import Workload
 from local_mp.guarded import DeadlinePassed
-from side_by_side.lessons import run_lesson
-from side_by_side.stage import ActorFailed, Role, Stage
+from side_by_side.local_transport import run_lesson
+from side_by_side.multiprocessing_group import MultiprocessingGroup, ProcessFailed, Role
 from tests.conformance.records import Records
 from tests.waiting import wait_until
 
@@ -34,37 +34,37 @@ def fail(_channel: None, _name: str, _workload: Workload, _journal: Journal) -> 
 
 
 def test_a_deadline_names_who_still_waits_and_leaving_ends_them(tmp_path: Path) -> None:
-    with Stage(SHORT, tmp_path, start_method="spawn") as stage:
-        stage.start(Role.CONSUMER, sleep_for_ever, None, "小红")
+    with MultiprocessingGroup(SHORT, tmp_path, start_method="spawn") as group:
+        group.start(Role.CONSUMER, sleep_for_ever, None, "小红")
         with pytest.raises(DeadlinePassed, match=r"Not done within 1 s; these still wait: consumer 小红\."):
-            stage.wait(stage.actors)
-        assert psutil.pid_exists(stage.actors[0].pid)
-    assert stage.actors[0].process.exitcode == -signal.SIGKILL
-    assert not psutil.pid_exists(stage.actors[0].pid)
+            group.wait(group.processes)
+        assert psutil.pid_exists(group.processes[0].pid)
+    assert group.processes[0].process.exitcode == -signal.SIGKILL
+    assert not psutil.pid_exists(group.processes[0].pid)
 
 
 def test_an_actor_that_fails_ends_the_wait_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    with Stage(Workload(), tmp_path, start_method="spawn") as stage:
-        waiting = stage.start(Role.CONSUMER, sleep_for_ever, None, "小红")
-        stage.start(Role.PRODUCER, fail, None, "alex")
-        with pytest.raises(ActorFailed, match="The producer alex failed"):
-            stage.wait([waiting])
+    with MultiprocessingGroup(Workload(), tmp_path, start_method="spawn") as group:
+        waiting = group.start(Role.CONSUMER, sleep_for_ever, None, "小红")
+        group.start(Role.PRODUCER, fail, None, "alex")
+        with pytest.raises(ProcessFailed, match="The producer alex failed"):
+            group.wait([waiting])
     assert capfd.readouterr().err == "It would not go.\n"
 
 
 def test_a_tick_sees_the_actors_and_may_kill_one(tmp_path: Path) -> None:
-    def kill_the_busy_consumer(stage: Stage) -> None:
+    def kill_the_busy_consumer(group: MultiprocessingGroup) -> None:
         records = Records(tmp_path)
-        for actor in stage.actors:
+        for actor in group.processes:
             started = records.of(Event.STARTED, actor.name)
             if actor.role is Role.CONSUMER and len(started) > len(records.of(Event.EATEN, actor.name)):
                 actor.process.kill()
 
     workload = Workload(producers=("alex",), consumers=("小明",), make_seconds=0, eat_seconds=1)
-    with Stage(workload, tmp_path, start_method="spawn", tick=kill_the_busy_consumer) as stage:
-        run_lesson("queue", stage)
-    assert [actor.role for actor in stage.actors] == [Role.PRODUCER, Role.CONSUMER, Role.CLOSER]
-    assert stage.actors[1].process.exitcode == -signal.SIGKILL
+    with MultiprocessingGroup(workload, tmp_path, start_method="spawn", tick=kill_the_busy_consumer) as group:
+        run_lesson("queue", group)
+    assert [actor.role for actor in group.processes] == [Role.PRODUCER, Role.CONSUMER, Role.CLOSER]
+    assert group.processes[1].process.exitcode == -signal.SIGKILL
     records = Records(tmp_path)
     assert (len(records.ids(Event.ACCEPTED)), len(records.ids(Event.STARTED))) == (10, 1)
     assert records.ids(Event.EATEN) == []

@@ -1,7 +1,7 @@
-"""The demo in one process, on kombu's in-memory transport: a first look where no broker can be had.
+"""The demo in one process, on kombu's in-memory transport, for machines that cannot run a broker.
 
-The worker and the producers are threads here. Nothing is confirmed, no other process sees the queue, and what
-waits in it ends with the process: this shows the model and proves nothing.
+The worker and the producers are threads. Nothing is confirmed, no other process sees the queue, and its
+messages are lost when the process ends. So it shows how the parts work together, but proves nothing.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +25,13 @@ from tasks.app import reliable
 
 
 def run_all(
-    run: Annotated[str, typer.Option(help="The run's name.")],
-    pace: Annotated[float, typer.Option(min=0, help="Factor on the course's seconds.")],
+    run: Annotated[str, typer.Option(help="Name of the run.")],
+    pace: Annotated[float, typer.Option(min=0, help="The course's seconds are multiplied by this.")],
 ) -> None:
     """Run the course's producers and one worker in this process until all is eaten."""
     workload = Workload(run=run).paced(pace)
     ledger = Ledger(settings().ledger).open()
-    # A task knows its worker's name by a variable of the process, so there is one worker here, not two.
+    # A task reads its worker's name from a variable of the process, so there can be only one worker.
     consumer = f"{workload.consumers[0]}@memory"
     setup_worker_optimizations(app, consumer)
     with start_worker(app, pool="solo", perform_ping_check=False, hostname=consumer):

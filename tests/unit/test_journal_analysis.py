@@ -9,8 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baozi.journal import Entry, Event, Journal
-from side_by_side.results import Verdict
-from side_by_side.sums import Line, count, eaten_by, latency, per_second, read_lines, timeline, verdict
+from side_by_side.comparison_results import Verdict
+from side_by_side.journal_analysis import (
+    JournalLine,
+    count,
+    eaten_by,
+    latency,
+    per_second,
+    read_lines,
+    timeline,
+    verdict,
+)
 
 
 @dataclass(frozen=True)
@@ -94,8 +103,8 @@ def test_journals_are_read_at_any_depth_in_the_order_of_time(tmp_path: Path) -> 
     assert eaten_by(lines) == {"小明": 1}
 
 
-def lines_of(event: Event, times: list[float]) -> list[Line]:
-    return [Line(Entry(at, event, f"r/alex/{number}"), "alex") for number, at in enumerate(times)]
+def lines_of(event: Event, times: list[float]) -> list[JournalLine]:
+    return [JournalLine(Entry(at, event, f"r/alex/{number}"), "alex") for number, at in enumerate(times)]
 
 
 def test_a_rate_leaves_the_warm_up_out() -> None:
@@ -108,7 +117,7 @@ def test_a_rate_leaves_the_warm_up_out() -> None:
 def test_latency_is_from_attempted_to_first_eaten() -> None:
     attempted = lines_of(Event.ATTEMPTED, [number * 0.5 for number in range(101)])
     eaten = lines_of(Event.EATEN, [number * 0.5 + number / 100 for number in range(101)])
-    again = [Line(Entry(1000.0, Event.EATEN, "r/alex/0"), "小红")]
+    again = [JournalLine(Entry(1000.0, Event.EATEN, "r/alex/0"), "小红")]
     seen = latency([*attempted, *eaten, *again])
     assert seen is not None
     assert seen.offered_per_second == pytest.approx(2)

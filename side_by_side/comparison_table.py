@@ -1,37 +1,37 @@
-"""The table of a comparison, from its results alone, within 100 columns."""
+"""The tables that ``baozi compare`` prints, within 100 columns. They are made from the results alone."""
 
 from rich import box
 
 from baozi.tables import Table
-from side_by_side.faults.moments import Fault
+from side_by_side.comparison_results import ComparisonResults, Run, RunKind
+from side_by_side.faults.registry import COMPARE_FAULTS
 from side_by_side.quantities import memory, number, seconds
-from side_by_side.results import Measure, Results, Run
 from side_by_side.summary import (
     Spread,
     latency_of,
-    outcome,
     peak_memory,
     runs_of,
     spread_of,
     transports,
+    verdict_tally,
 )
 
 
-def verdict_table(results: Results) -> Table:
-    """Return the verdict of each transport without a fault and under each."""
+def verdict_table(results: ComparisonResults) -> Table:
+    """Return a table with the verdict of each transport, without a fault and under each fault."""
     table = _table("what becomes of the baozi")
-    columns = ("no fault", *(fault.value for fault in Fault))
+    columns = ("no fault", *COMPARE_FAULTS)
     for column in columns:
         table.add_column(column.replace("kill-", "kill-\n") if column.startswith("kill") else column)
     for name in transports(results):
         cells = [_verdicts(runs_of(results.runs, name, None, None))]
-        cells += [_verdicts(runs_of(results.runs, name, Measure.FAULT, fault)) for fault in Fault]
+        cells += [_verdicts(runs_of(results.runs, name, RunKind.FAULT, fault)) for fault in COMPARE_FAULTS]
         table.add_row(name, *cells)
     return table
 
 
-def speed_table(results: Results) -> Table:
-    """Return how fast each transport was, and what that took; a median with its range."""
+def speed_table(results: ComparisonResults) -> Table:
+    """Return a table with the speed, processor time and memory of each transport."""
     table = _table("how fast")
     headings = (
         "accepted/s",
@@ -45,8 +45,8 @@ def speed_table(results: Results) -> Table:
     for heading in headings:
         table.add_column(heading, justify="right")
     for name in transports(results):
-        flat = runs_of(results.runs, name, Measure.FLAT_OUT)
-        fixed = runs_of(results.runs, name, Measure.FIXED_RATE)
+        flat = runs_of(results.runs, name, RunKind.FLAT_OUT)
+        fixed = runs_of(results.runs, name, RunKind.FIXED_RATE)
         if not flat and not fixed:
             continue
         waits = [
@@ -63,24 +63,24 @@ def speed_table(results: Results) -> Table:
     return table
 
 
-def remarks(results: Results) -> list[str]:
-    """Return a sentence for each verdict that was not the expected one, and for each that cannot be given."""
+def remarks(results: ComparisonResults) -> list[str]:
+    """Return a sentence for each run whose verdict was not the expected one or could not be found."""
     return [_remark(run) for run in results.runs if not run.as_expected]
 
 
 def _remark(run: Run) -> str:
     of = f"{run.transport}, {run.fault or run.measure}"
     if run.missed:
-        return f"{of}: {run.missed} lines could not be written to the journals, so that its sums are wrong."
+        return f"{of}: {run.missed} lines could not be written to the journals, so its counts are wrong."
     return (
-        f"{of}: {run.verdict}, and not {run.expected} as expected"
+        f"{of}: {run.verdict} instead of {run.expected}"
         f" ({run.counts.accepted} accepted, {run.counts.eaten} eaten, {run.counts.lost} lost,"
         f" {run.counts.duplicated} duplicated){': ' + run.error if run.error else '.'}"
     )
 
 
-def legend(results: Results) -> list[str]:
-    """Return what the table's words mean in this comparison."""
+def legend(results: ComparisonResults) -> list[str]:
+    """Return lines that say what the words of the tables mean in this comparison."""
     work = results.workload
     lines = [
         f"Flat out: {len(work.producers)} producers make {work.per_producer} each,"
@@ -98,14 +98,15 @@ def _table(first: str) -> Table:
 
 
 def _verdicts(runs: list[Run]) -> str:
-    """The worst verdict, how many had another, and a mark where it was not the expected one."""
-    sums = outcome(runs)
-    if sums is None:
+    """Return the worst verdict, how many runs had which, and "(!)" if one was not expected."""
+    tally = verdict_tally(runs)
+    if tally is None:
         return "–"
-    tally = ", ".join(
-        verdict.value + (f" {times}" if len(sums.tally) > 1 else "") for verdict, times in sums.tally.items()
+    shown = ", ".join(
+        verdict.value + (f" {times}" if len(tally.times) > 1 else "")
+        for verdict, times in tally.times.items()
     )
-    return tally if sums.as_expected else f"{tally} (!)"
+    return shown if tally.as_expected else f"{shown} (!)"
 
 
 def _rate(spread: Spread | None) -> str:

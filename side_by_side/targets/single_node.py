@@ -1,4 +1,4 @@
-"""One node of one's own: private, from the machine's ``rabbitmq-server``, or in a container."""
+"""One RabbitMQ node to inject faults into: a private node of this machine, or a node in a container."""
 
 import json
 import subprocess
@@ -12,52 +12,56 @@ from baozi.broker import container, private_node
 from baozi.broker.state import Folder
 from baozi.errors import BrokerAway
 from side_by_side.faults.proxy import Address
-from side_by_side.own_broker import OwnBroker, own_broker
+from side_by_side.temporary_broker import TemporaryBroker, temporary_broker
 
 #: Seconds that ``rabbitmqctl`` may take.
 _CONTROL = 60
 
 
 @dataclass
-class Single:
-    """A node of one's own; in a container, its ports are others after each start."""
+class SingleNode:
+    """One node. In a container it has other ports after each start."""
 
-    broker: OwnBroker
+    broker: TemporaryBroker
     path: str = "/%2F"
     nodes: int = 1
 
     @property
     def version(self) -> str | None:
-        """RabbitMQ's."""
+        """Its version of RabbitMQ; None if it is unknown."""
         return self.broker.record.version
 
     def address(self, _node: int, /) -> Address:
-        """Where it listens now."""
+        """Return where it listens now."""
         host, _, port = urlsplit(self.broker.record.url).netloc.rpartition("@")[2].rpartition(":")
         return host, int(port)
 
     @property
     def login(self) -> str:
-        """The one user's."""
+        """``user:password`` of its only user."""
         return urlsplit(self.broker.record.url).netloc.rpartition("@")[0]
 
     def kill(self, _chance: Random, /) -> None:
-        """``kill -9``."""
+        """``kill -9`` the node."""
         if self.broker.record.kind == "private":
             self.broker.kill()
         else:
             container.kill_container(self.broker.record)
 
     def revive(self) -> None:
-        """Start it again on its data."""
+        """Start it again on its data. Returns when it answers."""
         if self.broker.record.kind == "private":
             self.broker.revive()
         else:
             record = container.start_again(Folder(self.broker.folder), self.broker.record)
-            self.broker = OwnBroker(self.broker.folder, record)
+            self.broker = TemporaryBroker(self.broker.folder, record)
 
     def control(self, *arguments: str) -> str:
-        """Run ``rabbitmqctl``."""
+        """Run ``rabbitmqctl``, and return what it prints.
+
+        Raises:
+            BrokerAway: it failed.
+        """
         done = subprocess.run(
             self._command(*arguments),
             env=self._environment(),
@@ -75,7 +79,7 @@ class Single:
             return ["docker", "exec", self.broker.record.mark, "rabbitmqctl", *arguments]
         program = private_node.server()
         if program is None:
-            raise BrokerAway("This machine's rabbitmq-server is gone.")
+            raise BrokerAway("This machine's rabbitmq-server has been removed.")
         return [str(program.parent / "rabbitmqctl"), *arguments]
 
     def _environment(self) -> dict[str, str] | None:
@@ -86,11 +90,11 @@ class Single:
 
 
 @contextmanager
-def single(kind: str) -> Iterator[Single]:
-    """Start a node of one's own: "private" or "container"; stop it at the end.
+def single_node(kind: str) -> Iterator[SingleNode]:
+    """Start a node of this kind, "private" or "container", and stop it at the end.
 
     Raises:
-        NoBroker, BrokerNotStarted: it cannot be.
+        NoBroker, BrokerNotStarted: it cannot be started.
     """
-    with own_broker(kind) as broker:
-        yield Single(broker)
+    with temporary_broker(kind) as broker:
+        yield SingleNode(broker)
