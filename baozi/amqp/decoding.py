@@ -45,11 +45,11 @@ _AFTER = (
 )
 
 
-class Unreadable(ValueError):
+class MalformedValue(ValueError):
     """The bytes are not what AMQP says that they are."""
 
 
-_UNREADABLE = (Unreadable, struct.error, IndexError)
+_UNREADABLE = (MalformedValue, struct.error, IndexError)
 
 
 class Properties(dict[str, Any]):
@@ -163,7 +163,7 @@ def _short_text(raw: bytes, offset: int, limit: int) -> tuple[str, int]:
     start = offset + 1
     end = start + raw[offset]
     if end > limit:
-        raise Unreadable("it ends in the middle of a text")
+        raise MalformedValue("it ends in the middle of a text")
     return _short(raw[start:end]), end
 
 
@@ -180,7 +180,7 @@ def _span(raw: bytes, offset: int, limit: int) -> tuple[int, int]:
     start = offset + _LENGTH.size
     end = start + int(_LENGTH.unpack_from(raw, offset)[0])
     if end > limit:
-        raise Unreadable("it ends in the middle of a value")
+        raise MalformedValue("it ends in the middle of a value")
     return start, end
 
 
@@ -211,19 +211,19 @@ def _value(raw: bytes, offset: int, limit: int, level: int) -> tuple[Any, int]:
         elif kind == _BYTES:
             value = raw[start:offset]
         elif level == _DEEPEST:
-            raise Unreadable(f"it is nested deeper than {_DEEPEST} levels")
+            raise MalformedValue(f"it is nested deeper than {_DEEPEST} levels")
         else:
             value = (_table if kind == _TABLE else _array)(raw, start, offset, level + 1)
         return value, offset
     if kind == _VOID:
         return None, offset
     if kind not in _FORMS:
-        raise Unreadable(f"it has a value of the unknown type {bytes([kind])!r}")
+        raise MalformedValue(f"it has a value of the unknown type {bytes([kind])!r}")
     form, convert = _FORMS[kind]
     parts = form.unpack_from(raw, offset)
     offset += form.size
     if offset > limit:
-        raise Unreadable("it ends in the middle of a value")
+        raise MalformedValue("it ends in the middle of a value")
     return (convert(*parts) if convert else parts[0]), offset
 
 

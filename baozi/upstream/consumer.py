@@ -30,7 +30,7 @@ from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost
 from baozi.settings import settings
 from baozi.task import ReliableTask
 from baozi.upstream import with_step
-from baozi.upstream.message import Message
+from baozi.upstream.message import UninflatedMessage
 from baozi.worker.batches import Batches
 from baozi.worker.checking import Refused, check_body, check_headers, wait
 from baozi.worker.startup import give_up, see_that_the_queue_is_ours
@@ -135,7 +135,7 @@ class Consumer(CeleryConsumer):
         """Return what is called with each message that arrives on this connection."""
         self._missing_since = None
         if self.connection.transport.driver_type == "amqp":
-            self.task_consumer.channel.Message = Message
+            self.task_consumer.channel.Message = UninflatedMessage
         receive = super().create_task_handler(*args, **options)
         unsettled = self._unsettled = Unsettled()
         batches = self._batches = self._new_batches()
@@ -190,7 +190,7 @@ class Consumer(CeleryConsumer):
 
     def _receive_unguarded(self, message: Any, receive: Callable[[Any], object]) -> None:
         """Leave ``message`` to Celery, as if there was no guarantee."""
-        if isinstance(message, Message):
+        if isinstance(message, UninflatedMessage):
             try:
                 message.inflate()
             except Exception as error:  # what a codec raises

@@ -13,7 +13,7 @@ from kombu import Message as KombuMessage
 from kombu.compression import decompress
 
 
-class Message(KombuMessage):
+class UninflatedMessage(KombuMessage):
     """kombu's message, whose own constructor inflates what calls itself compressed, without a limit."""
 
     def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:

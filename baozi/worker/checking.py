@@ -112,7 +112,7 @@ def check_headers(message: Any, tasks: Mapping[str, Task[Any, Any]]) -> None:
     A message of protocol 1 has its headers in its body: :func:`check_body` checks them.
 
     Args:
-        message: a :class:`baozi.upstream.message.Message`.
+        message: a :class:`baozi.upstream.message.UninflatedMessage`.
         tasks: those that a message may name.
 
     Raises:

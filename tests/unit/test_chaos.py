@@ -8,7 +8,8 @@ import pytest
 
 from side_by_side.chaos import ChaosCounts, planned_faults
 from side_by_side.faults.fault import ANY_BROKER, Fault
-from side_by_side.faults.registry import CHAOS_FAULTS, FAULTS
+from side_by_side.faults.registry import CHAOS_FAULTS, COMPARE_FAULTS, FAULTS
+from side_by_side.transports import TRANSPORTS
 
 ALL = list(CHAOS_FAULTS.values())
 
