@@ -26,7 +26,7 @@ _READY_TIMEOUT = 60
 _SHUTDOWN_TIMEOUT = 5
 #: Seconds that a broker may take to end before it is killed (:mod:`baozi.broker`).
 _BROKER_TIMEOUT = 30
-#: Seconds between two looks at what is awaited.
+#: Seconds between two checks of what is awaited.
 _LOOK_EVERY = 0.1
 
 
@@ -72,9 +72,17 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
         }
         if the_broker.kind == "memory":
             process_group.start(
-                "demo", "memory", ["side_by_side.demo_in_memory", "--run", run, "--pace", str(pace)], environment
+                "demo",
+                "memory",
+                ["side_by_side.demo_in_memory", "--run", run, "--pace", str(pace)],
+                environment,
             )
-            _wait_for(process_group.all_done, "the demo in memory", workload.deadline + _READY_TIMEOUT, process_group)
+            _wait_for(
+                process_group.all_done,
+                "the demo in memory",
+                workload.deadline + _READY_TIMEOUT,
+                process_group,
+            )
             sums = _settled_audit(settings, workload, lambda: None)
         else:
             _work(settings, workload, the_broker, process_group, environment, out)
@@ -121,8 +129,12 @@ def _work(
         f"Run {workload.run}: producers {_names(workload.producers)}; workers {_names(workload.consumers)}",
         out,
     )
-    producers = [start_producer(process_group, name, workload, environment).process for name in workload.producers]
-    _wait_for(lambda: all(it.poll() == 0 for it in producers), "the producers", workload.deadline, process_group)
+    producers = [
+        start_producer(process_group, name, workload, environment).process for name in workload.producers
+    ]
+    _wait_for(
+        lambda: all(it.poll() == 0 for it in producers), "the producers", workload.deadline, process_group
+    )
 
 
 def _names(names: Iterable[str]) -> str:
@@ -184,5 +196,7 @@ def _wait_for(condition: Callable[[], bool], what: str, timeout: float, process_
     while not condition():
         process_group.check()
         if time.monotonic() > deadline:
-            raise NotInTime(f"Waited {timeout:.0f} s in vain for {what}; see the logs under {process_group.logs}.")
+            raise NotInTime(
+                f"Waited {timeout:.0f} s in vain for {what}; see the logs under {process_group.logs}."
+            )
         time.sleep(_LOOK_EVERY)

@@ -242,7 +242,7 @@ def test_a_queue_s_name_in_another_virtual_host_is_the_same_queue(
     private: Node, private_place: Place, tmp_path: Path
 ) -> None:
     private_place.worker("小明")
-    moved = Place(private, f"{private_place.virtual_host}-moved", tmp_path, private_place.crew)
+    moved = Place(private, f"{private_place.virtual_host}-moved", tmp_path, private_place.process_group)
     try:
         moved.worker("小红")
     finally:
