@@ -171,7 +171,7 @@ ADDED = {
     "DelayedDelivery": set(),
     "Dispatcher": {"_amqp", "_takes_events", "_tell_what_was_dropped"},
     "Events": set(),
-    "Message": {"inflate"},
+    "UninflatedMessage": {"inflate"},
     "Request": {"_reason", "_traceback", "fail", "_bury"},
     "AMQP": {"_route"},
     "SoftShutdown": {"_draining", "_take_over", "_look", "register_with_event_loop"},
