@@ -17,7 +17,7 @@ from celery.utils.imports import cwd_in_path
 
 from baozi.broker_url import safe_url
 from baozi.doctor import source
-from baozi.doctor.facts import App, Container, Queue, Task
+from baozi.doctor.facts import App, Container, QueueFacts, Task
 from baozi.errors import AppNotFound, BaoziError
 
 #: Celery's own variables that come before the app's settings, and the setting of each.
@@ -136,7 +136,7 @@ def _tasks(app: Celery) -> Iterable[Task]:
         )
 
 
-def _queues(app: Celery, tasks: Iterable[Task]) -> Iterable[Queue]:
+def _queues(app: Celery, tasks: Iterable[Task]) -> Iterable[QueueFacts]:
     """Yield the queues that a worker consumes, with those that routes make up. Call it after the tasks."""
     reliable = getattr(app, "reliable", None)
     guarded = reliable.topology.name if reliable is not None else None
@@ -148,7 +148,7 @@ def _queues(app: Celery, tasks: Iterable[Task]) -> Iterable[Queue]:
     for name, queue in sorted(queues.items()):
         if only_reliable and name != guarded:
             continue  # no task of the app sends there
-        yield Queue(
+        yield QueueFacts(
             name=name,
             arguments=dict(queue.queue_arguments or {}),
             exchange_type=str(getattr(queue.exchange, "type", "") or "direct"),

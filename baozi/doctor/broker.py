@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from baozi.amqp.connection import connect
 from baozi.broker import choice, management
 from baozi.broker_url import Node, nodes, safe_url
-from baozi.doctor.facts import Broker
+from baozi.doctor.facts import BrokerFacts
 from baozi.errors import (
     BaoziError,
     BrokerAway,
@@ -26,7 +26,7 @@ _PORTS = {"amqp": ("http", 15672), "amqps": ("https", 15671)}
 _ALARMS, _UNAVAILABLE = "health/checks/alarms", 503
 
 
-def ask(url: str, management_url: str | None, exchanges: Iterable[str], unseen: list[str]) -> Broker:
+def ask(url: str, management_url: str | None, exchanges: Iterable[str], unseen: list[str]) -> BrokerFacts:
     """Return what the broker says.
 
     Args:
@@ -90,7 +90,7 @@ def _guess(node: Node) -> str:
 
 def _managed(
     where: str, login: str, node: Node, version: str | None, wanted: frozenset[str], unseen: list[str]
-) -> Broker:
+) -> BrokerFacts:
     def get(path: str, what: str = "") -> Any:
         """Return what the API answers, or None if it refuses; ``what`` is then in ``unseen``."""
         try:
@@ -106,7 +106,7 @@ def _managed(
     try:
         overview = get("overview", "the broker's queues, policies, permissions and alarms")
         if overview is None:
-            return Broker(version)
+            return BrokerFacts(version)
         queues = get(f"queues/{host}", "the queues") or []
         exchanges = get(f"exchanges/{host}", "the exchanges")
         bindings = get(f"bindings/{host}", "the bindings") or []
@@ -119,9 +119,9 @@ def _managed(
             f"the broker's queues, policies, permissions and alarms: no management API at {where} ({error})."
             " Give it with --management"
         )
-        return Broker(version)
+        return BrokerFacts(version)
     alarms = tuple(_alarms(members))
-    return Broker(
+    return BrokerFacts(
         version=overview.get("rabbitmq_version") or version,
         managed=True,
         queues={it["name"]: _arguments(it, policies) for it in queues},

@@ -44,7 +44,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Call:
+class FoundCall:
     """A call in the app's own source that a rule asks about."""
 
     kind: str
@@ -56,7 +56,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Queue:
+class QueueFacts:
     """A queue that the app's workers consume."""
 
     name: str
@@ -106,8 +106,8 @@ class App:
     settings: Mapping[str, Any]
     """Celery's settings by their lower-case names."""
     tasks: tuple[Task, ...] = ()
-    queues: tuple[Queue, ...] = ()
-    calls: tuple[Call, ...] = ()
+    queues: tuple[QueueFacts, ...] = ()
+    calls: tuple[FoundCall, ...] = ()
     scheme: str = "amqp"
     """The scheme of the broker's URL."""
     overrides: tuple[str, ...] = ()
@@ -127,13 +127,13 @@ class App:
         """The tasks that are not reliable."""
         return tuple(task for task in self.tasks if not task.reliable)
 
-    def calls_of(self, kind: str) -> list[Call]:
+    def calls_of(self, kind: str) -> list[FoundCall]:
         """Return the calls of one kind."""
         return [call for call in self.calls if call.kind == kind]
 
 
 @dataclass(frozen=True)
-class Broker:
+class BrokerFacts:
     """What RabbitMQ says about itself. What the user may not see is empty."""
 
     version: str | None = None
@@ -159,7 +159,7 @@ class Broker:
 
 
 @dataclass(frozen=True)
-class Worker:
+class WorkerFacts:
     """A worker that answered."""
 
     name: str
@@ -170,7 +170,7 @@ class Worker:
 
 
 @dataclass(frozen=True)
-class Ledger:
+class LedgerFacts:
     """The ledger of a Reliable, or of BAOZI_LEDGER_URL."""
 
     version: int
@@ -192,9 +192,9 @@ class Facts:
     """All that was found. A part that is None was not looked at."""
 
     app: App | None = None
-    broker: Broker | None = None
-    workers: tuple[Worker, ...] | None = None
-    ledger: Ledger | None = None
+    broker: BrokerFacts | None = None
+    workers: tuple[WorkerFacts, ...] | None = None
+    ledger: LedgerFacts | None = None
     container: Container | None = None
     celery: str = ""
     """The release of Celery that this process has."""
@@ -205,7 +205,7 @@ class Facts:
         return self.broker.numbers if self.broker else None
 
     @property
-    def queues(self) -> tuple[Queue, ...]:
+    def queues(self) -> tuple[QueueFacts, ...]:
         """The queues that the app consumes; without an app, those that have a consumer now.
 
         The broker's own word comes before what the app declares.
@@ -213,16 +213,16 @@ class Facts:
         seen = self.broker.queues if self.broker else {}
         if self.app is None:
             consumed = self.broker.consumed if self.broker else frozenset()
-            return tuple(Queue(name, seen[name], seen=True) for name in sorted(consumed) if name in seen)
+            return tuple(QueueFacts(name, seen[name], seen=True) for name in sorted(consumed) if name in seen)
         return tuple(
-            Queue(it.name, seen[it.name], it.exchange_type, it.made_by_celery, True, True, it.reliable)
+            QueueFacts(it.name, seen[it.name], it.exchange_type, it.made_by_celery, True, True, it.reliable)
             if it.name in seen
             else it
             for it in self.app.queues
         )
 
     @property
-    def plain_queues(self) -> tuple[Queue, ...]:
+    def plain_queues(self) -> tuple[QueueFacts, ...]:
         """Those that are not guarded by a Reliable."""
         return tuple(queue for queue in self.queues if not queue.reliable)
 
@@ -241,7 +241,7 @@ def some(names: Iterable[str], most: int = 3) -> str:
     return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def places(calls: Iterable[Call], most: int = 3) -> str:
+def places(calls: Iterable[FoundCall], most: int = 3) -> str:
     """Return where the first calls stand, and how many more there are."""
     return some(dict.fromkeys(call.place for call in calls), most)
 

@@ -6,7 +6,7 @@ from contextlib import closing
 from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from baozi.doctor.facts import Ledger
+from baozi.doctor.facts import LedgerFacts
 from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger as Tables
 from baozi.ledger_schema import VERSION
@@ -15,7 +15,7 @@ from baozi.ledger_schema import VERSION
 _TIMEOUT = 5
 
 
-def look(url: URL, unseen: list[str]) -> Ledger | None:
+def look(url: URL, unseen: list[str]) -> LedgerFacts | None:
     """Return what is found, or None if there is no ledger yet.
 
     Args:
@@ -31,7 +31,7 @@ def look(url: URL, unseen: list[str]) -> Ledger | None:
         except NothingToAudit:
             unseen.append("the ledger: there is none yet, a worker makes it when it starts")
             return None
-    return Ledger(version, VERSION, _ahead(url))
+    return LedgerFacts(version, VERSION, _ahead(url))
 
 
 def _ahead(url: URL) -> float | None:

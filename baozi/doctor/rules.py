@@ -14,7 +14,7 @@ from baozi.doctor.facts import (
     CONSUMER_TIMEOUT,
     App,
     Facts,
-    Queue,
+    QueueFacts,
     Task,
     Version,
     places,
@@ -84,7 +84,7 @@ def _tasks(app: App, wrong: Callable[[Task], object], what: str) -> str | None:
     return f"{what} for {len(found)} of {len(app.tasks)} tasks: {some(found)}"
 
 
-def _queues(found: Iterable[tuple[Queue, str]]) -> str | None:
+def _queues(found: Iterable[tuple[QueueFacts, str]]) -> str | None:
     told = [f"{queue.name}: {what}" for queue, what in found]
     return some(told) if told else None
 
@@ -121,7 +121,7 @@ def _has_children(facts: Facts) -> bool:
     return "prefork" in _pools(facts).values()
 
 
-def _unlimited(facts: Facts) -> list[tuple[Queue, str]]:
+def _unlimited(facts: Facts) -> list[tuple[QueueFacts, str]]:
     """The queues of the app's own declaration whose messages are given back without an end."""
     found = []
     for queue in facts.plain_queues:
@@ -259,7 +259,7 @@ def _at_most_once(facts: Facts) -> str | None:
     return _queues(found)
 
 
-def _bounded(queue: Queue) -> bool:
+def _bounded(queue: QueueFacts) -> bool:
     return queue.get("max-length") is not None or queue.get("max-length-bytes") is not None
 
 
@@ -274,7 +274,7 @@ def _drops_oldest(facts: Facts) -> str | None:
 # Time.
 
 
-def _consumer_timeout(queues: Iterable[Queue]) -> float:
+def _consumer_timeout(queues: Iterable[QueueFacts]) -> float:
     """Seconds of the shortest consumer timeout of ``queues``."""
     given = [it.get("consumer-timeout") for it in queues]
     return min((it / 1000 for it in given if isinstance(it, int)), default=CONSUMER_TIMEOUT)

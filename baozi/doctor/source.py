@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 
-from baozi.doctor.facts import Call
+from baozi.doctor.facts import FoundCall
 
 #: Methods that send a task.
 _SENDERS = {"delay", "apply_async", "send_task"}
@@ -20,14 +20,14 @@ _AFTER_COMMIT = "on_commit"
 _LARGEST_FILE = 1_000_000
 
 
-def calls_of(modules: Mapping[str, ModuleType], wanted: frozenset[str]) -> list[Call]:
+def calls_of(modules: Mapping[str, ModuleType], wanted: frozenset[str]) -> list[FoundCall]:
     """Return the calls that rules ask about.
 
     Args:
         modules: the loaded modules by name.
         wanted: names of the packages that belong to the app; modules below them are read too.
     """
-    found: list[Call] = []
+    found: list[FoundCall] = []
     for name, module in sorted(modules.items()):
         if not any(name == it or name.startswith(f"{it}.") for it in wanted):
             continue
@@ -37,7 +37,7 @@ def calls_of(modules: Mapping[str, ModuleType], wanted: frozenset[str]) -> list[
     return found
 
 
-def calls_in(file: Path, name: str) -> list[Call]:
+def calls_in(file: Path, name: str) -> list[FoundCall]:
     """Return those of one file; none if it cannot be read as Python."""
     try:
         if file.stat().st_size > _LARGEST_FILE:
@@ -54,7 +54,7 @@ class _Calls:
     def __init__(self, place: str) -> None:
         self._place = place
 
-    def of(self, node: ast.AST, in_transaction: bool = False) -> Iterator[Call]:
+    def of(self, node: ast.AST, in_transaction: bool = False) -> Iterator[FoundCall]:
         """Yield the calls below ``node``."""
         if isinstance(node, ast.Call):
             yield from self._of_call(node, in_transaction)
@@ -68,18 +68,18 @@ class _Calls:
         for child in ast.iter_child_nodes(node):
             yield from self.of(child, inside)
 
-    def _of_call(self, node: ast.Call, in_transaction: bool) -> Iterator[Call]:
+    def _of_call(self, node: ast.Call, in_transaction: bool) -> Iterator[FoundCall]:
         name, place = _name(node.func), f"{self._place}:{node.lineno}"
         if not isinstance(node.func, ast.Attribute):
             return
         if name in _SENDERS and in_transaction:
-            yield Call("in transaction", place)
+            yield FoundCall("in transaction", place)
         if name == "basic_nack":
-            yield Call("nack", place)
+            yield FoundCall("nack", place)
         is_retry = name == "retry" and isinstance(node.func.value, ast.Name) and node.func.value.id == "self"
         delays = {it.arg: it.value for it in node.keywords if it.arg in _DELAYS}
         if is_retry or (name in _SENDERS and delays):
-            yield Call("delay", place, _seconds(delays.get("countdown")))
+            yield FoundCall("delay", place, _seconds(delays.get("countdown")))
 
 
 def _name(node: ast.AST) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 from celery import Celery
 
 from baozi.doctor.application import masked
-from baozi.doctor.facts import Worker
+from baozi.doctor.facts import WorkerFacts
 
 #: Seconds in which a worker must answer each of three questions, and in which all of it must end. The last is
 #: for a broker that accepts the connection and then says nothing more: Celery would wait without an end.
 _TIMEOUT, _DEADLINE = 1.0, 15.0
 
 
-def ask(app: Celery, url: str, unseen: list[str]) -> tuple[Worker, ...] | None:
+def ask(app: Celery, url: str, unseen: list[str]) -> tuple[WorkerFacts, ...] | None:
     """Return the workers that answer, or None if they cannot be asked.
 
     Args:
@@ -23,7 +23,7 @@ def ask(app: Celery, url: str, unseen: list[str]) -> tuple[Worker, ...] | None:
         url: the broker's URL.
         unseen: gets a sentence if nothing could be asked.
     """
-    found: list[tuple[Worker, ...]] = []
+    found: list[tuple[WorkerFacts, ...]] = []
     failed: list[str] = []
 
     def look() -> None:
@@ -44,7 +44,7 @@ def ask(app: Celery, url: str, unseen: list[str]) -> tuple[Worker, ...] | None:
     return None
 
 
-def _look(app: Celery, url: str) -> tuple[Worker, ...]:
+def _look(app: Celery, url: str) -> tuple[WorkerFacts, ...]:
     # Without confirms: with them a broker that has an alarm on would hold this up.
     options = {"read_timeout": _DEADLINE, "write_timeout": _DEADLINE}
     connecting: Any = app.connection
@@ -62,7 +62,7 @@ def _look(app: Celery, url: str) -> tuple[Worker, ...]:
             return ()
         settings, reports = ask("conf", with_defaults=True), ask("report")
     return tuple(
-        Worker(
+        WorkerFacts(
             name=name,
             celery=_release(reports.get(name)),
             pool=_pool(it),

@@ -236,7 +236,7 @@ def test_workers_with_other_settings_than_their_sibling_are_told(
         settings = SOUND.replace("task_time_limit = 50", f"task_time_limit = {limit}")
         other = Project(project.folder.parent / f"p{number}", place.url, settings=settings)
         command = ["celery", "-A", other.name, "worker", "-n", f"w{number}@%h", "-P", "solo"]
-        place.crew.start("worker", f"w{number}", command, {"PYTHONPATH": str(other.folder)})
+        place.process_group.start("worker", f"w{number}", command, {"PYTHONPATH": str(other.folder)})
     wait_until(lambda: queue_state(place.url, "work")[1] == 2, "two workers to consume", 60)
     result = project.examine(management_url=place.node.management_url)
     found = {it.rule.id: it.evidence for it in result.findings}

@@ -13,7 +13,7 @@ from kombu import Exchange, Queue
 
 from baozi.doctor import application, source
 from baozi.doctor.examination import findings
-from baozi.doctor.facts import Broker, Container, Facts, Ledger, Worker
+from baozi.doctor.facts import BrokerFacts, Container, Facts, LedgerFacts, WorkerFacts
 from baozi.doctor.rules import RULES
 
 CONFIRMED = {"confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
@@ -63,8 +63,8 @@ class Made:
     """The queue's; None for an app that leaves its queue to Celery."""
     exchange: str = "topic"
     code: str = ""
-    broker: Broker | None = None
-    workers: tuple[Worker, ...] = ()
+    broker: BrokerFacts | None = None
+    workers: tuple[WorkerFacts, ...] = ()
     more: Mapping[str, Any] = field(default_factory=dict)
     """Other facts."""
     overrides: tuple[str, ...] = ()
@@ -81,12 +81,14 @@ def queue(arguments: Mapping[str, Any] | None = None, without: str = "", **more:
     )
 
 
-def worker(release: str, name: str = "w@h", **settings: Any) -> Worker:
-    return Worker(name, release, "prefork", settings)
+def worker(release: str, name: str = "w@h", **settings: Any) -> WorkerFacts:
+    return WorkerFacts(name, release, "prefork", settings)
 
 
-def listening(workers: int) -> Broker:
-    return Broker("4.3.6", bindings=tuple(("celeryev", f"celeryev.{n}", "worker.#") for n in range(workers)))
+def listening(workers: int) -> BrokerFacts:
+    return BrokerFacts(
+        "4.3.6", bindings=tuple(("celeryev", f"celeryev.{n}", "worker.#") for n in range(workers))
+    )
 
 
 NO_REDUCTION = {"worker_enable_prefetch_count_reduction": False}
@@ -113,8 +115,16 @@ CASES: list[tuple[str, Made, Made]] = [
         Made(arguments=CLASSIC),
         Made(arguments=CLASSIC, settings={**RESENT, "task_acks_on_timeout": True}),
     ),
-    ("BZ103", queue(without="x-delivery-limit", broker=Broker("3.10.8")), queue(broker=Broker("3.10.8"))),
-    ("BZ103", queue({"x-delivery-limit": -1}), queue(without="x-delivery-limit", broker=Broker("4.3.6"))),
+    (
+        "BZ103",
+        queue(without="x-delivery-limit", broker=BrokerFacts("3.10.8")),
+        queue(broker=BrokerFacts("3.10.8")),
+    ),
+    (
+        "BZ103",
+        queue({"x-delivery-limit": -1}),
+        queue(without="x-delivery-limit", broker=BrokerFacts("4.3.6")),
+    ),
     ("BZ104", setting(task_acks_on_failure=True), setting(task_acks_on_failure=False)),
     (
         "BZ104",
@@ -130,17 +140,17 @@ CASES: list[tuple[str, Made, Made]] = [
     ("BZ112", queue(without="x-dead-letter-exchange"), queue({"x-dead-letter-exchange": "other"})),
     (
         "BZ112",
-        Made(broker=Broker("4.3.6", exchanges={"work": "topic"})),
+        Made(broker=BrokerFacts("4.3.6", exchanges={"work": "topic"})),
         Made(
-            broker=Broker(
+            broker=BrokerFacts(
                 "4.3.6", exchanges={"work.dead": "topic"}, bindings=(("work.dead", "work.dead", "#"),)
             )
         ),
     ),
     (
         "BZ113",
-        Made(code="def back(channel):\n    channel.basic_nack(1)\n", broker=Broker("4.3.6")),
-        Made(code="def back(channel):\n    channel.basic_reject(1, True)\n", broker=Broker("4.3.6")),
+        Made(code="def back(channel):\n    channel.basic_nack(1)\n", broker=BrokerFacts("4.3.6")),
+        Made(code="def back(channel):\n    channel.basic_reject(1, True)\n", broker=BrokerFacts("4.3.6")),
     ),
     ("BZ114", queue(without="x-dead-letter-strategy"), queue()),
     ("BZ114", queue(without="x-overflow"), queue()),
@@ -194,8 +204,8 @@ CASES: list[tuple[str, Made, Made]] = [
     ("BZ129", setting(control_queue_exclusive=True, control_queue_durable=False), setting()),
     (
         "BZ129",
-        Made(settings={"control_queue_durable": False}, broker=Broker("4.3.6")),
-        Made(settings={"control_queue_durable": False}, broker=Broker("4.2.1")),
+        Made(settings={"control_queue_durable": False}, broker=BrokerFacts("4.3.6")),
+        Made(settings={"control_queue_durable": False}, broker=BrokerFacts("4.2.1")),
     ),
     ("BZ130", setting(broker_pool_limit=0), setting(broker_pool_limit=5)),
     (
@@ -205,7 +215,11 @@ CASES: list[tuple[str, Made, Made]] = [
     ),
     ("BZ132", setting(worker_max_memory_per_child=None), setting(worker_max_tasks_per_child=100)),
     ("BZ133", setting(worker_pool="threads"), setting(worker_pool="prefork")),
-    ("BZ133", Made(workers=(Worker("w", "5.7.0", "solo"),)), Made(workers=(Worker("w", "5.7.0", "gevent"),))),
+    (
+        "BZ133",
+        Made(workers=(WorkerFacts("w", "5.7.0", "solo"),)),
+        Made(workers=(WorkerFacts("w", "5.7.0", "gevent"),)),
+    ),
     ("BZ135", Made(code=IN_TRANSACTION), Made(code=AFTER_COMMIT)),
     ("BZ136", Made(overrides=("CELERY_BROKER_URL=amqp://other//",)), Made()),
     (
@@ -213,15 +227,23 @@ CASES: list[tuple[str, Made, Made]] = [
         setting(broker_url="amqps://u:secret@h//"),
         setting(broker_url="amqps://u:secret@h//", broker_use_ssl=TLS),
     ),
-    ("BZ139", Made(broker=Broker("4.3.6", writers=frozenset({"guest"}))), Made(broker=Broker("4.3.6"))),
-    ("BZ201", Made(more={"ledger": Ledger(3, 4)}), Made(more={"ledger": Ledger(4, 4)})),
-    ("BZ202", Made(more={"ledger": Ledger(4, 4, 9.0)}), Made(more={"ledger": Ledger(4, 4, -0.5)})),
+    (
+        "BZ139",
+        Made(broker=BrokerFacts("4.3.6", writers=frozenset({"guest"}))),
+        Made(broker=BrokerFacts("4.3.6")),
+    ),
+    ("BZ201", Made(more={"ledger": LedgerFacts(3, 4)}), Made(more={"ledger": LedgerFacts(4, 4)})),
+    ("BZ202", Made(more={"ledger": LedgerFacts(4, 4, 9.0)}), Made(more={"ledger": LedgerFacts(4, 4, -0.5)})),
     (
         "BZ203",
         Made(workers=(worker("5.7.0", "a", task_time_limit=1), worker("5.7.0", "b", task_time_limit=2))),
         Made(workers=(worker("5.7.0", "a", task_time_limit=1), worker("5.7.0", "b", task_time_limit=1))),
     ),
-    ("BZ204", Made(broker=Broker("4.3.6", alarms=("memory on rabbit@a",))), Made(broker=Broker("4.3.6"))),
+    (
+        "BZ204",
+        Made(broker=BrokerFacts("4.3.6", alarms=("memory on rabbit@a",))),
+        Made(broker=BrokerFacts("4.3.6")),
+    ),
 ]
 
 APP = """
