@@ -9,11 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
-from sqlalchemy import URL, Connection, make_url, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import URL, Connection, Engine, make_url, select, update
 from sqlalchemy.exc import DBAPIError
 
-from baozi import ledger_engine, ledger_schema, order_statements, recording
+from baozi import ledger_engine, ledger_schema, order_statements, recording, recording_statements
 from baozi.errors import LedgerAway, NothingToAudit
 from baozi.ledger_engine import PATIENCE, Patience
 from baozi.ledger_schema import identity, orders
@@ -36,7 +35,8 @@ class Ledger:
         self._writer = self._engine.execution_options(writes=True)
         self.file = Path(str(self._engine.url.database)) if self._engine.dialect.name == "sqlite" else None
         """SQLite's file; None on PostgreSQL."""
-        self._insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        self._reader = self._engine.execution_options(single=True)
+        self._statements = recording_statements.of(self._engine.dialect.name)
 
     def open(self) -> Self:
         """Make the ledger if there is none, and see that this release can use and write it.
@@ -158,7 +158,7 @@ class Ledger:
         failed: BaseException | None = None
         try:
             with ledger_engine.away_errors(), self._writer.begin() as connection:
-                made = Recording(connection, self._insert, consumer, machine)
+                made = Recording(connection, self._statements, consumer, machine)
                 try:
                     yield made
                 except BaseException as error:
@@ -172,7 +172,7 @@ class Ledger:
         finally:
             if made is not None and made.refused:
                 with self._writing() as connection:
-                    recording.note_refused(connection, self._insert, made.refused)
+                    recording.note_refused(connection, self._statements.insert, made.refused)
 
     def recorded(self, calls: Sequence[Call], consumer: str, machine: str) -> list[Done | None]:
         """Return what earlier deliveries of ``calls`` left. Of those that are done, a delivery is counted.
@@ -191,8 +191,10 @@ class Ledger:
             LedgerAway: as above.
             NameInUse: another order has the number of some call that is done. That is committed too.
         """
-        with self._connected() as connection:
-            known = recording.known(connection, calls)
+        if not calls:
+            return []
+        with self._connected(self._reader) as connection:
+            known = recording.known(connection, self._statements, calls)
         found = [call for call, is_known in zip(calls, known, strict=True) if is_known]
         if not found:
             return [None] * len(calls)
@@ -212,7 +214,7 @@ class Ledger:
             LedgerAway: as above.
         """
         with self._writing() as connection:
-            connection.execute(order_statements.opening(self._insert, opening))
+            connection.execute(order_statements.opening(self._statements.insert, opening))
 
     def record_order(self, order: Closing) -> None:
         """Commit a closed order. Of an order that was closed several times, the last session counts.
@@ -223,7 +225,7 @@ class Ledger:
             LedgerAway: as above.
         """
         with self._writing() as connection:
-            connection.execute(order_statements.closing(self._insert, order))
+            connection.execute(order_statements.closing(self._statements.insert, order))
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -241,11 +243,11 @@ class Ledger:
             yield connection
 
     @contextmanager
-    def _connected(self) -> Iterator[Connection]:
+    def _connected(self, engine: Engine | None = None) -> Iterator[Connection]:
         file = self.file
         if file is not None and not _exists(file):
             raise NothingToAudit(f"There is no ledger at {file} yet; a worker makes it when it starts.")
-        with ledger_engine.ledger_errors(), self._engine.connect() as connection:
+        with ledger_engine.ledger_errors(), (engine or self._engine).connect() as connection:
             yield connection
 
     @contextmanager

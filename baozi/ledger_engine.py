@@ -144,7 +144,8 @@ class Patience:
 def connect(url: URL, patience: Patience) -> Engine:
     """Return an engine for the ledger at ``url``; it connects when it is first used.
 
-    A transaction that writes begins with the execution option ``writes``.
+    A transaction that writes begins with the execution option ``writes``. With the option ``single`` a block
+    is one statement that reads, which needs no transaction around it.
 
     Raises:
         sqlalchemy.exc.ArgumentError: ``url`` is not one of a ledger.
@@ -178,7 +179,8 @@ def _sqlite(url: URL, patience: Patience) -> Engine:
     def begin(connection: Connection) -> None:
         # A transaction that starts as a reader and then writes cannot wait for another writer, it fails at
         # once: take the lock first. An audit only reads, and holds nobody up.
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
+        if not _is_single(connection):
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
     event.listen(engine, "do_connect", see_that_it_is_local)
     event.listen(engine, "connect", set_up)
@@ -220,6 +222,9 @@ def _postgresql(url: URL, patience: Patience) -> Engine:
         return connection
 
     def begin(connection: Connection) -> None:
+        # A statement that only reads waits for no lock of a row. _BoundedConnection bounds its time.
+        if _is_single(connection):
+            return
         statement = _beginning(_writes(connection), patience.seconds)
         # Without parameters psycopg sends all of it at once.
         connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
@@ -231,6 +236,10 @@ def _postgresql(url: URL, patience: Patience) -> Engine:
 
 def _writes(connection: Connection) -> bool:
     return bool(connection.get_execution_options().get("writes", False))
+
+
+def _is_single(connection: Connection) -> bool:
+    return bool(connection.get_execution_options().get("single", False))
 
 
 def _beginning(writes: bool, patience: float | None) -> str:

@@ -11,13 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, bindparam, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, bindparam, delete, update
 
 from baozi.errors import NameInUse, TransactionOver
 from baozi.ledger_engine import ledger_errors
 from baozi.ledger_schema import done, eaten, refused
 from baozi.model import NO_ORDER, Baozi
 from baozi.order_statements import Insert
+from baozi.recording_statements import DoneRow, EatenRow, Statements
 
 
 class Call(NamedTuple):
@@ -48,20 +49,20 @@ class Done(NamedTuple):
 class Recording:
     """An open transaction of the ledger. Made by :meth:`baozi.ledger.Ledger.recording`."""
 
-    def __init__(self, connection: Connection, insert: Insert, consumer: str, machine: str) -> None:
+    def __init__(self, connection: Connection, statements: Statements, consumer: str, machine: str) -> None:
         """Record on ``connection``, which is in a transaction that writes.
 
         Args:
             connection: a connection to the ledger.
-            insert: makes the dialect's own insert.
+            statements: those of its database.
             consumer: the worker that records.
             machine: where it is.
         """
         self.connection = connection
-        self.refused: list[dict[str, Any]] = []
+        self.refused: list[EatenRow] = []
         """Rows for the table ``refused``, of calls whose number is another order's."""
-        self._insert = insert
-        self._who = {"consumer": consumer, "machine": machine}
+        self._statements = statements
+        self._who = consumer, machine
         #: The baozi that this transaction inserted in ``eaten``, by the key of their call.
         self._inserted: dict[tuple[str, str], list[str]] = {}
         self._withdrawn: set[tuple[str, str]] = set()
@@ -162,78 +163,93 @@ class Recording:
             return []
         # These are the ledger's statements: what is wrong with them is not the task's fault.
         with ledger_errors():
-            earlier = self._enter_done(calls, outcomes)
-            new = self._enter_eaten(calls, outcomes)
+            earlier, new = self._enter_rows(calls, outcomes)
         answers: list[Done | None] = []
         first: set[tuple[str, str]] = set()
         for call in calls:
             mine = call.id not in first and earlier[call.id] is None
             if call.baozi is not None:
-                if call.baozi.id in new:
-                    new.remove(call.baozi.id)
-                    self._inserted.setdefault(call.id, []).append(call.baozi.id)
+                baozi_id = call.baozi.id
+                if baozi_id in new:
+                    new.remove(baozi_id)
+                    self._inserted.setdefault(call.id, []).append(baozi_id)
                 else:
                     mine = False
             first.add(call.id)
             answers.append(None if mine else earlier[call.id] or Done(None))
         return answers
 
-    def _enter_done(
+    def _enter_rows(
         self, calls: Sequence[Call], outcomes: dict[tuple[str, str], tuple[str | None, float]]
-    ) -> dict[tuple[str, str], Done | None]:
-        """Insert or count each key; return for each what an earlier delivery left."""
+    ) -> tuple[dict[tuple[str, str], Done | None], set[str]]:
+        """Insert or count each key and each baozi.
+
+        Returns:
+            For each key what an earlier delivery left, and the ids of the baozi that are new.
+        """
         counts = Counter(call.id for call in calls)
         # Sorted, or two workers that share two keys would wait for each other in PostgreSQL.
-        rows = [
-            {
-                "task": task,
-                "key": key,
-                "result": result,
-                "done_at": at,
-                "deliveries": counts[task, key],
-                **self._who,
-            }
-            for (task, key), (result, at) in sorted(outcomes.items(), key=lambda item: item[0])
+        done_rows = [
+            DoneRow(*id_, outcomes[id_][1], *self._who, counts[id_], outcomes[id_][0])
+            for id_ in sorted(counts)
         ]
-        statement = self._insert(done)
+        eaten_rows = self._eaten_rows(calls, outcomes)
+        known_done, known_eaten = self._statements.insert_new(self.connection, done_rows, eaten_rows)
+        earlier: dict[tuple[str, str], Done | None] = dict.fromkeys(counts)
+        new = {row.baozi_id for row in eaten_rows}
+        if known_done:
+            earlier |= self._count_done(known_done)
+        if known_eaten:
+            new -= self._count_eaten(known_eaten)
+        return earlier, new
+
+    def _eaten_rows(
+        self, calls: Sequence[Call], outcomes: dict[tuple[str, str], tuple[str | None, float]]
+    ) -> list[EatenRow]:
+        """Return a row for each baozi of ``calls``, sorted."""
+        rows: dict[str, EatenRow] = {}
+        for call in calls:
+            if call.baozi is None:
+                continue
+            row = EatenRow.of(call.baozi, *self._who, outcomes[call.id][1], call.order_id)
+            known = rows.setdefault(row.baozi_id, row)
+            if known is not row:
+                if known.order_id != call.order_id:
+                    self._refuse([row])
+                rows[row.baozi_id] = known._replace(deliveries=known.deliveries + 1)
+        return [rows[id_] for id_ in sorted(rows)]
+
+    def _count_done(self, rows: Sequence[DoneRow]) -> dict[tuple[str, str], Done | None]:
+        """Count the deliveries of keys that are there; insert those that are not."""
+        statement = self._statements.insert(done)
         upsert = statement.on_conflict_do_update(
             index_elements=[done.c.task, done.c.key],
             set_={"deliveries": done.c.deliveries + statement.excluded.deliveries},
         ).returning(done.c.task, done.c.key, done.c.deliveries, done.c.result)
+        counted = {(row.task, row.key): row.deliveries for row in rows}
         return {
-            (task, key): None if deliveries == counts[task, key] else Done(result)
-            for task, key, deliveries, result in self.connection.execute(upsert, rows)
+            (task, key): None if deliveries == counted[task, key] else Done(result)
+            for task, key, deliveries, result in self.connection.execute(
+                upsert, [it._asdict() for it in rows]
+            )
         }
 
-    def _enter_eaten(
-        self, calls: Sequence[Call], outcomes: dict[tuple[str, str], tuple[str | None, float]]
-    ) -> set[str]:
-        """Insert or count each baozi; return the ids of those that are new."""
-        rows: dict[str, dict[str, Any]] = {}
-        for call in calls:
-            if call.baozi is None:
-                continue
-            row = eaten_row(call.baozi, eaten_at=outcomes[call.id][1], order_id=call.order_id, **self._who)
-            known = rows.setdefault(call.baozi.id, row | {"deliveries": 0})
-            known["deliveries"] += 1
-            if known["order_id"] != call.order_id:
-                self._refuse([row])
-        if not rows:
-            return set()
-        statement = self._insert(eaten)
+    def _count_eaten(self, rows: Sequence[EatenRow]) -> set[str]:
+        """Count the deliveries of baozi that are there; insert those that are not. Return those that were."""
+        statement = self._statements.insert(eaten)
         upsert = statement.on_conflict_do_update(
             index_elements=[eaten.c.baozi_id],
             set_={"deliveries": eaten.c.deliveries + statement.excluded.deliveries},
             where=same_order(statement.excluded.order_id),
         ).returning(eaten.c.baozi_id, eaten.c.deliveries)
-        entered = self.connection.execute(upsert, [rows[id_] for id_ in sorted(rows)]).all()
+        entered = self.connection.execute(upsert, [row._asdict() for row in rows]).all()
         counted = {row.baozi_id: row.deliveries for row in entered}
-        others = [row for id_, row in rows.items() if id_ not in counted]
+        others = [row for row in rows if row.baozi_id not in counted]
         if others:
             self._refuse(others)
-        return {id_ for id_, deliveries in counted.items() if deliveries == rows[id_]["deliveries"]}
+        return {row.baozi_id for row in rows if counted[row.baozi_id] != row.deliveries}
 
-    def _refuse(self, rows: Sequence[dict[str, Any]]) -> None:
+    def _refuse(self, rows: Sequence[EatenRow]) -> None:
         self.refused += rows
         transaction = self.connection.get_transaction()
         if transaction is not None:
@@ -249,20 +265,13 @@ _STORE = (
 _STORE_TIME = update(eaten).where(eaten.c.baozi_id == bindparam("id")).values(eaten_at=bindparam("at"))
 
 
-def known(connection: Connection, calls: Sequence[Call]) -> list[bool]:
+def known(connection: Connection, statements: Statements, calls: Sequence[Call]) -> list[bool]:
     """Return of each call whether an earlier delivery has done it. This only reads."""
-    keys = {call.id for call in calls}
-    found = select(done.c.task, done.c.key).where(tuple_(done.c.task, done.c.key).in_(sorted(keys)))
-    is_done = {(task, key) for task, key in connection.execute(found)}
-    ids = sorted({call.baozi.id for call in calls if call.baozi is not None})
-    orders: dict[str, str | None] = {}
-    if ids:
-        of_order = select(eaten.c.baozi_id, eaten.c.order_id).where(eaten.c.baozi_id.in_(ids))
-        orders = {row.baozi_id: row.order_id for row in connection.execute(of_order)}
+    ids = [None if call.baozi is None else call.baozi.id for call in calls]
+    found = statements.known(connection, {call.id for call in calls}, [id_ for id_ in ids if id_ is not None])
     return [
-        call.id in is_done
-        or (call.baozi is not None and orders.get(call.baozi.id, _NONE) in {None, call.order_id})
-        for call in calls
+        call.id in found.done or (id_ is not None and found.eaten.get(id_, _NONE) in {None, call.order_id})
+        for call, id_ in zip(calls, ids, strict=True)
     ]
 
 
@@ -270,18 +279,26 @@ def known(connection: Connection, calls: Sequence[Call]) -> list[bool]:
 _NONE = "none"
 
 
-def note_refused(connection: Connection, insert: Insert, rows: Sequence[dict[str, Any]]) -> None:
-    """Record that the numbers of ``rows``, of the table ``eaten``, are another order's."""
-    names = ("run", "producer", "number", "order_id")
-    noted = [{name: row[name] for name in names} | {"refused_at": row["eaten_at"]} for row in rows]
+def note_refused(connection: Connection, insert: Insert, rows: Sequence[EatenRow]) -> None:
+    """Record that the numbers of ``rows`` are another order's."""
+    noted = [
+        {
+            "run": row.run,
+            "producer": row.producer,
+            "number": row.number,
+            "order_id": row.order_id,
+            "refused_at": row.eaten_at,
+        }
+        for row in rows
+    ]
     connection.execute(insert(refused).on_conflict_do_nothing(), noted)
 
 
-def name_in_use(rows: Sequence[dict[str, Any]]) -> NameInUse:
-    """Return the error that names the first of ``rows``, of the table ``eaten``."""
+def name_in_use(rows: Sequence[EatenRow]) -> NameInUse:
+    """Return the error that names the first of ``rows``."""
     first, more = rows[0], f" and {len(rows) - 1} more" if len(rows) > 1 else ""
     return NameInUse(
-        f"{first['baozi_id']}{more} of order {first['order_id'] or 'none'}: another order of this run and"
+        f"{first.baozi_id}{more} of order {first.order_id or 'none'}: another order of this run and"
         " producer has this number. Give each producer of a run another name."
     )
 
@@ -289,19 +306,3 @@ def name_in_use(rows: Sequence[dict[str, Any]]) -> NameInUse:
 def same_order(order_id: ColumnElement[Any]) -> ColumnElement[bool]:
     """Whether a row of ``eaten`` may be of ``order_id``; workers of older releases do not record it."""
     return eaten.c.order_id.is_(None) | (eaten.c.order_id == order_id)
-
-
-def eaten_row(baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: str) -> dict[str, Any]:
-    """Return the row of ``eaten`` for the first delivery of ``baozi``."""
-    return {
-        "baozi_id": baozi.id,
-        "run": baozi.run,
-        "producer": baozi.producer,
-        "number": baozi.number,
-        "consumer": consumer,
-        "machine": machine,
-        "made_at": baozi.made_at,
-        "eaten_at": eaten_at,
-        "deliveries": 1,
-        "order_id": order_id,
-    }

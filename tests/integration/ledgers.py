@@ -14,7 +14,8 @@ from baozi.audit import Audit, Sums
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
 from baozi.model import NO_ORDER, Baozi, Closing
-from baozi.recording import Call, eaten_row
+from baozi.recording import Call
+from baozi.recording_statements import EatenRow
 
 #: The run of all tests but those that need two.
 RUN = "course"
@@ -123,7 +124,7 @@ def eat_as_before(ledger: Ledger, *numbers: int) -> None:
     insert = postgresql.insert if ledger._engine.dialect.name == "postgresql" else sqlite.insert
     with ledger._writing() as connection:
         for number in numbers:
-            row = eaten_row(baozi(number), "小红", "here", 2.0, NO_ORDER)
+            row = EatenRow.of(baozi(number), "小红", "here", 2.0, NO_ORDER)._asdict()
             counted = insert(eaten).values(**row)
             connection.execute(
                 counted.on_conflict_do_update(

@@ -27,7 +27,8 @@ from sqlalchemy.event import listen
 from baozi import file_systems, ledger_schema, recording
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.journal import Event, WorkerJournal
-from baozi.recording import Call, Recording, eaten_row
+from baozi.recording import Call, Recording
+from baozi.recording_statements import EatenRow
 from baozi.task import ReliableTask
 from baozi.topology import TYPE, Topology
 from baozi.worker import configuration
@@ -78,9 +79,7 @@ def ledgers_key_off() -> None:
 
     def claim_anew(mine: Recording, calls: Sequence[Call]) -> list[None]:
         all_baozi = [(call.baozi, call.order_id) for call in calls if call.baozi is not None]
-        rows = [
-            eaten_row(it, eaten_at=time.time(), order_id=order_id, **mine._who) for it, order_id in all_baozi
-        ]
+        rows = [EatenRow.of(it, *mine._who, time.time(), order_id)._asdict() for it, order_id in all_baozi]
         if rows:
             mine.connection.execute(insert(keyless), rows)
         return [None] * len(calls)
@@ -91,7 +90,7 @@ def ledgers_key_off() -> None:
     ledger_schema.make = make_without_key
     put_in_place(Recording, "claim", claim_anew)
     put_in_place(Recording, "record", record_anew)
-    put_in_place(recording, "known", lambda _, calls: [False] * len(calls))
+    put_in_place(recording, "known", lambda _connection, _statements, calls: [False] * len(calls))
 
 
 def _queue_with(**changes: object) -> None:

@@ -123,6 +123,51 @@ def test_of_a_batch_only_the_new_ones_are_to_be_executed(ledger: Ledger, count: 
     assert deliveries(ledger) == {number: 1 if number % 2 else 3 for number in range(count)}
 
 
+@pytest.mark.parametrize("count", [1, 200])
+def test_a_new_batch_takes_few_statements_whatever_its_size(ledger: Ledger, count: int) -> None:
+    executed: list[str] = []
+    event.listen(ledger._engine, "before_cursor_execute", lambda _on, _at, sql, *_: executed.append(sql))
+    calls = [call(f"o-{number}", number) for number in range(count)]
+    assert ledger.recorded(calls, "小红", "here") == [None] * count
+    assert len(executed) == 1
+    executed.clear()
+    with ledger.recording("小红", "here") as recording:
+        assert recording.record([(one, None, 5.0) for one in calls]) == [None] * count
+    # The transaction's beginning and one insert. On SQLite one insert for each table, within a savepoint.
+    assert len(executed) == (2 if ledger._engine.dialect.name == "postgresql" else 5), executed
+
+
+def test_a_batch_keeps_the_values_of_each_row_whether_they_differ_or_not(ledger: Ledger) -> None:
+    execute(ledger, call("o-1", 1, ORDER), call("p"))
+    results: list[tuple[Call, str | None, float]] = [
+        (call("o-1", 1, ORDER), "1", 5.5),
+        (call("o-2", 2, ORDER), None, 6),
+        (call("o-3", 3), "3", 7.5),
+        (call("p"), "4", 8.5),
+        (call("p", task="other"), "5", 9.5),
+        (call("o-2", 2, ORDER), "6", 10.5),
+    ]
+    with ledger.recording("小红", "here") as recording:
+        answers = recording.record(results)
+    assert answers == [Done('"paid"'), None, None, Done('"paid"'), None, Done(None)]
+    with ledger.reading() as connection:
+        found = connection.execute(
+            select(done.c.task, done.c.key, done.c.result, done.c.done_at, done.c.deliveries)
+        )
+        assert {tuple(row) for row in found} == {
+            ("shop.charge", "o-1", '"paid"', 5.0, 2),
+            ("shop.charge", "o-2", None, 6.0, 2),
+            ("shop.charge", "o-3", "3", 7.5, 1),
+            ("shop.charge", "p", '"paid"', 5.0, 2),
+            ("other", "p", "5", 9.5, 1),
+        }
+    assert [(row["number"], row["deliveries"], row["order_id"]) for row in rows(ledger)] == [
+        (1, 2, ORDER),
+        (2, 2, ORDER),
+        (3, 1, ""),
+    ]
+
+
 def test_a_key_twice_in_a_batch_is_executed_once_and_each_baozi_is_recorded(ledger: Ledger) -> None:
     assert execute(ledger, call("k", 0), call("k", 1), call("k", 0), call("l", 2)) == [
         None,
