@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 
 from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger
+from baozi.model import NO_ORDER
 from baozi.orders import Account, Range, Records, accounts
 from baozi.progress import Progress
 
@@ -226,8 +227,10 @@ def settled_audit(
             # The dead letters are asked for once the rest has ended: to look through them takes time.
             now = None if left <= 0 else sums(None)
             if now is None or (_ended(now) and time.monotonic() >= ask_at):
-                with_dead = sums(dead())
-                if left <= 0 or (_ended(with_dead) and _settled(with_dead)):
+                letters = dead()
+                with_dead = sums(letters)
+                unknown = _only_in_letters(letters, now)
+                if left <= 0 or (_ended(with_dead, unknown) and _settled(with_dead)):
                     return with_dead
                 ask_at = time.monotonic() + _LOOK_AT_DEAD_EVERY
         except NothingToAudit:
@@ -236,10 +239,21 @@ def settled_audit(
         time.sleep(min(_LOOK_EVERY, max(left, 0)))
 
 
-def _ended(sums: Audit) -> bool:
-    """Whether all orders are there and closed."""
+def _ended(sums: Audit, unknown: Collection[str] = ()) -> bool:
+    """Whether all orders are there and closed, but for those of the producers ``unknown``."""
     there = len(sums.producers) >= sums.orders_due and not sums.absent
-    return there and not sums.open_orders and not sums.untold
+    return there and set(sums.open_orders) <= set(unknown) and not sums.untold
+
+
+def _only_in_letters(dead: Dead, sums: Audit | None) -> set[str]:
+    """Return the producers of which nothing is known but dead letters that name no order.
+
+    No closing message of theirs is expected: other clients send none.
+    """
+    letters = dead if isinstance(dead, DeadLetters) else DeadLetters(dead)
+    known = {one.producer for one in sums.producers} if sums else set()
+    with_order = {producer for producer, order_id in letters.orders if order_id != NO_ORDER}
+    return set(letters.by_producer or {}) - known - with_order
 
 
 def _settled(sums: Audit) -> bool:

@@ -17,6 +17,8 @@ from baozi.dead_letters.command import app as dead
 from baozi.doctor.command import doctor
 from baozi.errors import UsageError
 from baozi.ledger_command import app as ledger
+from baozi.runs_command import runs
+from baozi.status_command import status
 
 #: The commands of the tools, in the order of the help. `side_by_side.commands` has them.
 TOOLS = ("demo", "produce", "compare", "chaos", "gather", "report", "local")
@@ -61,6 +63,8 @@ else:
     for tool in TOOLS:
         _add_without_the_tool(tool)
 app.command()(audit)
+app.command()(runs)
+app.command()(status)
 app.command()(doctor)
 app.add_typer(dead, name="dead")
 app.add_typer(broker, name="broker")

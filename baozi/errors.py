@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     NO_BROKER = 3
     NO_LEDGER = 4
     REFUSED = 5
+    UNHEALTHY = 6
+    """`baozi status`: no worker answers, or a part could not be looked at in time."""
     BUG = 70
     """An error that no part of the project expects: ``EX_SOFTWARE`` of ``sysexits.h``."""
     INTERRUPTED = 130

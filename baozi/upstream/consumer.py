@@ -33,7 +33,8 @@ from baozi.upstream import with_step
 from baozi.upstream.message import UninflatedMessage
 from baozi.worker.batches import Batches
 from baozi.worker.checking import Refused, check_body, check_headers, wait
-from baozi.worker.startup import give_up, see_that_the_queue_is_ours
+from baozi.worker.facts import facts
+from baozi.worker.startup import give_up, own_ledger, see_that_the_queue_is_ours
 from baozi.worker.unsettled import Unsettled
 
 logger = get_logger(__name__)
@@ -60,6 +61,7 @@ class Consumer(CeleryConsumer):
         def info(self, parent: Any) -> dict[str, Any]:
             """Return what ``celery inspect stats`` shows; one of the connection's options is a function."""
             told: dict[str, Any] = super().info(parent)
+            told["baozi"] = parent.facts
             if isinstance(told["broker"], dict):
                 told["broker"].pop("transport_options", None)
             return told
@@ -197,6 +199,12 @@ class Consumer(CeleryConsumer):
                 super().on_decode_error(message, error)
                 return
         receive(message)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What this worker tells of itself beside Celery's statistics."""
+        batches = self._batches.out if self._batches is not None else 0
+        return facts(self.reliable.topology, own_ledger(), batches)
 
     def _new_batches(self) -> Batches | None:
         """The batches of this connection: none but on AMQP, in an event loop, and for tasks that have any."""

@@ -195,6 +195,11 @@ def _open_ledger(reliable: Guarded) -> None:
             one_machine.use(ledger.file)
 
 
+def own_ledger() -> list[str]:
+    """Return the id of this worker's ledger, once it was opened; before, nothing."""
+    return list(_own)
+
+
 def see_that_the_queue_is_ours(reliable: Guarded) -> None:
     """See that the queue belongs to this worker's ledger.
 

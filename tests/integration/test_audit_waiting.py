@@ -177,3 +177,14 @@ def test_another_producer_s_dead_letter_does_not_end_the_wait_for_what_is_still_
     later(lambda ledger: eat(ledger, 0, producer="alex"))
     sums = settled_audit(sqlite_ledger, RUN, Broker({"peiqi": 1}), wait=60, orders_due=2)
     assert (sums.total.eaten, sums.total.lost, sums.proven) == (1, 0, True)
+
+
+def test_a_dead_letter_of_a_producer_that_nobody_else_knows_does_not_keep_the_audit_waiting(
+    ledger: Ledger,
+) -> None:
+    # Another client's, which closes no order: nothing that is still to come would change it.
+    close(ledger, 1)
+    eat(ledger, 0)
+    sums = settled_audit(ledger, RUN, Broker({"stranger": 1}), wait=100_000)
+    assert (sums.total.eaten, sums.total.dead, sums.open_orders) == (1, 1, ["stranger"])
+    assert not sums.proven

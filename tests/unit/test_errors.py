@@ -72,6 +72,7 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
         "NO_BROKER": 3,
         "NO_LEDGER": 4,
         "REFUSED": 5,
+        "UNHEALTHY": 6,
         "BUG": 70,
         "INTERRUPTED": 130,
     }

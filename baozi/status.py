@@ -1,0 +1,276 @@
+"""How a system stands at this moment: broker, workers, ledger and dead letters, each looked at by itself.
+
+The parts are looked at in threads at the same time, each until the deadline. So one that fails or hangs hides
+none of the others.
+"""
+
+import queue as queues
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from amqp.exceptions import NotFound
+from celery import Celery
+from pydantic import BaseModel, ConfigDict
+from sqlalchemy import Connection, func, select, text
+
+from baozi import broker
+from baozi.amqp.connection import broker_url, connect, connecting, using
+from baozi.broker import management
+from baozi.broker_url import MEMORY
+from baozi.dead_letters.queue import looking
+from baozi.errors import BaoziError, ExitCode
+from baozi.ledger import Ledger
+from baozi.ledger_schema import VERSION, eaten, order_sessions, orders
+from baozi.settings import settings
+from baozi.topology import Topology
+from baozi.worker.configuration import celery_settings
+
+#: Dead letters whose reasons are counted at most: nobody else can look at them meanwhile.
+MOST_LETTERS = 1000
+#: What is said of a management API that tells all that it is asked.
+ANSWERS = "It answers."
+#: Characters of a reason. What comes after a colon is about one letter only.
+_LONGEST_REASON = 60
+#: Tasks that are named of each worker.
+_TASKS_NAMED = 5
+#: The share of the time that is left for workers to answer, after the connection was made.
+_SHARE_FOR_ANSWERS = 0.6
+
+
+class Part(BaseModel):
+    """What was seen of one part of the system."""
+
+    model_config = ConfigDict(frozen=True)
+
+    problem: str | None = None
+    """Why it is not well, or could not be looked at, in a sentence."""
+    exit_code: ExitCode = ExitCode.OK
+    facts: dict[str, Any] = {}
+
+
+class Status(BaseModel):
+    """What was seen of each part."""
+
+    model_config = ConfigDict(frozen=True)
+
+    home: str
+    home_reason: str
+    broker: Part
+    workers: Part
+    ledger: Part
+    dead_letters: Part
+
+    @property
+    def parts(self) -> Mapping[str, Part]:
+        """The parts by their names."""
+        names = ("broker", "workers", "ledger", "dead_letters")
+        return {name: getattr(self, name) for name in names}
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The code of the first part that is not well; 0 if all are. Dead letters alone are no failure."""
+        return next((part.exit_code for part in self.parts.values() if part.exit_code), ExitCode.OK)
+
+
+def look(timeout: float, letters: int = MOST_LETTERS) -> Status:
+    """Look at each part.
+
+    Args:
+        timeout: seconds until each part must have answered.
+        letters: how many dead letters' reasons are counted at most.
+    """
+    looks = {
+        "broker": partial(_broker, timeout),
+        "workers": partial(_workers, timeout),
+        "ledger": partial(_ledger, timeout),
+        "dead_letters": partial(_dead_letters, timeout, letters),
+    }
+    answers: queues.SimpleQueue[tuple[str, Part]] = queues.SimpleQueue()
+    for name, one in looks.items():
+        # A daemon: what hangs does not keep the command from its end.
+        threading.Thread(target=_answer, args=(name, one, answers), daemon=True).start()
+    parts: dict[str, Part] = {}
+    deadline = time.monotonic() + timeout
+    while len(parts) < len(looks):
+        try:
+            name, part = answers.get(timeout=max(0, deadline - time.monotonic()))
+        except queues.Empty:
+            break
+        parts[name] = part
+    late = Part(problem=f"It did not answer within {timeout:g} s.", exit_code=ExitCode.UNHEALTHY)
+    chosen = settings()
+    return Status(
+        home=str(chosen.home.absolute()),
+        home_reason=chosen.home_reason,
+        **{name: parts.get(name, late) for name in looks},
+    )
+
+
+def _answer(name: str, one: Callable[[], Part], answers: queues.SimpleQueue[tuple[str, Part]]) -> None:
+    try:
+        part = one()
+    except BaoziError as error:
+        part = Part(problem=str(error), exit_code=error.exit_code)
+    except Exception as error:  # another part's answer must not be lost with this one's
+        problem = f"Unexpected {type(error).__name__}: this is a bug."
+        part = Part(problem=problem, exit_code=ExitCode.BUG)
+    answers.put((name, part))
+
+
+def _broker(timeout: float) -> Part:
+    found = broker.find()
+    facts: dict[str, Any] = {"url": found.safe_url, "kind": found.kind, "version": found.version}
+    if found.kind == MEMORY:
+        return Part(problem="The broker is in memory.", exit_code=ExitCode.NO_BROKER, facts=facts)
+    topology = Topology.of(settings())
+    with connect("status", timeout, found.url) as connection:
+        server: Any = connection.connection
+        facts["version"] = facts["version"] or server.server_properties.get("version")
+        facts["queues"] = [_queue(connection, name) for name in (topology.name, topology.dead)]
+    facts["management"] = _management(found, facts["queues"], timeout)
+    if facts["queues"][0]["ready"] is None:
+        problem = f"There is no queue {topology.name} yet: a worker declares it when it starts."
+        return Part(problem=problem, exit_code=ExitCode.UNHEALTHY, facts=facts)
+    return Part(facts=facts)
+
+
+def _queue(connection: Any, name: str) -> dict[str, Any]:
+    state: dict[str, Any] = {"name": name, "ready": None, "unacknowledged": None, "consumers": None}
+    state["oldest_seconds"] = None
+    with using():
+        try:
+            with connection.channel() as channel:
+                declared = channel.queue_declare(name, passive=True)
+        except NotFound:
+            return state
+    return state | {"ready": declared.message_count, "consumers": declared.consumer_count}
+
+
+def _management(found: broker.Broker, states: list[dict[str, Any]], timeout: float) -> str:
+    """Add to ``states`` what only the management API knows; return a word on it."""
+    if not found.management_url:
+        return "Its address is not known, so unacknowledged messages are not counted."
+    virtual_host = quote(urlsplit(found.url).path[1:] or "/", safe="%")
+    for state in states:
+        path = f"queues/{virtual_host}/{quote(state['name'], safe='')}"
+        try:
+            told = management.ask(found.management_url, found.url, "GET", path, timeout=timeout)
+        except OSError as error:
+            if getattr(error, "code", None) == 404:  # there is no such queue, or not yet in its statistics
+                continue
+            return f"It does not answer, so unacknowledged messages are not counted ({error})."
+        state["unacknowledged"] = told.get("messages_unacknowledged")
+        # RabbitMQ tells the time of the oldest message of a classic queue only.
+        if told.get("head_message_timestamp"):
+            state["oldest_seconds"] = round(time.time() - told["head_message_timestamp"])
+    return ANSWERS
+
+
+def _workers(timeout: float) -> Part:
+    url = broker_url()
+    if url.startswith(MEMORY):
+        return Part(problem="No other process sees workers in memory.", exit_code=ExitCode.UNHEALTHY)
+    app = Celery("status", set_as_current=False)
+    app.conf.update(celery_settings())
+    try:
+        with connecting("the settings"):
+            ask: Any = app.control.inspect(timeout=timeout * _SHARE_FOR_ANSWERS / 2)
+            stats: dict[str, Any] = ask.stats() or {}
+            active: dict[str, Any] = (ask.active() or {}) if stats else {}
+    finally:
+        app.close()
+    workers = [_worker(name, stats[name], active.get(name, [])) for name in sorted(stats)]
+    facts = {"workers": workers, "differing_settings": differing(workers)}
+    if not workers:
+        problem = "No worker answers: none runs, each is frozen, or its pool is solo and busy."
+        return Part(problem=problem, exit_code=ExitCode.UNHEALTHY, facts=facts)
+    return Part(facts=facts)
+
+
+def _worker(name: str, stats: Mapping[str, Any], active: list[Mapping[str, Any]]) -> dict[str, Any]:
+    own = stats.get("baozi") or {}
+    return {
+        "name": name,
+        "version": own.get("version"),
+        "pid": stats.get("pid"),
+        "uptime_seconds": stats.get("uptime"),
+        "received": sum((stats.get("total") or {}).values()),
+        "active": len(active),
+        "tasks": [{"task": it.get("name"), "id": it.get("id")} for it in active[:_TASKS_NAMED]],
+        "batches": own.get("batches"),
+        "settings": own.get("settings") or {},
+    }
+
+
+def differing(workers: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return each setting, and the version, in which workers differ: its value by worker."""
+    told = {one["name"]: {"version": one["version"], **one["settings"]} for one in workers}
+    names = dict.fromkeys(name for one in told.values() for name in one)
+    values = {name: {worker: one.get(name) for worker, one in told.items()} for name in names}
+    return {name: own for name, own in values.items() if len({repr(value) for value in own.values()}) > 1}
+
+
+def _ledger(timeout: float) -> Part:
+    url = settings().ledger
+    ledger = Ledger(url, timeout)
+    facts: dict[str, Any] = {"url": url.render_as_string(hide_password=True), "needed": VERSION}
+    try:
+        facts["schema"] = ledger.version()
+        with ledger.reading() as connection:
+            facts["bytes"] = _bytes(connection, url.database)
+            facts["oldest_open_order"] = oldest_open_order(connection)
+    except BaoziError as error:
+        return Part(problem=str(error), exit_code=error.exit_code, facts=facts)
+    finally:
+        ledger.close()
+    return Part(facts=facts)
+
+
+def _bytes(connection: Connection, file: str | None) -> int:
+    if connection.dialect.name == "postgresql":
+        sizes = "SELECT sum(pg_total_relation_size(c.oid)) FROM pg_class c WHERE c.oid IN ({})"
+        tables = ", ".join(f"'{name}'::regclass" for name in ("eaten", "done", "orders", "order_sessions"))
+        return int(connection.execute(text(sizes.format(tables))).scalar_one())
+    parts = [Path(f"{file}{suffix}") for suffix in ("", "-wal")]
+    return sum(path.stat().st_size for path in parts if path.exists())
+
+
+def oldest_open_order(connection: Connection) -> dict[str, Any] | None:
+    """Return the order that was opened first of those that are not closed, by the ledger; None for none."""
+    of = order_sessions.c
+    again = select(of.run, of.producer, of.told_at.label("at")).where(of.opened > of.closed)
+    # The first baozi opens an order: only a closing message, or the next session, names it elsewhere.
+    told = select(of.run, of.producer).union_all(select(orders.c.run, orders.c.producer)).subquery()
+    first = (
+        select(eaten.c.run, eaten.c.producer, func.min(eaten.c.made_at).label("at"))
+        .outerjoin(told, (told.c.run == eaten.c.run) & (told.c.producer == eaten.c.producer))
+        .where(told.c.run.is_(None))
+        .group_by(eaten.c.run, eaten.c.producer)
+    )
+    both = again.union_all(first).subquery()
+    row = connection.execute(select(both).order_by(both.c.at).limit(1)).one_or_none()
+    if row is None:
+        return None
+    return {"run": row.run, "producer": row.producer, "age_seconds": round(time.time() - row.at)}
+
+
+def _dead_letters(timeout: float, letters: int) -> Part:
+    reasons: Counter[str] = Counter()
+    if not letters:
+        return Part(facts={"looked_at": 0, "at_most": 0, "reasons": {}})
+    with looking(timeout) as seen:
+        for letter in seen.letters(letters):
+            reasons[_kind(letter.reason)] += 1
+    facts = {"looked_at": sum(reasons.values()), "at_most": letters, "reasons": dict(reasons.most_common())}
+    return Part(facts=facts)
+
+
+def _kind(reason: str) -> str:
+    head = reason.partition(":")[0].strip()
+    return head if len(head) <= _LONGEST_REASON else head[:_LONGEST_REASON] + "…"

@@ -1,0 +1,36 @@
+"""What a worker tells of itself beside Celery's own statistics: `celery inspect stats`, `baozi status`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import baozi
+from baozi.settings import settings
+from baozi.topology import Topology
+
+
+def facts(topology: Topology, ledger_ids: Sequence[str], batches: int) -> dict[str, Any]:
+    """Return a worker's release, its settings without any secret, and how much it executes in batches.
+
+    Args:
+        topology: the queues that it works on.
+        ledger_ids: the id of its ledger, if it was opened.
+        batches: how many batches are with its pool processes now.
+    """
+    chosen = settings()
+    return {
+        "version": baozi.__version__,
+        "batches": batches,
+        "settings": {
+            "queue": topology.name,
+            "delivery_limit": topology.delivery_limit,
+            "capacity": topology.capacity,
+            "ledger": next(iter(ledger_ids), None),
+            "ledger_timeout": chosen.ledger_timeout,
+            "broker_timeout": chosen.broker_timeout,
+            "eat_seconds": chosen.eat_seconds,
+            "eat_time_limit": chosen.eat_time_limit,
+            "tray": chosen.tray_size,
+            "task_events": chosen.task_events,
+            "soft_shutdown_timeout": chosen.soft_shutdown_timeout,
+        },
+    }
