@@ -163,7 +163,10 @@ q = Queue(name="q", window=1000)
 for number in range(1000):
     q.put(number)
 print("put", flush=True)
-time.sleep(60)
+# Not one long sleep: Python notices no signal that comes while it gives its lock to another thread, as it
+# does before it sleeps.
+while True:
+    time.sleep(0.05)
 """
     process = subprocess.Popen(
         [sys.executable, "-c", program],
