@@ -27,7 +27,7 @@ class State(StrEnum):
     """Something else is wrong; `baozi audit` says what."""
 
 
-class Run(BaseModel):
+class RunSummary(BaseModel):
     """One run."""
 
     model_config = ConfigDict(frozen=True)
@@ -70,13 +70,13 @@ def names(ledger: Ledger, journals: Path) -> list[str]:
     return sorted(found)
 
 
-def runs(ledger: Ledger, journals: Path) -> Iterator[Run]:
+def runs(ledger: Ledger, journals: Path) -> Iterator[RunSummary]:
     """Yield each run, in the order of their names; the arguments and errors are those of :func:`names`."""
     for name in names(ledger, journals):
         yield run(ledger, journals, name)
 
 
-def run(ledger: Ledger, journals: Path, name: str) -> Run:
+def run(ledger: Ledger, journals: Path, name: str) -> RunSummary:
     """Return the run ``name``, as it stands; the other arguments and errors are those of :func:`names`."""
     folder = journals / name
     try:
@@ -89,7 +89,7 @@ def run(ledger: Ledger, journals: Path, name: str) -> Run:
             rows, last_at = _size(connection, name)
     except NothingToAudit:
         pass
-    return Run(
+    return RunSummary(
         run=name,
         state=state(sums),
         producers=len(sums.producers) if sums else 0,

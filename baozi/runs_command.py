@@ -8,7 +8,7 @@ from rich import box
 from rich.console import Console
 
 from baozi.ledger import Ledger
-from baozi.runs import Run
+from baozi.runs import RunSummary
 from baozi.runs import runs as all_runs
 from baozi.settings import settings
 from baozi.shown import shown, shown_json
