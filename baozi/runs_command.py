@@ -66,13 +66,13 @@ def runs(
     console.print(table)
 
 
-def _line(one: Run) -> str:
+def _line(one: RunSummary) -> str:
     name, state, *cells = _cells(one)
     facts = [f"{column} {cell}" for column, cell in zip(list(_COLUMNS)[2:], cells, strict=True)]
     return f"{name}: {', '.join([state, *facts])}"
 
 
-def _cells(one: Run) -> list[str]:
+def _cells(one: RunSummary) -> list[str]:
     last = "–" if one.last_at is None else f"{datetime.fromtimestamp(one.last_at, UTC):%Y-%m-%d %H:%M}"
     accepted = "?" if one.accepted is None else str(one.accepted)
     counts = [accepted, *(str(count) for count in (one.eaten, one.lost, one.duplicated, one.rows))]
