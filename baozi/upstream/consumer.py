@@ -14,12 +14,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, ClassVar
+from weakref import WeakSet
 
 from amqp.exceptions import NotAllowed
 from celery.exceptions import TaskRevokedError
 from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.request import Request as CeleryRequest
 
 from baozi import reliable
 from baozi.amqp.connection import answering_within, connecting, using
@@ -81,6 +83,8 @@ class Consumer(CeleryConsumer):
     """Lets Celery handle one message, alone."""
     sending_on: set[SendingOn]
     """The messages that leave the queue otherwise than eaten."""
+    handed_over: "WeakSet[CeleryRequest]"
+    """The requests that the pool was given. Those that are done are no longer reserved, as Celery has it."""
     _unsettled: Unsettled
     _batches: Batches | None = None
     _missing_since: float | None = None
@@ -90,6 +94,7 @@ class Consumer(CeleryConsumer):
         """Hand over to the pool by ``on_task_request``, as Celery's own consumer does."""
         super().__init__(lambda job: on_task_request(_Guarded(job, self)), *arguments, **options)
         self.sending_on = set()
+        self.handed_over = WeakSet()
         self.reliable = reliable.of(self.app)
         self.reliable.work()  # for a worker inside a program, which sends no signal at its start
 
@@ -235,10 +240,9 @@ class Consumer(CeleryConsumer):
     def in_hand(self) -> bool:
         """Whether a pool process has anything: begun, or handed to it and not begun yet.
 
-        Celery knows of the second only when it is begun; billiard's pool, which has it in its cache, would
-        wait for it at its end, when nobody takes its result.
+        The pool would wait for both at its end, when nobody takes their results.
         """
-        handed_over = getattr(getattr(self.pool, "_pool", None), "_cache", None)
+        handed_over = any(request in state.reserved_requests for request in self.handed_over)
         batches_out = self._batches is not None and self._batches.out > 0
         return bool(handed_over or state.active_requests or batches_out or self.sending_on)
 
@@ -339,6 +343,8 @@ class _Guarded:
         """
         try:
             self._job.execute_using_pool(pool)
+            if isinstance(self._job, CeleryRequest):
+                self._consumer.handed_over.add(self._job)
         except TaskRevokedError:
             raise
         except self._consumer.connection_errors:

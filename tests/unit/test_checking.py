@@ -8,17 +8,20 @@ import zlib
 from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
+from weakref import WeakSet
 
 import pytest
 from celery.app.task import Context
 from celery.exceptions import TaskRevokedError
+from celery.worker import state
 from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Message
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
 from baozi.amqp.inflating import LONGEST, inflated
-from baozi.upstream.consumer import _Guarded
+from baozi.upstream.consumer import Consumer, _Guarded
 from baozi.upstream.request import Request
 from baozi.worker.checking import LONGEST_DELAY, Refused, check_body, check_headers, wait
 from tasks.app import app
@@ -227,3 +230,21 @@ def test_a_lost_connection_leaves_the_slot_free_too() -> None:
     with pytest.raises(ConnectionResetError):
         semaphore.acquire(_Guarded(job, consumer).execute_using_pool, None)
     assert semaphore.value == 1
+
+
+def test_what_the_pool_was_given_and_has_not_begun_is_in_hand_until_it_is_done() -> None:
+    consumer: Any = Consumer.__new__(Consumer)
+    consumer.handed_over, consumer.sending_on = WeakSet(), set()
+    request = Mock(spec=Request)
+    request.execute_using_pool.side_effect = TaskRevokedError
+    state.reserved_requests.add(request)
+    try:
+        with pytest.raises(TaskRevokedError):
+            _Guarded(request, consumer).execute_using_pool(None)
+        assert not consumer.in_hand, "it was revoked"
+        request.execute_using_pool.side_effect = None
+        _Guarded(request, consumer).execute_using_pool(None)
+        assert consumer.in_hand
+    finally:
+        state.task_ready(request)
+    assert not consumer.in_hand
