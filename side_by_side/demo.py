@@ -22,7 +22,7 @@ from side_by_side.process_group import STOP_TIMEOUT, ProcessGroup
 
 #: Seconds for the workers to be ready, on a slow machine.
 _READY_TIMEOUT = 60
-#: Seconds that a worker may go on eating when the demo stops it.
+#: Seconds that a stopped worker may go on eating.
 _SHUTDOWN_TIMEOUT = 5
 #: Seconds that a broker may take to end before it is killed (:mod:`baozi.broker`).
 _BROKER_TIMEOUT = 30
@@ -31,11 +31,11 @@ _LOOK_EVERY = 0.1
 
 
 class NotInTime(BaoziError):
-    """What was awaited did not come in time."""
+    """The demo waited too long."""
 
 
 class Ended(NamedTuple):
-    """How a demo ended."""
+    """The result of a demo."""
 
     sums: Audit
     in_memory: str
@@ -43,18 +43,18 @@ class Ended(NamedTuple):
 
 
 def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
-    """Run the demo and audit it. All that it starts is stopped when it returns or raises.
+    """Run the demo and audit it. Everything that it starts is stopped when it returns or raises.
 
-    Ctrl-C says what is waited for, and a second one ends all of it at once.
+    After Ctrl-C it prints what it waits for. A second Ctrl-C ends everything at once.
 
     Args:
         settings: where the ledger and the logs are.
-        run: the run's name.
-        pace: factor on the course's seconds.
-        out: where its lines and those of the producers and consumers go.
+        run: the name of the run.
+        pace: the course's seconds are multiplied by this.
+        out: the file for its lines and those of the producers and consumers.
 
     Raises:
-        NotInTime: the workers, the producers or the eating took too long; says which.
+        NotInTime: the workers, the producers or the eating took too long; the message says which.
         BaoziError: the broker, the ledger or one of the processes failed.
     """
     workload = Workload(run=run).paced(pace)
@@ -92,15 +92,15 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
 
 
 class _Starting:
-    """What the demo has started, and must end."""
+    """What the demo has started and must stop."""
 
     def __init__(self, process_group: ProcessGroup) -> None:
         self._process_group = process_group
         self.broker = False
-        """Whether the broker is the demo's own."""
+        """Whether the demo has started the broker."""
 
     def awaited(self) -> str:
-        """Return what is to end, and in what time, for a sentence; empty if nothing is."""
+        """Return what must end and the time limit of each, as part of a sentence; empty if nothing must."""
         awaited = []
         if running := self._process_group.running:
             awaited.append(f"{_names(running)} ({STOP_TIMEOUT} s at most)")
@@ -117,7 +117,7 @@ def _work(
     environment: Mapping[str, str],
     out: TextIO,
 ) -> None:
-    """Start everybody, and wait until the producers are done."""
+    """Start Flower, workers and producers, and wait until the producers are done."""
     consumers_before = _consumer_count(settings)
     flower = start_flower(process_group, the_broker, environment)
     say(f"Flower: {flower.url}  user: {flower.user}  password: {flower.password}", out)
@@ -151,7 +151,7 @@ def _settled_audit(settings: Settings, workload: Workload, dead: Callable[[], De
 
 @contextmanager
 def _started_broker(starting: _Starting, told: Interruptions) -> Iterator[Broker]:
-    """The broker that is there, or else one that is started now and stopped at the end."""
+    """Yield the broker that runs already, or start one and stop it at the end."""
     try:
         broker.find()
     except NoBroker:
@@ -177,7 +177,7 @@ def _stop_broker(told: Interruptions) -> None:
 
 
 def _consumer_count(settings: Settings) -> int:
-    """How many consumers the queue has; declares it where it is missing."""
+    """Return how many consumers the queue has. Declares the queue if it is missing."""
     with connect("demo") as connection, using():
         topology = Topology.of(settings)
         topology.declare(connection)
@@ -186,7 +186,7 @@ def _consumer_count(settings: Settings) -> int:
 
 
 def _wait_for(condition: Callable[[], bool], what: str, timeout: float, process_group: ProcessGroup) -> None:
-    """Wait until ``condition`` holds, and see meanwhile that no process has failed.
+    """Wait until ``condition`` holds, and check meanwhile that no process has failed.
 
     Raises:
         NotInTime: it did not hold within ``timeout`` seconds.

@@ -1,18 +1,18 @@
-"""Numbers as people read them: three digits that count, and the unit that fits."""
+"""Formats numbers, seconds and bytes for people: three significant digits and a unit of fitting size."""
 
 import math
 
-#: Between a figure and its unit, which no line parts.
+#: Between a number and its unit, where no line may break.
 _SPACE = "\N{NO-BREAK SPACE}"
 
 
 def number(value: float) -> str:
-    """A count or a rate: 83,400, 512, 4.2, 0.031."""
+    """Return a count or a rate as text: 83,400, 512, 4.2, 0.031."""
     return f"{_three_digits(value):,.10g}"
 
 
 def seconds(value: float) -> str:
-    """A duration: 210 µs, 4.6 ms, 12.4 s."""
+    """Return seconds as text: 210 µs, 4.6 ms, 12.4 s."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if abs(value) >= 0.9995 * size or (unit == "µs" and value):
             return f"{number(value / size)}{_SPACE}{unit}"
@@ -20,7 +20,7 @@ def seconds(value: float) -> str:
 
 
 def memory(value: float) -> str:
-    """Bytes: 14.2 MB, 33.7 GB."""
+    """Return bytes as text: 14.2 MB, 33.7 GB."""
     for unit, size in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if value >= size:
             return f"{number(value / size)}{_SPACE}{unit}"
@@ -28,7 +28,7 @@ def memory(value: float) -> str:
 
 
 def interval(low: str, high: str) -> str:
-    """From ``low`` to ``high``, with their unit once if they share it."""
+    """Return a range as text, with the unit once if both have the same."""
     figure, _, unit = low.partition(_SPACE)
     return f"{figure if high.partition(_SPACE)[2] == unit else low} – {high}"
 

@@ -1,1 +1,1 @@
-"""The report's pictures: SVG that stands in the page, each drawn for a wide screen and for a phone."""
+"""The pictures of the report: SVG inside the page. Each is drawn for a wide screen and for a phone."""

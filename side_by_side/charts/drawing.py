@@ -1,4 +1,4 @@
-"""How every picture is drawn: its look, and matplotlib's SVG made fit to stand inside a page."""
+"""What all pictures have in common: their style, and the conversion of matplotlib's SVG for an HTML page."""
 
 import io
 import re
@@ -13,22 +13,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-#: Widths in CSS pixels for which a picture is drawn: its letters are then as large as the page's.
+#: The widths of a picture in CSS pixels. At these widths its text is as large as the page's.
 WIDE, NARROW = 960, 358
 
-#: The colours of Okabe and Ito, which everybody can tell apart, without the yellow that white swallows. No
-#: picture rests on them alone: lines have their dashes and marks, bars their hatches.
+#: The colours of Okabe and Ito, which colour-blind people can distinguish, without the yellow, which is hard
+#: to see on white. Lines also differ by their dashes and marks, bars by their hatches.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#7a7a7a")
 INK, FAINT, GROUND = "#010203", "#c0c1c2", "#fdfefc"
-#: What the page's style sheet says of each colour, so that a dark page has a dark picture.
+#: The variable of the page's style sheet for each colour, so that a dark page has a dark picture.
 _VARIABLES = {INK: "currentColor", FAINT: "var(--line)", GROUND: "var(--ground)"} | {
     colour: f"var(--c{number})" for number, colour in enumerate(COLOURS)
 }
 _LOOK = {
-    "svg.fonttype": "none",  # letters stay letters: small, searchable, and in the page's own font
+    "svg.fonttype": "none",  # text remains text: small, searchable, and in the page's font
     "svg.hashsalt": "baozi",  # the same results give the same file
-    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
-    "font.sans-serif": ["DejaVu Sans"],  # matplotlib's own, to measure with: wider than what browsers have
+    "text.parse_math": False,  # a dollar sign in a name is no formula
+    "font.sans-serif": ["DejaVu Sans"],  # measures the text; it is wider than the fonts of browsers
     "font.size": 12.0,
     "text.color": INK,
     "axes.labelcolor": INK,
@@ -48,8 +48,8 @@ _LOOK = {
     "ytick.minor.size": 0,
     "hatch.linewidth": 1.3,
 }
-#: What is taken out of matplotlib's SVG, for the page has its own or has no use for it; and its ids get a
-#: key, for several pictures stand in one page.
+#: What is removed from matplotlib's SVG, because the page has its own or does not need it. The ids get a key,
+#: because a page has several pictures.
 _TIDYING = [
     (r"<!--.*?-->", ""),
     (r"<style.*?</style>", ""),
@@ -61,28 +61,28 @@ _TIDYING = [
     (r"url\(#", "url(#KEY-"),
     (r"\s*\n\s*", " "),
 ]
-#: Letters of a name that fit beside a picture.
+#: The longest name that fits beside a picture, in characters.
 _NAME = 24
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One picture in its two widths."""
+    """One picture, in both widths."""
 
     wide: Markup
     narrow: Markup
 
 
 def short(name: str) -> str:
-    """Return ``name`` so that it fits beside a picture; the tables have all of it."""
+    """Return ``name``, shortened if it does not fit beside a picture. The tables have the whole name."""
     return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[tuple[Figure, Axes]]:
-    """Yield an empty figure of so many CSS pixels, and the axes that fill it."""
-    # A name in letters that matplotlib's own font lacks is drawn by the browser, which has them.
-    # The user's own matplotlibrc has no say.
+    """Yield an empty figure of this size in CSS pixels, and axes that fill it."""
+    # The browser draws characters that matplotlib's font lacks.
+    # The user's matplotlibrc is not used.
     with style.context(["default", _LOOK]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         close = ConstrainedLayoutEngine(w_pad=2 / 72, h_pad=2 / 72)
@@ -95,8 +95,8 @@ def svg(figure: Figure, key: str, title: str, description: str) -> Markup:
 
     Args:
         figure: from ``canvas``, inside its ``with``.
-        key: unique in the page; keeps this picture's ids apart from the others'.
-        title: what it is, for who does not see it.
+        key: unique in the page; part of each id of this picture.
+        title: what it is, for readers who cannot see it.
         description: what it shows, in numbers.
     """
     file = io.StringIO()

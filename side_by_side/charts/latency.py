@@ -1,4 +1,4 @@
-"""The curves: how long a baozi is under way, from the quickest to the slowest, at one offered rate."""
+"""The latency curves: seconds from attempted to eaten, by percentile, at one offered rate."""
 
 import math
 from collections import defaultdict
@@ -13,10 +13,10 @@ from side_by_side.comparison_results import ComparisonResults, Run, RunKind
 from side_by_side.quantities import seconds
 from side_by_side.summary import runs_of, transports
 
-#: Percentiles that are named below the picture. From the left to the right, each step of one unit has a tenth
-#: of the one before: the slow few, which hurt, get as much room as the many.
+#: The percentiles at the axis. Each unit of the axis covers a tenth of the unit before it, so that the few
+#: slow baozi get as much room as the many fast ones.
 _NAMED = (0, 50, 90, 99, 99.9, 99.99, 99.999)
-#: How a line looks, besides its colour: matplotlib's marks and dashes.
+#: The marks and dashes of the lines, in addition to their colours.
 _MARKS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _DASHES = ("-", (0, (6, 2)), (0, (1, 1.5)), (0, (7, 2, 1, 2)), (0, (3, 1.5)), (0, (4, 2, 1, 2, 1, 2)))
 
@@ -24,7 +24,7 @@ _Curve = list[tuple[float, float]]
 
 
 def latency(results: ComparisonResults) -> Picture | None:
-    """Draw the median curve of each transport's runs at the offered rate; ``None`` where there are none."""
+    """Draw the median curve of each transport's runs at the offered rate; None if there are none."""
     curves: dict[str, _Curve] = {}
     for name in transports(results):
         curve = _median_curve(runs_of(results.runs, name, RunKind.FIXED_RATE))
@@ -73,12 +73,12 @@ def _step(percentile: float) -> float:
 def _scale(axes: Axes, last: float, most: float, narrow: bool) -> None:
     named = [percentile for percentile in _NAMED if percentile <= last]
     if narrow:
-        # Their words would lie on their neighbours': "fastest" on "half", the last percentile on "slowest".
+        # These labels would overlap: "fastest" with "half", the last percentile with "slowest".
         named = [percentile for percentile in named if percentile and most - _step(percentile) > 0.9]
     axes.xaxis.set_major_locator(FixedLocator([*map(_step, named), most]))
     labels = ["fastest" if p == 0 else "half" if p == 50 else f"{p:g}%" for p in named]
     axes.set_xticklabels([*labels, "slowest"])
-    axes.set_xlabel("so many took no longer")
+    axes.set_xlabel("percentage that took no longer")
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -88,9 +88,9 @@ def _scale(axes: Axes, last: float, most: float, narrow: bool) -> None:
 
 
 def _name_lines(axes: Axes, curves: dict[str, _Curve], end: float, height: float) -> None:
-    """Write each name beside its line's end; where two ends are close, their names move apart."""
+    """Write each name beside the end of its line. If two ends are close, move their names apart."""
     low, high = (math.log10(limit) for limit in axes.get_ylim())
-    gap = 17 / height  # of one line of letters
+    gap = 17 / height  # the height of a line of text
     wanted = sorted((math.log10(curve[-1][1]) - low) / (high - low) for curve in curves.values())
     names = sorted(curves, key=lambda name: curves[name][-1][1])
     for name, place in zip(names, _apart(wanted, gap), strict=True):
@@ -117,7 +117,7 @@ def _name_lines(axes: Axes, curves: dict[str, _Curve], end: float, height: float
 
 
 def _apart(wanted: list[float], gap: float) -> list[float]:
-    """Move rising places apart until each is ``gap`` over the one below, and none above 1 if they fit."""
+    """Move rising positions apart until each is ``gap`` above the one below; if they fit, none is above 1."""
     places: list[float] = []
     for place in wanted:
         places.append(max(place, places[-1] + gap) if places else place)

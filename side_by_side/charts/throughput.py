@@ -1,4 +1,4 @@
-"""The bars: how many baozi a second each transport accepts, and how many are eaten."""
+"""The throughput bars: baozi per second that are accepted and eaten on each transport."""
 
 from collections.abc import Callable
 
@@ -11,10 +11,10 @@ from side_by_side.comparison_results import ComparisonResults, Run, RunKind
 from side_by_side.quantities import number
 from side_by_side.summary import Spread, runs_of, spread_of, transports
 
-#: The fastest over the slowest from which on a bar of the slowest could not be seen on an even scale.
+#: Above this ratio of the fastest to the slowest, the slowest bar would be invisible on a linear scale.
 _LOGARITHMIC_FROM = 30
-#: A bar's thickness, and how far its middle is from its transport's; a transport has 1, of which the upper
-#: part is its name's where the screen is narrow.
+#: The thickness of a bar, and the distance of its middle from the middle of its transport. A transport has a
+#: height of 1; on a narrow screen its upper part is for the name.
 _THICK, _ASIDE = 0.29, 0.17
 
 _RATES: list[tuple[str, str, str | None, Callable[[Run], float]]] = [
@@ -25,7 +25,7 @@ _Bars = dict[str, list[Spread | None]]
 
 
 def throughput(results: ComparisonResults) -> Picture | None:
-    """Draw the bars of the flat-out runs; ``None`` where there are none."""
+    """Draw the bars of the flat-out runs; None if there are none."""
     bars: _Bars = {}
     for name in transports(results):
         if runs := runs_of(results.runs, name, RunKind.FLAT_OUT):
@@ -53,7 +53,7 @@ def _draw(bars: _Bars, width: int, key: str) -> Markup:
 
 
 def _scale(axes: Axes, bars: _Bars, room: float) -> None:
-    """Set the scale; ``room`` is the part that is left free at the right, for the numbers."""
+    """Set the scale; ``room`` is the part of the width at the right that is free for the numbers."""
     values = [value for spreads in bars.values() for spread in spreads if spread for value in spread.values]
     seen = [value for value in values if value > 0] or [1.0]
     low, high = min(seen), max(seen)
@@ -64,7 +64,7 @@ def _scale(axes: Axes, bars: _Bars, room: float) -> None:
         axes.set_xlim(left, left * (high / left) ** (1 / (1 - room)))
         axes.xaxis.set_major_locator(LogLocator(10, numticks=12))
         axes.xaxis.set_minor_locator(NullLocator())
-        label += ", each line ten times the one before"
+        label += ", each line is ten times the one before"
     else:
         axes.set_xlim(0, high / (1 - room))
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -78,7 +78,7 @@ def _bar(axes: Axes, place: float, spread: Spread | None, colour: str, hatch: st
     if spread is None or spread.median <= start:
         axes.text(start, place, "  none", va="center", size=11)
         return
-    # An edge of its own colour and a ground between the strokes: a hatched bar is as heavy as a full one.
+    # A hatched bar has an edge in its own colour, so that it looks as strong as a full one.
     face = GROUND if hatch else colour
     axes.barh(
         place,

@@ -1,4 +1,4 @@
-"""The timeline: one small picture for each kind of run, how many were accepted and eaten at each moment."""
+"""The timelines: a small picture for each kind of run, with the baozi accepted and eaten at each moment."""
 
 from dataclasses import dataclass
 
@@ -10,15 +10,15 @@ from side_by_side.comparison_results import ComparisonResults, Moment, Run, RunK
 from side_by_side.quantities import number, seconds
 from side_by_side.summary import faults, runs_of, transports
 
-#: Its size in CSS pixels: two stand side by side on a phone.
+#: The size of a picture in CSS pixels: two fit side by side on a phone.
 _WIDTH, _HEIGHT = 174, 118
-#: Points of one line; more cannot be told apart at this width.
+#: Points of one line. More cannot be distinguished at this width.
 _POINTS = 80
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One small picture, and what stands above it."""
+    """One small picture and its heading."""
 
     heading: str
     run: Run
@@ -26,7 +26,7 @@ class Panel:
 
 
 def timeline(results: ComparisonResults) -> dict[str, list[Panel]]:
-    """Draw, for each transport, a run flat out and one under each fault."""
+    """Draw, for each transport, a flat-out run and one run under each fault."""
     panels: dict[str, list[Panel]] = {}
     for place, name in enumerate(transports(results)):
         kinds = [("no fault", runs_of(results.runs, name, RunKind.FLAT_OUT))]
@@ -42,7 +42,7 @@ def timeline(results: ComparisonResults) -> dict[str, list[Panel]]:
 
 
 def _one_of(runs: list[Run]) -> list[Run]:
-    """The first that is not as expected, or else the first; none where no timeline was kept."""
+    """Return the first run that is not as expected, or else the first; none if no run has a timeline."""
     return sorted((run for run in runs if len(run.timeline) > 1), key=lambda run: run.as_expected)[:1]
 
 
@@ -52,7 +52,7 @@ def _draw(run: Run, heading: str, key: str) -> Markup:
     end = max(at[-1], run.seconds) or 1.0
     most = max(run.counts.attempted, *(max(moment.accepted, moment.eaten) for moment in moments), 1)
     with canvas(_WIDTH, _HEIGHT) as (figure, axes):
-        # Eaten is an area and accepted a dashed line: where the one lies on the other, both are still seen.
+        # Eaten is an area and accepted a dashed line, so that both are visible where they overlap.
         eaten = [moment.eaten for moment in moments]
         axes.fill_between(at, eaten, color=COLOURS[4], alpha=0.35, linewidth=0)
         axes.plot(at, eaten, color=COLOURS[4], linewidth=2)
