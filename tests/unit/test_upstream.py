@@ -166,6 +166,7 @@ ADDED = {
         "_reliable_tasks",
         "_batches",
         "_missing_since",
+        "facts",
     },
     "Blueprint": set(),
     "DelayedDelivery": set(),
