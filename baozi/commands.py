@@ -17,6 +17,7 @@ from baozi.dead_letters.command import app as dead
 from baozi.doctor.command import doctor
 from baozi.errors import UsageError
 from baozi.ledger_command import app as ledger
+from baozi.prune_command import prune
 from baozi.runs_command import runs
 from baozi.status_command import status
 
@@ -65,6 +66,7 @@ else:
 app.command()(audit)
 app.command()(runs)
 app.command()(status)
+app.command()(prune)
 app.command()(doctor)
 app.add_typer(dead, name="dead")
 app.add_typer(broker, name="broker")

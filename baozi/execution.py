@@ -12,7 +12,9 @@ comes to the first message, and each message's execution is then its own result.
 was called for none of them.
 """
 
+import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
@@ -34,6 +36,8 @@ from baozi.settings import settings
 from baozi.transaction import Transaction
 
 logger = get_task_logger(__name__)
+#: Has one line for each batch, or task that is alone, that was recorded. A worker with a log file shows them.
+recorded_log = logging.getLogger("baozi.recorded")
 Result = TypeVar("Result")
 
 #: Seconds of the first and of the longest pause between two tries of the ledger.
@@ -365,9 +369,18 @@ def _tell(works: Sequence[Work], consumer: str) -> None:
     """Tell the tasks of what is committed. It stays so: nothing here is an error, nor is the time limit."""
     try:
         for task in dict.fromkeys(work.task for work in works):
-            task.on_recorded([work for work in works if work.task is task], consumer)
+            own = [work for work in works if work.task is task]
+            task.on_recorded(own, consumer)
+            if recorded_log.isEnabledFor(logging.INFO):
+                _log(own, consumer)
     except Exception:
         logger.exception("What is recorded could not be told of.")
+
+
+def _log(works: Sequence[Work], consumer: str) -> None:
+    runs = Counter(work.call.baozi.run for work in works if work.call.baozi is not None)
+    of = "; ".join(f"run {run}: {count}" for run, count in runs.items())
+    recorded_log.info("%s: %d %s recorded%s", consumer, len(works), works[0].call.task, of and f" ({of})")
 
 
 def _result(done: Done) -> Any:

@@ -228,6 +228,18 @@ class Ledger:
             connection.execute(order_statements.closing(self._statements.insert, order))
 
     @contextmanager
+    def deleting(self) -> Iterator[Connection]:
+        """Yield a transaction that deletes, for as long as it takes. It commits at the end of the block.
+
+        Raises:
+            LedgerError: as :meth:`reading` says.
+        """
+        with self.reading():
+            pass
+        with self._patience.changed_to(None), self._writing() as connection:
+            yield connection
+
+    @contextmanager
     def reading(self) -> Iterator[Connection]:
         """Yield a connection to read with; nothing is made where there is no ledger yet.
 

@@ -132,12 +132,31 @@ def _broker(timeout: float) -> Part:
     with connect("status", timeout, found.url) as connection:
         server: Any = connection.connection
         facts["version"] = facts["version"] or server.server_properties.get("version")
-        facts["queues"] = [_queue(connection, name) for name in (topology.name, topology.dead)]
+        facts["queues"] = _queues(connection, topology)
     facts["management"] = _management(found, facts["queues"], timeout)
     if facts["queues"][0]["ready"] is None:
         problem = f"There is no queue {topology.name} yet: a worker declares it when it starts."
         return Part(problem=problem, exit_code=ExitCode.UNHEALTHY, facts=facts)
     return Part(facts=facts)
+
+
+def queue_states(topology: Topology, timeout: float) -> list[dict[str, Any]]:
+    """Return what waits in the queue and among its dead letters: ``ready``, ``unacknowledged``, …
+
+    None stands for what is not known. A queue that is not there has None for all.
+
+    Raises:
+        BrokerError: the broker cannot be used.
+    """
+    found = broker.find()
+    with connect("status", timeout, found.url) as connection:
+        states = _queues(connection, topology)
+    _management(found, states, timeout)
+    return states
+
+
+def _queues(connection: Any, topology: Topology) -> list[dict[str, Any]]:
+    return [_queue(connection, name) for name in (topology.name, topology.dead)]
 
 
 def _queue(connection: Any, name: str) -> dict[str, Any]:

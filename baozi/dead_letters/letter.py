@@ -22,7 +22,7 @@ from baozi.amqp import decoding
 from baozi.amqp.inflating import LONGEST, inflated
 from baozi.amqp.properties import HEADERS, Malformed, field, fields, join, split, table
 from baozi.errors import NotABaozi
-from baozi.model import Baozi, Tray
+from baozi.model import RUN_HEADER, Baozi, Tray
 from baozi.settings import settings
 
 #: Headers that a burial adds (:mod:`baozi.dead_letters.burial`).
@@ -157,6 +157,15 @@ class DeadMessage:
             item = json.loads(self._text())[0][0]
             return Tray.parse(item, old=True).baozi if "numbers" in item else [Baozi.parse(item, old=True)]
         return []
+
+    @property
+    def runs(self) -> set[str]:
+        """The runs that it names: in a header, or in its body, as a baozi, a tray and a closed order do."""
+        named = {one.run for one in self.baozi}
+        with suppress(ValueError, TypeError, LookupError, RecursionError):
+            named.add(json.loads(self._text())[0][0]["run"])
+        header = self.headers.get(RUN_HEADER)
+        return {run for run in (*named, header) if isinstance(run, str)}
 
     def _text(self) -> str | bytes:
         """Return the body, inflated and decoded, if a baozi may be in it.

@@ -192,6 +192,19 @@ def of_run(run: str) -> DeadLetters:
     return DeadLetters(by_producer, {(producer, order_id) for producer, order_id, _ in dead})
 
 
+def runs_of_letters(timeout: float | None = None) -> set[str]:
+    """Return the runs that some dead letter names; a closing or opening message names one too.
+
+    Args:
+        timeout: seconds to wait for the broker; default: ``broker_timeout``.
+
+    Raises:
+        BrokerError: as :meth:`Look.letters` says.
+    """
+    with looking(timeout) as look:
+        return {run for letter in look.letters() for run in letter.runs}
+
+
 def _order_id(letter: DeadMessage) -> str:
     with suppress(NotABaozi):
         return order_of(letter.headers.get(ORDER_HEADER))

@@ -12,6 +12,7 @@ from typing import Any
 
 from celery.signals import after_setup_logger, after_setup_task_logger
 
+from baozi.execution import recorded_log
 from baozi.shown import shown, shown_lines
 
 #: What stands before each line of a traceback. An exception's text may have lines of its own.
@@ -57,6 +58,16 @@ def _traceback(exc_info: Any) -> str:
     except Exception as error:  # a log is best effort
         text = f"(no traceback: {type(error).__name__})"
     return "\n".join(_INDENT + shown(line) for line in text.split("\n"))
+
+
+@after_setup_logger.connect
+def show_what_is_recorded(logfile: object = None, **_: object) -> None:
+    """Have a log file, which may be all that is left of a worker's output, say what was recorded.
+
+    Celery's own lines of the level INFO would be one for each message of a batch.
+    """
+    if logfile:
+        recorded_log.setLevel(logging.INFO)
 
 
 @after_setup_logger.connect
