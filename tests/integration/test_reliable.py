@@ -91,7 +91,7 @@ def test_a_function_that_fails_leaves_nothing_behind_and_is_dead_lettered_alone(
 def test_messages_that_never_end_take_nothing_of_their_batch_along(shop: Shop) -> None:
     for number in range(6):
         shop.send("shop.charge", order(number, 14 if number in {2, 3} else 5))
-    shop.worker(shop_batch=10, baozi_eat_time_limit=2)
+    shop.worker(shop_batch=10, baozi_eat_time_limit=3)
     wait_until(lambda: shop.waiting("shop.dead") == 2, "the two to be dead-lettered", timeout=60)
     all_booked(shop, 4)
     assert {letter["reason"] for letter in shop.dead()} == {"SoftTimeLimitExceeded: SoftTimeLimitExceeded()"}
