@@ -132,6 +132,7 @@ def _tasks(app: Celery) -> Iterable[Task]:
             time_limit=task.time_limit,
             soft_time_limit=task.soft_time_limit,
             ignore_result=bool(task.ignore_result),
+            autoretry=bool(getattr(task, "autoretry_for", ())),
             mandatory=bool(getattr(task, "mandatory", False) or routed.get("mandatory")),
         )
 
@@ -155,6 +156,7 @@ def _queues(app: Celery, tasks: Iterable[Task]) -> Iterable[QueueFacts]:
             made_by_celery=name not in declared and name != guarded,
             known=not queue.no_declare,
             reliable=name == guarded,
+            declared_type=(queue.queue_arguments or {}).get("x-queue-type"),
         )
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 #: Seconds that RabbitMQ lets a consumer hold a message, if nothing else is configured (RabbitMQ guide
@@ -36,6 +36,8 @@ class Task:
     soft_time_limit: float | None = None
     ignore_result: bool = False
     mandatory: bool = False
+    autoretry: bool = False
+    """Whether Celery retries it on exceptions that it names in ``autoretry_for``."""
 
     @property
     def limit(self) -> float | None:
@@ -71,6 +73,8 @@ class QueueFacts:
     """Whether the broker showed them."""
     reliable: bool = False
     """Whether it is the queue that a Reliable guards."""
+    declared_type: str | None = None
+    """The type that the app itself declares, if it names one."""
 
     @property
     def type(self) -> str | None:
@@ -215,9 +219,7 @@ class Facts:
             consumed = self.broker.consumed if self.broker else frozenset()
             return tuple(QueueFacts(name, seen[name], seen=True) for name in sorted(consumed) if name in seen)
         return tuple(
-            QueueFacts(it.name, seen[it.name], it.exchange_type, it.made_by_celery, True, True, it.reliable)
-            if it.name in seen
-            else it
+            replace(it, arguments=seen[it.name], known=True, seen=True) if it.name in seen else it
             for it in self.app.queues
         )
 

@@ -197,7 +197,7 @@ def _made_by_celery(facts: Facts) -> str | None:
     return _queues(
         (it, "a classic queue that Celery makes")
         for it in facts.plain_queues
-        if it.made_by_celery and it.type == "classic"
+        if it.made_by_celery and it.type == "classic" and it.declared_type in {None, "classic"}
     )
 
 
@@ -306,7 +306,10 @@ def _natively_delayed(facts: Facts) -> bool:
 
 def _delays(app: App) -> str | None:
     calls = app.calls_of("delay")
-    return f"a countdown, an ETA or a retry at {places(calls)}" if calls else None
+    told = [f"a countdown, an ETA or a retry at {places(calls)}"] if calls else []
+    retried = [it.name for it in app.plain if it.autoretry]
+    told += [f"autoretry_for of {some(retried)}"] if retried else []
+    return " and ".join(told) or None
 
 
 def _blocks(facts: Facts) -> str | None:
@@ -531,6 +534,14 @@ def _differ(facts: Facts) -> str | None:
 
 def _alarm(facts: Facts) -> str | None:
     return f"alarm on: {some(facts.broker.alarms)}" if facts.broker and facts.broker.alarms else None
+
+
+def _other_type(facts: Facts) -> str | None:
+    return _queues(
+        (it, f"the app declares {it.declared_type}, and the broker has {it.type}")
+        for it in facts.queues
+        if it.seen and it.declared_type is not None and it.declared_type != it.type
+    )
 
 
 _L, _R, _ST, _SL = Severity
@@ -916,5 +927,13 @@ RULES: tuple[Rule, ...] = (
         "Free memory or disk space on the node; consume what waits",
         "https://www.rabbitmq.com/docs/alarms",
         _alarm,
+    ),
+    Rule(
+        "BZ205",
+        _ST,
+        "A worker cannot start: it declares a queue that the broker has with another type.",
+        "rabbitmqctl delete_queue NAME  # when it is empty; or declare its type",
+        f"{_QUORUM}#declaring",
+        _other_type,
     ),
 )

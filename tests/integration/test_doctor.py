@@ -384,6 +384,16 @@ def test_strict_makes_each_finding_count(tmp_path: Path) -> None:
     assert (result.exit_code(strict=False), result.exit_code(strict=True)) == (ExitCode.OK, ExitCode.LOSS)
 
 
-def test_a_broker_alone_is_looked_at(private_place: Place) -> None:
-    result = examine(None, private_place.url, private_place.node.management_url)
+def test_a_broker_alone_is_looked_at_on_each_version(place: Place) -> None:
+    declare(place.url, {"x-queue-type": "quorum", "x-delivery-limit": 5})
+    result = examine(None, place.url, place.node.management_url)
+    # No worker consumes, so no queue is judged.
     assert (ids(result), result.app, result.unseen) == ([], None, [])
+    with Connection(place.url) as connection:
+        consumer = connection.Consumer([Queue("work", no_declare=True)], callbacks=[lambda *_: None])
+        with consumer:
+            told = wait_until(
+                lambda: ids(examine(None, place.url, place.node.management_url)),
+                "the management API to know the consumer",
+            )
+    assert told == ["BZ112"]
