@@ -12,7 +12,7 @@ from baozi.doctor.facts import WorkerFacts
 
 #: Seconds in which a worker must answer each of three questions, and in which all of it must end. The last is
 #: for a broker that accepts the connection and then says nothing more: Celery would wait without an end.
-_TIMEOUT, _DEADLINE = 1.0, 15.0
+_TIMEOUT, _DEADLINE = 2.0, 15.0
 
 
 def ask(app: Celery, url: str, unseen: list[str]) -> tuple[WorkerFacts, ...] | None:
@@ -37,7 +37,7 @@ def ask(app: Celery, url: str, unseen: list[str]) -> tuple[WorkerFacts, ...] | N
     thread.join(_DEADLINE)
     if found:
         if not found[0]:
-            unseen.append("the workers: none answered within a second")
+            unseen.append(f"the workers: none answered within {_TIMEOUT:g} s")
         return found[0]
     why = failed[0].splitlines()[0] if failed else f"the broker did not answer within {_DEADLINE:g} s"
     unseen.append(f"the workers: they cannot be asked ({why})")
@@ -53,14 +53,15 @@ def _look(app: Celery, url: str) -> tuple[WorkerFacts, ...]:
         mailbox = control.mailbox(connection)
         mailbox._producer_pool = None  # of the app, whose producers may confirm
 
-        def ask(question: str, **arguments: Any) -> dict[str, Any]:
-            answers = mailbox._broadcast(question, arguments, reply=True, timeout=_TIMEOUT) or []
+        def ask(question: str, most: int | None = None, **arguments: Any) -> dict[str, Any]:
+            """Return each worker's answer, as soon as ``most`` workers have answered."""
+            answers = mailbox._broadcast(question, arguments, reply=True, timeout=_TIMEOUT, limit=most) or []
             return {name: it for answer in answers for name, it in answer.items()}
 
         stats = ask("stats")
         if not stats:
             return ()
-        settings, reports = ask("conf", with_defaults=True), ask("report")
+        settings, reports = ask("conf", len(stats), with_defaults=True), ask("report", len(stats))
     return tuple(
         WorkerFacts(
             name=name,

@@ -18,7 +18,7 @@ from baozi.broker_url import nodes
 from baozi.doctor import broker
 from baozi.doctor.examination import Examination, examine, findings
 from baozi.doctor.facts import Facts
-from baozi.doctor.report import lines
+from baozi.doctor.report import as_json, lines
 from baozi.errors import ExitCode
 from baozi.topology import Topology
 from tests.integration.place import Place
@@ -110,7 +110,7 @@ def no_shared_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def nobody_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No worker is asked: that takes a second, in which none answers."""
+    """No worker is asked: that takes two seconds, in which none answers."""
     monkeypatch.setattr("baozi.doctor.workers.ask", lambda *_: None)
 
 
@@ -141,7 +141,8 @@ def ids(result: Examination) -> list[str]:
 #: What the queue is made with, the policy over it, and what is found.
 QUEUES: list[tuple[dict[str, Any], dict[str, Any], list[str]]] = [
     (QUORUM, {}, []),
-    ({"x-dead-letter-exchange": "work.dead"}, {}, ["BZ103"]),
+    # The app declares a quorum queue.
+    ({"x-dead-letter-exchange": "work.dead"}, {}, ["BZ103", "BZ205"]),
     ({"x-queue-type": "quorum", "x-delivery-limit": 5}, {}, ["BZ112"]),
     (QUORUM | {"x-dead-letter-exchange": "gone"}, {}, ["BZ112"]),
     (
@@ -238,11 +239,20 @@ def test_workers_with_other_settings_than_their_sibling_are_told(
         command = ["celery", "-A", other.name, "worker", "-n", f"w{number}@%h", "-P", "solo"]
         place.process_group.start("worker", f"w{number}", command, {"PYTHONPATH": str(other.folder)})
     wait_until(lambda: queue_state(place.url, "work")[1] == 2, "two workers to consume", 60)
-    result = project.examine(management_url=place.node.management_url)
-    found = {it.rule.id: it.evidence for it in result.findings}
+
+    told: dict[str, str] = {}
+
+    def both_answered() -> bool:
+        result = project.examine(management_url=place.node.management_url)
+        told.clear()
+        told.update({it.rule.id: it.evidence for it in result.findings})
+        return "BZ203" in told
+
+    # On a busy machine a worker may answer too late.
+    wait_until(both_answered, "both workers to answer", 60)
     # Solo pools ignore the time limits, which is another rule's finding.
-    assert set(found) == {"BZ133", "BZ203"}
-    assert "task_time_limit" in found["BZ203"]
+    assert set(told) == {"BZ133", "BZ203"}
+    assert "task_time_limit" in told["BZ203"]
 
 
 RELIABLE = """
@@ -319,10 +329,10 @@ def test_a_broker_that_accepts_and_says_nothing_is_left_in_time(tmp_path: Path) 
 def test_a_wrong_password_is_said_and_not_shown(private_place: Place, project: Project) -> None:
     node = nodes(private_place.url)[0]
     url = f"amqp://{node.user}:hidden@{node.host}:{node.port}/{private_place.virtual_host}"
-    done = project.doctor("--broker", url, "--json")
-    assert done.returncode == ExitCode.NO_BROKER
-    assert "refuses the user or the password" in json.loads(done.stdout)["not_looked_at"][0]
-    assert "hidden" not in done.stdout + done.stderr
+    result = project.examine(broker_url=url)
+    assert result.exit_code(strict=False) is ExitCode.NO_BROKER
+    assert "refuses the user or the password" in result.unseen[0]
+    assert "hidden" not in "".join(lines(result)) + str(as_json(result))
 
 
 @pytest.mark.usefixtures("nobody_works")
@@ -342,7 +352,7 @@ def test_a_result_backend_that_is_down_is_not_needed(private_place: Place, tmp_p
     project = Project(tmp_path / "p", private_place.url, "redis://:hidden@127.0.0.1:1/0")
     result = project.examine(management_url=private_place.node.management_url)
     assert (ids(result), result.exit_code(strict=True)) == ([], ExitCode.OK)
-    assert result.unseen == ["the workers: none answered within a second"]
+    assert result.unseen == ["the workers: none answered within 2 s"]
 
 
 def test_an_app_that_does_not_import_is_one_sentence(project: Project) -> None:
