@@ -34,7 +34,8 @@ def _plain(name: str, info: ValidationInfo) -> str:
         raise ValueError("must not contain '/', which parts a baozi's id")
     if name.startswith("."):
         raise ValueError("must not start with '.', since it names a file")
-    controls = set(filter(is_control, name))
+    # A control character is not printable. Most names are, and each message has two.
+    controls = set() if name.isprintable() else set(filter(is_control, name))
     if info.context == _OLD:
         # Before, a name could have these: what carries it is found, counted, and shown with them written out.
         controls = {letter for letter in controls if unicodedata.category(letter) != "Cf"}

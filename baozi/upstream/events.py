@@ -8,12 +8,16 @@ While a memory or disk alarm is on, the broker reads nothing from this connectio
 the socket's buffers. One second later the kernel gives the connection up, and the worker connects again and
 repeats what it was eating. So an event is sent once, and dropped while the broker takes none.
 
+For each event Celery looks up what all events of a worker have in common. Those of a batch share it.
+
 Upstream: celery/celery#4804 and celery/celery#5066 made the heartbeat's event retry, celery/kombu#2275 is
 about the endless declaring. No thread is known of events under an alarm.
 Checked with: celery 5.7.0, kombu 5.7.0, amqp 5.4.2.
 """
 
+import time
 from collections import deque
+from collections.abc import Iterable, Mapping
 from select import POLLOUT, poll
 from socket import SOL_TCP, TCP_USER_TIMEOUT
 from typing import Any
@@ -21,6 +25,7 @@ from typing import Any
 from celery.app.events import Events as CeleryEvents
 from celery.events.dispatcher import EventDispatcher
 from celery.utils.log import get_logger
+from celery.utils.time import utcoffset
 
 from baozi.amqp.connection import CONNECT_TIMEOUT
 
@@ -87,6 +92,28 @@ class Dispatcher(EventDispatcher):
         celerys._publish(event, producer, routing_key, retry=False, retry_policy=retry_policy, **more)
         if full and kept[-1][0] is event:
             self._dropped += 1  # the oldest had to go
+
+    def send_together(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """Send events of tasks as :meth:`send` does, at half of its cost.
+
+        Args:
+            events: each with its type, which begins with "task-", and its own fields.
+        """
+        celerys: Any = self  # the stubs leave its attributes out
+        if celerys.on_send_buffered is None or "task" not in celerys.buffer_group:
+            for kind, fields in events:
+                self.send(kind, **fields)
+            return
+        if not celerys.enabled or (celerys.groups and "task" not in celerys.groups):
+            return
+        same = {"hostname": celerys.hostname, "utcoffset": utcoffset(), "pid": celerys.pid}
+        now, forward, buffer = time.time(), celerys.clock.forward, celerys._group_buffer["task"]
+        for kind, fields in events:
+            buffer.append({**same, "clock": forward(), **fields, "timestamp": now, "type": kind})
+            # No larger message than Celery's: a writable socket takes it whole, so that the loop never waits.
+            if len(buffer) >= celerys.buffer_limit:
+                self.flush()
+        celerys.on_send_buffered()
 
     def _tell_what_was_dropped(self) -> None:
         """Log how many events were dropped since it was logged last, if any."""

@@ -1,15 +1,17 @@
 """What a pool process does with a batch: Celery's tracer runs each message, and all are recorded together."""
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from celery import states
+from celery.app.task import Context
 from celery.app.trace import trace_task
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.utils.log import get_logger
-from kombu.utils.json import loads
+from kombu.utils.json import object_hook
 
 from baozi import execution, reliable
 from baozi.dead_letters import failure
@@ -21,6 +23,9 @@ logger = get_logger(__name__)
 
 #: What a Celery client embeds: what is to follow the task, if it has any value.
 _EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
+#: Names of Celery's own headers, as :class:`celery.app.task.Context` has them.
+_CELERYS = frozenset(vars(Context)) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
+_DECODER = json.JSONDecoder(object_hook=object_hook)
 
 
 class Item(NamedTuple):
@@ -86,7 +91,7 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
     prepared: dict[int, tuple[list[Any], dict[str, Any], list[Work]]] = {}
     for number, item in enumerate(items):
         with suppress(Exception):  # alone, it will say why
-            args, kwargs, embed = loads(item.body)
+            args, kwargs, embed = _loads(item.body)
             if embed.keys() <= _EMBEDDED and not any(embed.values()):
                 works = task.works(args, kwargs, item.headers["id"], item.headers.get)
                 prepared[number] = args, kwargs, works
@@ -94,6 +99,7 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
         group.add([work for _, _, works in prepared.values() for work in works])
         for number, (args, kwargs, works) in prepared.items():
             request = {
+                "headers": _custom(items[number].headers),
                 **items[number].headers,
                 "args": args,
                 "kwargs": kwargs,
@@ -112,6 +118,16 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
             # The function has run for those that failed as well. What it did must not take effect for them.
             raise Raised(RuntimeError("one of its messages did not succeed."))
     return Answer(list(finished.values()), [number for number in range(len(items)) if number not in finished])
+
+
+def _loads(body: bytes | str) -> Any:
+    """As kombu's, which makes a decoder for each message."""
+    return _DECODER.decode(body.decode() if isinstance(body, bytes) else body)
+
+
+def _custom(headers: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Celery's request would find to be the sender's own headers, by popping all its names."""
+    return {name: value for name, value in headers.items() if name not in _CELERYS}
 
 
 def _is_ignored(info: Any) -> bool:

@@ -20,6 +20,7 @@ from celery.utils.log import get_logger
 from celery.worker import state
 from celery.worker.request import Request
 
+from baozi.upstream.events import Dispatcher
 from baozi.worker.batch_execution import Answer, Finished, Item, execute_batch
 from baozi.worker.unsettled import Unsettled
 
@@ -236,22 +237,9 @@ class Batches:
         if signals.task_received.receivers:
             for message in batch:
                 self._signal_received(message)
-        send = self._event_sender()
-        if send is not None:
-            for message in batch:
-                headers = message.headers
-                about = {
-                    "name": headers["task"],
-                    "args": headers.get("argsrepr"),
-                    "kwargs": headers.get("kwargsrepr"),
-                    "root_id": headers.get("root_id"),
-                    "parent_id": headers.get("parent_id"),
-                    "retries": 0,
-                    "eta": None,
-                    "expires": None,
-                }
-                send("task-received", uuid=headers["id"], **about)
-                send("task-started", uuid=headers["id"])
+        events = self._events()
+        if events is not None:
+            events.send_together([event for message in batch for event in _beginning(message.headers)])
 
     def _signal_received(self, message: Any) -> None:
         """Send the signal with what a receiver gets for a message alone: Celery's request."""
@@ -269,16 +257,39 @@ class Batches:
 
     def _report(self, done: list[tuple[Any, Finished]]) -> None:
         logger.info("Executed %d messages in a batch.", len(done))
-        send = self._event_sender()
-        if send is not None:
-            for message, it in done:
-                send("task-succeeded", uuid=message.headers["id"], result=it.result, runtime=it.runtime_s)
+        events = self._events()
+        if events is not None:
+            events.send_together(
+                [
+                    (
+                        "task-succeeded",
+                        {"uuid": message.headers["id"], "result": it.result, "runtime": it.runtime_s},
+                    )
+                    for message, it in done
+                ]
+            )
 
-    def _event_sender(self) -> Any:
+    def _events(self) -> Dispatcher | None:
         """Return what sends events of tasks, or None while nobody wants any."""
-        events = self._consumer.event_dispatcher
+        events: Dispatcher | None = self._consumer.event_dispatcher
         wanted = events and events.enabled and (not events.groups or "task" in events.groups)
-        return events.send if wanted else None
+        return events if wanted else None
+
+
+def _beginning(headers: Mapping[str, Any]) -> tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]:
+    """Return the events of a message that is handed over."""
+    about = {
+        "uuid": headers["id"],
+        "name": headers["task"],
+        "args": headers.get("argsrepr"),
+        "kwargs": headers.get("kwargsrepr"),
+        "root_id": headers.get("root_id"),
+        "parent_id": headers.get("parent_id"),
+        "retries": 0,
+        "eta": None,
+        "expires": None,
+    }
+    return ("task-received", about), ("task-started", {"uuid": headers["id"]})
 
 
 def _delivery_info(message: Any) -> dict[str, Any]:

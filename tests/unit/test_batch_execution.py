@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from celery import Celery, signals
+from celery.app.task import Context
 from celery.exceptions import SoftTimeLimitExceeded
 from celery.worker import state
-from kombu.utils.json import dumps
+from kombu.utils.json import dumps, loads
 from pydantic import BaseModel
 from sqlalchemy import Column, Integer, MetaData, Table, insert, select
 
@@ -21,6 +22,7 @@ from baozi.errors import BadResults
 from baozi.ledger_schema import done
 from baozi.model import Baozi
 from baozi.task import ReliableTask
+from baozi.worker import batch_execution
 from baozi.worker.batch_execution import Answer, Item, execute_batch
 from tests.integration.ledgers import record_eaten
 
@@ -412,3 +414,23 @@ def test_a_task_with_a_list_that_is_called_is_its_function(reliable: Reliable) -
 
 def sums(numbers: list[int]) -> list[int]:
     return [sum(numbers[: place + 1]) for place in range(len(numbers))]
+
+
+@pytest.mark.parametrize("own", [{}, {"baozi-run": "r", "x-trace": "1"}, {"headers": {"tenant": "a"}}])
+def test_the_sender_s_own_headers_are_what_celery_takes_for_them(own: dict[str, Any]) -> None:
+    headers = {"task": "shop.charge", "id": "1", "lang": "py", "retries": 0, "origin": "1@here", **own}
+    in_batch = Context({"headers": batch_execution._custom(headers), **headers})
+    assert in_batch.headers == (Context(headers).headers or {})
+
+
+@pytest.mark.parametrize(
+    "body", ["[[1], {}, null]", '[[{"__type__": "uuid", "__value__": {"hex": "0", "version": 4}}]]']
+)
+def test_a_body_is_read_as_celery_reads_it(body: str) -> None:
+    def read(by: Callable[[Any], Any]) -> Any:
+        try:
+            return by(body.encode())
+        except ValueError as error:
+            return str(error)
+
+    assert read(batch_execution._loads) == read(loads)

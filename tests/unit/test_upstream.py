@@ -40,6 +40,7 @@ from kombu.transport import pyamqp
 from baozi import upstream
 from baozi.amqp import reading
 from baozi.errors import ExitCode, UpstreamChanged
+from baozi.upstream.events import Dispatcher
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "baozi" / "upstream"
@@ -170,7 +171,7 @@ ADDED = {
     },
     "Blueprint": set(),
     "DelayedDelivery": set(),
-    "Dispatcher": {"_amqp", "_takes_events", "_tell_what_was_dropped"},
+    "Dispatcher": {"_amqp", "_takes_events", "_tell_what_was_dropped", "send_together"},
     "Events": set(),
     "UninflatedMessage": {"inflate"},
     "Request": {"_reason", "_traceback", "fail", "_bury"},
@@ -277,6 +278,52 @@ def test_celery_repeats_an_event_in_the_event_loop(app: Celery) -> None:
 def test_the_kernel_gives_a_connection_up_that_is_not_read_for_a_second() -> None:
     settings: Any = vars(amqp.transport)["DEFAULT_SOCKET_SETTINGS"]
     assert settings["TCP_USER_TIMEOUT"] == 1000
+
+
+def _sent(app: Celery, send: Callable[[Any], object]) -> tuple[list[dict[str, Any]], int]:
+    """What a monitor receives of what ``send`` sends over a worker's dispatcher, and in how many messages."""
+    producer = Mock()
+    soon: list[None] = []
+    with Connection("memory://") as connection:
+        dispatcher: Any = Dispatcher(
+            connection,
+            "小明@here",
+            app=app,
+            enabled=False,
+            buffer_group=["task"],
+            on_send_buffered=lambda: soon.append(None),
+        )
+        dispatcher.enabled, dispatcher.producer, dispatcher._closed = True, producer, False
+        send(dispatcher)
+        assert soon, "nobody asked the event loop to send what is in the buffer"
+        dispatcher.flush()
+    messages = [call.args[0] for call in producer.publish.call_args_list]
+    assert {call.kwargs["routing_key"] for call in producer.publish.call_args_list} == {"task.multi"}
+    return [event for message in messages for event in message], len(messages)
+
+
+@contract("events")
+def test_what_is_sent_together_is_what_celery_sends_one_by_one(app: Celery) -> None:
+    events: list[tuple[str, dict[str, Any]]] = [
+        (kind, {"uuid": str(number), "name": "shop.charge", "retries": 0, "eta": None})
+        for number in range(100)
+        for kind in ("task-received", "task-started")
+    ]
+
+    def one_by_one(dispatcher: Any) -> None:
+        for kind, fields in events:
+            dispatcher.send(kind, **fields)
+
+    apart, apart_messages = _sent(app, one_by_one)
+    together, together_messages = _sent(app, lambda dispatcher: dispatcher.send_together(events))
+    clocks = [event.pop("clock") for event in together]
+    assert clocks == sorted(set(clocks)), "a monitor orders events by their clock"
+    for event in apart:
+        del event["clock"]
+    for one, other in zip(apart, together, strict=True):
+        assert isinstance(other.pop("timestamp"), type(one.pop("timestamp")))
+        assert one == other
+    assert together_messages == apart_messages, "a larger message could fill the socket's buffer"
 
 
 @contract("forking")
