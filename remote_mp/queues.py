@@ -1,4 +1,4 @@
-"""``Queue`` and ``JoinableQueue`` as ``multiprocessing`` has them, on RabbitMQ."""
+"""``Queue`` and ``JoinableQueue`` with the interface of ``multiprocessing``'s own, on RabbitMQ."""
 
 import _thread
 import os
@@ -19,45 +19,47 @@ from baozi.broker_url import MEMORY, nodes, safe_url
 from baozi.errors import BaoziError, QueueFull, UsageError
 from baozi.model import checked_name
 from baozi.settings import settings
-from remote_mp.declaring import Place, done_queue
-from remote_mp.feeding import Feeder
-from remote_mp.in_hand import InHand
+from remote_mp.acknowledging import ReceivedItem, ReceivedMessage
 from remote_mp.receiving import Receiver
-from remote_mp.sending import Door, OneByOne, Sender
+from remote_mp.sending import ConfirmedSender, PutEndpoint, Sender
 from remote_mp.serializers import serializer
-from remote_mp.settling import Delivery, Got
+from remote_mp.topology import ItemQueue, done_queue
+from remote_mp.unfinished import UnfinishedGets
+from remote_mp.window_sending import WindowSender
 
 Item = TypeVar("Item")
 
-#: As ``BAOZI_CAPACITY``'s own limit.
-_LARGEST = 100_000_000
-_MOST_AHEAD = 100_000
-#: A consumer's prefetch at the most: RabbitMQ keeps it in 16 bits.
-_MOST_PREFETCHED = 65_535
-#: All queues of this process: a forked child begins with connections of its own.
+#: The largest ``maxsize``: the same limit as that of ``BAOZI_CAPACITY``.
+_LARGEST_MAXSIZE = 100_000_000
+_LARGEST_WINDOW = 100_000
+#: RabbitMQ stores a consumer's prefetch in 16 bits.
+_LARGEST_PREFETCH = 65_535
+#: All queues of this process: a forked child must open connections of its own.
 _queues: "weakref.WeakSet[Queue[Any]]" = weakref.WeakSet()
 
 
-class _Ends:
-    """What one process has of a queue. It does not know the queue, so that the queue can be collected."""
+class _OpenQueue:
+    """What one process opens for a queue: a sender and a receiver.
+
+    It has no reference to the :class:`Queue`, so that the ``Queue`` can be garbage-collected.
+    """
 
     def __init__(self, queue: "Queue[Any]") -> None:
         process = secrets.token_hex(8)
         timeout = settings().broker_timeout
-        # The settings' broker may be one that only the tasks can use.
+        # The broker of the settings may be memory://, which only the tasks can use.
         _checked_url(queue._url or broker_url())
         reply_to = done_queue(process) if queue._joinable else None
-        door = Door(queue._place, queue._url, process, queue._serializer, reply_to)
-        ahead = queue._window > 1 and not queue._place.maxsize
+        endpoint = PutEndpoint(queue._item_queue, queue._url, process, queue._serializer, reply_to)
         self.receiver = Receiver(
-            queue._place, queue._url, process, queue._serializer, queue._prefetch, timeout
+            queue._item_queue, queue._url, process, queue._serializer, queue._prefetch, timeout
         )
         self.sender: Sender = (
-            Feeder(door, queue._window, timeout, self.receiver.unfinished.discard)
-            if ahead
-            else OneByOne(door, timeout)
+            WindowSender(endpoint, queue._window, timeout, self.receiver.unfinished.discard)
+            if queue._window > 1 and not queue._item_queue.maxsize
+            else ConfirmedSender(endpoint, timeout)
         )
-        self.in_hand = InHand[Got]()
+        self.unfinished_gets = UnfinishedGets[ReceivedItem]()
         self.numbers = count()
         self.flush_at_exit = True
         self.is_closed = False
@@ -65,13 +67,15 @@ class _Ends:
         self._timeout = timeout
         self._closing = threading.Lock()
         self._pid = os.getpid()
-        self._at_exit = util.Finalize(None, self.close_and_tell, exitpriority=10)
+        self._at_exit = util.Finalize(None, self.close_and_report, exitpriority=10)
 
     def close(self) -> None:
-        """Flush, settle and hang up, once. An interrupted close can be tried again.
+        """Flush, acknowledge what is finished, and close the connections.
+
+        If an interrupt ends it, it can be called again. After it has succeeded, further calls do nothing.
 
         Raises:
-            BaoziError: not all that was put is the broker's; it is closed all the same.
+            BaoziError: some of the items that were put are not on the broker. The connections are closed.
         """
         with self._closing:
             if self.is_closed:
@@ -79,44 +83,44 @@ class _Ends:
             try:
                 self.sender.close(flush=self.flush_at_exit)
             except BaoziError:
-                self._hang_up()
+                self._close_connections()
                 raise
-            self._hang_up()
+            self._close_connections()
 
-    def _hang_up(self) -> None:
+    def _close_connections(self) -> None:
         self.receiver.close(self._timeout)
         self.is_closed = True
         self._at_exit.cancel()
 
-    def close_and_tell(self) -> None:
-        """Close where nobody catches an error: say it."""
+    def close_and_report(self) -> None:
+        """Call :meth:`close`, and print an error to stderr: here no caller could catch it."""
         try:
             self.close()
         except Exception as error:
-            print(f"{self._name}: not all that was put is on the broker. {error}", file=sys.stderr)
+            print(f"{self._name}: some items that were put are not on the broker. {error}", file=sys.stderr)
 
-    def close_elsewhere(self) -> None:
-        """Close in a thread of its own: the queue was collected as garbage.
+    def close_in_new_thread(self) -> None:
+        """Call :meth:`close` in a new thread: the ``Queue`` was garbage-collected.
 
-        The collector runs in any thread between any two steps: in the queue's own, which must not wait for
-        itself, and while locks are held. So nothing is waited for here, nor any lock taken, not even those
-        with which ``threading`` starts a thread.
+        The garbage collector runs in any thread, between any two steps. It may run in the queue's own thread,
+        which must not wait for itself, and while locks are held. So this waits for nothing and takes no lock,
+        not even the locks with which ``threading`` starts a thread.
         """
         if self._pid == os.getpid():
-            with suppress(RuntimeError):  # the interpreter is ending, and closes all that is open
+            with suppress(RuntimeError):  # the interpreter is ending, and closes everything that is open
                 _thread.start_new_thread(self._close_in_a_thread, ())
 
     def _close_in_a_thread(self) -> None:
-        threading.Thread(target=self.close_and_tell, name="remote_mp closing", daemon=True).start()
+        threading.Thread(target=self.close_and_report, name="remote_mp closing", daemon=True).start()
 
     def abandon(self) -> None:
-        """In a forked child: let go of what is the parent's."""
+        """In a forked child: close its copies of the parent's connections, and send nothing."""
         self.sender.abandon()
         self.receiver.abandon()
 
 
 class Queue(Generic[Item]):
-    """``multiprocessing.Queue``'s interface, on a queue of the broker's: see :mod:`remote_mp`."""
+    """A queue on the broker with ``multiprocessing.Queue``'s interface; see :mod:`remote_mp`."""
 
     _joinable = False
 
@@ -131,97 +135,102 @@ class Queue(Generic[Item]):
         window: int = 1,
         prefetch: int = 100,
     ) -> None:
-        """Open nothing yet: the first use does.
+        """Check the arguments. The first use of the queue opens a connection.
 
         Args:
-            maxsize: how many items it holds before a ``put`` waits; 0 or less for no bound. All that use the
-                queue must say the same.
-            name: whoever gives the same name, on whatever machine, has the same queue. Up to 60 letters.
-            url: the broker's, ``amqp://user:password@host:port/vhost``; default: ``BAOZI_BROKER_URL``, or
-                what ``baozi broker start`` made. With its password it goes to child processes, no further.
-            serializer: ``json``, or ``pickle`` for any Python object. Who may put a pickle on the queue can
-                run code in each process that gets it: for a broker whose every user you trust.
-            acknowledge: when a plain Queue's item stops being the broker's. ``get``: as it is got, so that
-                whoever is killed has lost what it had in hand. ``next``: when its thread gets the next or the
-                queue is closed, so that it goes to another, who may do it a second time. A JoinableQueue has
-                ``task_done`` for that.
-            window: how many items may be on their way, put and not yet confirmed. With 1, ``put`` returns
-                when the broker has the item. With more it returns earlier, as multiprocessing's does, and is
-                many times faster: what is put meanwhile travels in one message. A process that is killed
-                loses those on their way; a lost connection loses none. Without a bound only: where a full
-                queue refuses some, those behind them would come first.
-            prefetch: how many messages may wait in this process to be got, out of the others' reach; 1 where
-                each takes long. Without a bound only: with one, an item leaves the queue when it is got.
+            maxsize: how many items the queue holds before ``put`` waits; 0 or less for no limit. It must be
+                the same in all processes that use the queue.
+            name: processes that give the same name use the same queue, on any machine. Up to 60 characters.
+            url: the broker's URL, ``amqp://user:password@host:port/vhost``. Default: ``BAOZI_BROKER_URL``, or
+                the broker that ``baozi broker start`` made. A queue with a ``url`` can be pickled only for a
+                child process, because the URL has a password.
+            serializer: ``json``, or ``pickle`` for any Python object. A user of the broker who can put a
+                pickle on the queue can run code in each process that gets it. Use it only if you trust all
+                users of the broker.
+            acknowledge: when a plain Queue acknowledges an item. ``get``: when ``get`` returns it; if the
+                process is killed after that, the item is lost. ``next``: when the thread calls ``get`` again,
+                or the queue is closed; if the process is killed before that, another process gets the item,
+                perhaps a second time. A JoinableQueue does not use this: it acknowledges on ``task_done``.
+            window: how many items may be put and not confirmed yet. With 1, ``put`` returns when the broker
+                has the item. With more, ``put`` returns earlier, as multiprocessing's does, and is many times
+                faster: it sends several items in one message. A process that is killed loses its unconfirmed
+                items; a lost connection loses none. A queue with a ``maxsize`` always uses 1: if the full
+                queue refused an item, later items would come before it.
+            prefetch: how many messages may be prefetched by this process, so that other processes do not get
+                them; 1 if each item takes long. A queue with a ``maxsize`` does not prefetch: an item leaves
+                the queue when it is got.
 
         Raises:
-            UsageError: one of these is out of range.
+            UsageError: one of the arguments is out of range.
         """
-        self._place = Place(checked_name(name, "queue"), _checked(maxsize, "maxsize", None, _LARGEST))
+        self._item_queue = ItemQueue(
+            checked_name(name, "queue"), _checked(maxsize, "maxsize", None, _LARGEST_MAXSIZE)
+        )
         self._url = url if url is None else _checked_url(url)
         self._format = serializer
         self._acknowledge = _checked_acknowledge(acknowledge)
-        self._window = _checked(window, "window", 1, _MOST_AHEAD)
-        self._prefetch = _checked(prefetch, "prefetch", 1, _MOST_PREFETCHED)
-        self._begin()
+        self._window = _checked(window, "window", 1, _LARGEST_WINDOW)
+        self._prefetch = _checked(prefetch, "prefetch", 1, _LARGEST_PREFETCH)
+        self._reset()
 
-    def _begin(self) -> None:
-        """Begin in this process: nothing is open, nothing in hand, nothing put."""
+    def _reset(self) -> None:
+        """Set up the state of this process: nothing is open yet."""
         self._serializer = serializer(self._format)
         self._lock = threading.Lock()
-        self._opened: _Ends | None = None
+        self._opened: _OpenQueue | None = None
         self._closed = False
         self._collected: weakref.finalize[[], Any] | None = None
         _queues.add(self)
 
     @property
-    def _ends(self) -> _Ends:
-        """This process's, made at the first use.
+    def _open_queue(self) -> _OpenQueue:
+        """This process's sender and receiver. The first use makes them.
 
         Raises:
             ValueError: they were closed.
         """
-        ends = self._opened or self._open()
-        if ends.is_closed:
+        opened = self._opened or self._open()
+        if opened.is_closed:
             raise ValueError(f"{self!r} is closed")
-        return ends
+        return opened
 
-    def _open(self) -> _Ends:
+    def _open(self) -> _OpenQueue:
         with self._lock:
             if self._opened is None:
-                self._opened = _Ends(self)
-                self._collected = weakref.finalize(self, self._opened.close_elsewhere)
+                self._opened = _OpenQueue(self)
+                self._collected = weakref.finalize(self, self._opened.close_in_new_thread)
                 self._collected.atexit = False
             return self._opened
 
     def put(self, obj: Item, block: bool = True, timeout: float | None = None) -> None:
-        """Put an item; it is the broker's when this returns, unless there is a ``window``.
+        """Put an item. The broker has it when this returns, unless there is a ``window``.
 
         Args:
             obj: the item.
-            block: whether to wait for a place.
-            timeout: seconds to wait for one; default: for ever.
+            block: whether to wait for room.
+            timeout: how many seconds to wait for room. Default: for ever.
 
         Raises:
-            queue.Full: there was no place in time.
-            ValueError: the queue is closed.
-            TypeError, or what the serializer raises: it cannot be serialised; nothing is put.
-            BrokerAway, BrokerBlocked: not confirmed within ``BAOZI_BROKER_TIMEOUT``; it may be in the queue,
-                and there twice when it is put again.
-            MessageRefused: it is larger than what the broker takes; it is not in the queue.
-            BaoziError: the broker refuses for good; says why.
+            queue.Full: there was no room in time.
+            ValueError: the queue is closed, or JSON cannot represent the item.
+            TypeError, or what the serializer raises: the item cannot be serialised. Nothing is put.
+            BrokerAway, BrokerBlocked: not confirmed within ``BAOZI_BROKER_TIMEOUT``. The item may be in the
+                queue; if it is put again, the queue may have it twice.
+            MessageRefused: the item is larger than the broker accepts. It is not in the queue.
+            BaoziError: the broker refuses for another reason, which the error says. Waiting does not help.
         """
-        self._see_that_it_is_open()
+        self._check_open()
         body = self._serializer.dumps(obj)
-        ends = self._ends
+        opened = self._open_queue
         seconds = timeout if block else 0.0
         deadline = None if seconds is None else time.monotonic() + max(0.0, seconds)
-        number = next(ends.numbers)
+        number = next(opened.numbers)
         if self._joinable:
-            ends.receiver.expect(number)
+            opened.receiver.expect(number)
         try:
-            ends.sender.put(number, body, deadline)
+            opened.sender.put(number, body, deadline)
         except BaseException as error:
-            ends.receiver.unfinished.discard(number)
+            opened.receiver.unfinished.discard(number)
             if isinstance(error, QueueFull):
                 raise queue.Full from None
             raise
@@ -230,80 +239,88 @@ class Queue(Generic[Item]):
         """Return the next item.
 
         Args:
-            block: whether to wait for one.
-            timeout: seconds to wait for one; default: for ever.
+            block: whether to wait for an item.
+            timeout: how many seconds to wait. Default: for ever.
 
         Raises:
-            queue.Empty: none came in time.
+            queue.Empty: there was no item in time.
             ValueError: the queue is closed.
-            Unreadable: what came is no item of this queue, and was put aside.
+            Unreadable: a message was not an item of this queue. It is moved to ``remote_mp.dead``.
             BrokerAway: the broker has been away for ``BAOZI_BROKER_TIMEOUT``.
-            BaoziError: the broker refuses for good; says why.
+            BaoziError: the broker refuses for another reason, which the error says. Waiting does not help.
         """
-        self._see_that_it_is_open()
-        ends = self._ends
+        self._check_open()
+        opened = self._open_queue
         if not self._joinable and self._acknowledge == "next":
-            while ends.in_hand.finish_own(ends.receiver.finish):
+            while opened.unfinished_gets.finish_own(opened.receiver.finish):
                 pass
-        # An interrupt can follow each call. So an item is at each moment in exactly one of: what has arrived,
-        # this list, the caller's hands.
-        taken: list[Delivery | Got] = []
+        # An interrupt can come after each call. So at each moment an item is in exactly one place: among what
+        # has arrived, in this list, or with the caller.
+        taken: list[ReceivedMessage | ReceivedItem] = []
         try:
-            got = ends.receiver.get(taken, block, timeout)
-            if got is None:
+            received = opened.receiver.get(taken, block, timeout)
+            if received is None:
                 raise queue.Empty
             if self._joinable or self._acknowledge == "next":
-                ends.in_hand.add(got)
+                opened.unfinished_gets.add(received)
             else:
-                ends.receiver.finish(got)
-            item: Item = got.item
-            got.returned = True  # from here on there is no call
+                opened.receiver.finish(received)
+            item: Item = received.item
+            received.returned = True  # no call follows, so no interrupt can come
             return item
         except BaseException:
             for one in taken:
-                if isinstance(one, Got):
-                    ends.in_hand.remove(one)
-                ends.receiver.take_back(one)
+                if isinstance(one, ReceivedItem):
+                    opened.unfinished_gets.remove(one)
+                opened.receiver.put_back(one)
             raise
 
     def put_nowait(self, obj: Item) -> None:
-        """``put(obj, False)``."""
+        """Call ``put(obj, False)``."""
         self.put(obj, False)
 
     def get_nowait(self) -> Item:
-        """``get(False)``."""
+        """Return ``get(False)``."""
         return self.get(False)
 
     def qsize(self) -> int:
-        """Return how many items wait, by the broker's count and this process's; others may have fetched some.
+        """Return the broker's count of messages that wait, plus what this process has prefetched.
+
+        It does not count what other processes have prefetched. Several items that were sent in one message
+        count as one.
 
         Raises:
+            ValueError: the queue is closed.
             BaoziError: as :meth:`get`.
         """
-        return self._ends.receiver.size()
+        return self._open_queue.receiver.size()
 
     def empty(self) -> bool:
-        """Whether no item waits; as :meth:`qsize`."""
+        """Return whether :meth:`qsize` is 0."""
         return self.qsize() == 0
 
     def full(self) -> bool:
-        """Whether there is a bound and it is reached; as :meth:`qsize`."""
-        return 0 < self._place.maxsize <= self.qsize()
+        """Return whether there is a ``maxsize`` and :meth:`qsize` has reached it."""
+        return 0 < self._item_queue.maxsize <= self.qsize()
 
     def close(self) -> None:
-        """Put and get no more. What was fetched ahead goes back, what was got is this process's to finish."""
+        """Stop putting and getting.
+
+        Prefetched items return to the queue. Items that were got can still be finished.
+        """
         self._closed = True
         if self._opened is None or self._opened.is_closed:
             return
         if not self._joinable and self._acknowledge == "next":
-            while self._opened.in_hand.finish_oldest(self._opened.receiver.finish):
+            while self._opened.unfinished_gets.finish_oldest(self._opened.receiver.finish):
                 pass
-        self._opened.receiver.fetch_no_more()
+        self._opened.receiver.stop_fetching()
 
     def join_thread(self) -> None:
-        """After :meth:`close`: return when all that was put is the broker's, and hang up.
+        """Wait until the broker has all items that were put, and close the connections.
 
-        What was got and not finished goes to others. Without it, the same is done at the process's end.
+        Call :meth:`close` first. Items that were got and not finished are redelivered to other processes. If
+        this is not called, the same is done when the process ends.
 
         Raises:
             ValueError: the queue is not closed.
@@ -317,10 +334,10 @@ class Queue(Generic[Item]):
                 self._collected.detach()
 
     def cancel_join_thread(self) -> None:
-        """At the process's end, do not wait for what is on its way: it may be lost."""
+        """When the process ends, do not wait for unconfirmed items: they may be lost."""
         (self._opened or self._open()).flush_at_exit = False
 
-    def _see_that_it_is_open(self) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise ValueError(f"{self!r} is closed")
 
@@ -331,72 +348,80 @@ class Queue(Generic[Item]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it and hang up; when an error has come, what was got and not finished goes to others."""
+        """Close the queue and its connections.
+
+        After an error, items that were got and not finished are redelivered, with ``acknowledge="next"`` too.
+        """
         if error is None:
             self.close()
         self._closed = True
         self.join_thread()
 
     def __repr__(self) -> str:
-        """Tell its name, and no password."""
+        """Return its class, its name and its URL without the password."""
         where = f" at {safe_url(self._url)}" if self._url else ""
-        return f"<remote_mp.{type(self).__name__} {self._place.name!r}{where}>"
+        return f"<remote_mp.{type(self).__name__} {self._item_queue.name!r}{where}>"
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs to have the same queue.
+        """Return what another process needs to use the same queue.
 
         Raises:
-            UsageError: it has a URL of its own, and goes further than to a child.
+            UsageError: the queue has a ``url``, and is not pickled for a child process.
         """
         if self._url is not None and context.get_spawning_popen() is None:
             raise UsageError(
-                "A queue with a url of its own goes to child processes only, for the password would travel"
-                " along: leave the url out, and set BAOZI_BROKER_URL on each machine."
+                "A queue with a url can be pickled only for a child process, because the password would"
+                " travel with it. Leave out the url, and set BAOZI_BROKER_URL on each machine."
             )
-        kept = ("_place", "_url", "_format", "_acknowledge", "_window", "_prefetch")
+        kept = ("_item_queue", "_url", "_format", "_acknowledge", "_window", "_prefetch")
         return {name: getattr(self, name) for name in kept}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Begin in another process."""
+        """Restore the queue in another process, with nothing open."""
         self.__dict__.update(state)
-        self._begin()
+        self._reset()
 
 
 class JoinableQueue(Queue[Item]):
-    """``multiprocessing.JoinableQueue``'s interface: what was got is the broker's until :meth:`task_done`."""
+    """A queue on the broker with ``multiprocessing.JoinableQueue``'s interface.
+
+    The broker keeps an item that was got until :meth:`task_done`.
+    """
 
     _joinable = True
 
     def task_done(self) -> None:
-        """Say that an item is finished: this thread's oldest or, when it has none, this process's.
+        """Finish the oldest unfinished item that this thread got or, if it has none, that this process got.
 
-        It returns at once. Whoever has put the item is told first, then the broker forgets it; when this
-        process is killed before that, a few that were finished are handed out again.
+        It returns at once. First the process that put the item is notified, then the item is acknowledged. If
+        this process is killed before that, a few finished items are redelivered.
 
         Raises:
-            ValueError: nothing that this process has got is unfinished.
+            ValueError: this process has no unfinished item, or the queue is closed.
         """
-        ends = self._ends
-        if not ends.in_hand.finish_oldest(ends.receiver.finish):
+        opened = self._open_queue
+        if not opened.unfinished_gets.finish_oldest(opened.receiver.finish):
             raise ValueError("task_done() called too many times")
 
     def join(self, timeout: float | None = None) -> None:
-        """Return when all that *this process* has put is finished, by whomever, on whatever machine.
+        """Wait until all items that *this process* put are finished, by any process on any machine.
 
         Args:
-            timeout: seconds to wait; default: for ever.
+            timeout: how many seconds to wait. Default: for ever.
 
         Raises:
-            TimeoutError: it was not in time; says how many are left.
-            BrokerAway: the broker has been away for ``BAOZI_BROKER_TIMEOUT``; they may be finished.
+            TimeoutError: not all were finished in time. The error says how many are left.
+            BrokerAway: the broker has been away for ``BAOZI_BROKER_TIMEOUT``. The items may be finished.
             BaoziError: as :meth:`put`.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
-        ends = self._ends
-        ends.sender.flush()
-        if not ends.receiver.join(deadline):
-            left = len(ends.receiver.unfinished)
-            raise TimeoutError(f"{left} of the items put here were not finished within {timeout:g} s")
+        opened = self._open_queue
+        opened.sender.flush()
+        if not opened.receiver.join(deadline):
+            left = len(opened.receiver.unfinished)
+            raise TimeoutError(
+                f"{left} of the items that this process put were not finished within {timeout:g} s"
+            )
 
 
 def _checked(value: object, what: str, least: int | None, most: int) -> int:
@@ -413,25 +438,25 @@ def _checked_url(url: str) -> str:
     try:
         scheme = nodes(url)[0].scheme
     except ValueError as error:
-        raise UsageError(f"A queue's url is not a broker's: {error}.") from None
+        raise UsageError(f"A queue's url is not a broker URL: {error}.") from None
     if scheme == MEMORY:
-        raise UsageError("A queue needs RabbitMQ, and memory:// is inside one process.")
+        raise UsageError("A queue needs RabbitMQ: memory:// works only inside one process.")
     return url
 
 
 def _checked_acknowledge(when: str) -> str:
     if when not in {"get", "next"}:
-        raise UsageError(f"A queue acknowledges on 'get' or on 'next', not on {when!r}.")
+        raise UsageError(f"A queue's acknowledge is 'get' or 'next', not {when!r}.")
     return when
 
 
-def _begin_in_child() -> None:
+def _reset_in_child() -> None:
     for inherited in list(_queues):
         if inherited._opened is not None:
             inherited._opened.abandon()
         if inherited._collected is not None:
             inherited._collected.detach()
-        inherited._begin()
+        inherited._reset()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+os.register_at_fork(after_in_child=_reset_in_child)

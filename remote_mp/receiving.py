@@ -1,4 +1,4 @@
-"""The way out: items come from the broker's queue, and stay the broker's until they are finished."""
+"""Gets items from the broker's queue. The broker keeps each message until its items are finished."""
 
 import time
 from collections import deque
@@ -10,142 +10,160 @@ from math import inf
 from typing import Any
 
 from baozi.amqp.decoding import fault
-from remote_mp.declaring import Place, done_queue
-from remote_mp.line import Line
+from remote_mp.acknowledging import Acknowledger, ReceivedItem, ReceivedMessage
+from remote_mp.connection_thread import KeptConnection
 from remote_mp.serializers import Serializer, Unreadable
-from remote_mp.settling import Delivery, Got, Settlement
-from remote_mp.unfinished import Unfinished
+from remote_mp.topology import ItemQueue, done_queue
+from remote_mp.unfinished import UnfinishedPuts
 
-#: Seconds until it is looked at again whether a ``get`` has returned the item that it is about to return.
-_SOON = 0.001
+#: Seconds until the next check whether a ``get`` has returned the item that it is about to return.
+_GET_RETURNS = 0.001
 
 
 class Receiver:
-    """One process's way out of one queue, and its ear for what becomes of that which it has put.
+    """What one process uses to get items from one queue, and to receive done notices for what it put.
 
-    Without a bound, messages are fetched ahead. With one, an item leaves the queue when somebody is here to
-    take it and not before, for the broker counts only what waits there.
+    Without a ``maxsize``, messages are prefetched. With a ``maxsize``, a consumer exists only while a thread
+    waits for an item, because the broker's limit counts only the messages that wait on the broker.
     """
 
     def __init__(
-        self, place: Place, url: str | None, process: str, form: Serializer, prefetch: int, timeout: float
+        self,
+        queue: ItemQueue,
+        url: str | None,
+        process: str,
+        serializer: Serializer,
+        prefetch: int,
+        timeout: float,
     ) -> None:
-        """Open nothing yet.
+        """Keep the arguments. No connection is opened yet.
 
         Args:
-            place: where from.
-            url: the broker's; None for that of the settings.
-            process: this process's id, like no other.
-            form: of the items.
-            prefetch: how many messages may wait here; where there is a bound, none.
-            timeout: seconds that the broker may be away.
+            queue: the queue to get from.
+            url: the broker's URL; None for the one in the settings.
+            process: a unique id of this process.
+            serializer: reads the items of a message.
+            prefetch: how many messages may be prefetched, if there is no ``maxsize``.
+            timeout: how many seconds a call waits for a broker that is away before it raises.
         """
-        self._place = place
-        self._form = form
+        self._queue = queue
+        self._serializer = serializer
         self._prefetch = prefetch
-        self._line = Line(f"{place.name}, get", url, timeout, self)
-        self._settlement = Settlement()
-        self.unfinished = Unfinished(done_queue(process), self._line.changed)
-        """What this process has put and nobody has finished."""
+        self._connection = KeptConnection(f"{queue.name}, get", url, timeout, self)
+        self._acknowledger = Acknowledger()
+        self.unfinished = UnfinishedPuts(done_queue(process), self._connection.condition)
+        """What this process put and no process has finished."""
         self._waiting: set[object] = set()
-        """A mark for each thread that is here to take an item."""
-        self._fetches = True
-        """Whether to fetch anything: not when the queue is closed."""
-        self._connections = 0
+        """A mark for each thread that waits for an item."""
+        self._may_fetch = True
+        """Whether to get messages from the broker: False after the queue was closed."""
+        self._connection_number = 0
+        """The number of the current connection, from 1."""
         self._tags = count(1)
         self._channel: Any = None
         self._consumers: set[str] = set()
+        """The tags of the consumers on the broker."""
         self._last_tag = self._before_consumer = 0
-        """Of the last delivery of this connection, and of the last before the consumer began."""
-        self._arrived: deque[Delivery | Got] = deque()
+        """The delivery tag of the last message, and of the last message before the consumer started."""
+        self._arrived: deque[ReceivedMessage | ReceivedItem] = deque()
+        """What the next calls of ``get`` take: items of messages that were read, then messages."""
 
-    # --- what other threads call
+    # --- called by any thread
 
-    def get(self, taken: list[Delivery | Got], block: bool, timeout: float | None) -> Got | None:
-        """Return one item, or None when none came.
+    def get(
+        self, taken: list[ReceivedMessage | ReceivedItem], block: bool, timeout: float | None
+    ) -> ReceivedItem | None:
+        """Return one item; None if there was none in time.
 
         Args:
-            taken: an empty list, which has the item from the moment at which nobody else can get it. If this
-                raises, as an interrupt may at any moment, what is in the list must be taken back.
-            block: whether to wait for one.
+            taken: an empty list. It has the item from the moment at which no other ``get`` can take it. If
+                this method raises, as an interrupt may make it do at any moment, the caller must put back
+                what is in the list.
+            block: whether to wait for an item.
             timeout: seconds to wait; None to wait for ever.
 
         Raises:
-            Unreadable: what came is no item; it is put aside.
-            BrokerAway: the broker has been away for too long.
-            BaoziError: at once, for time does not mend it.
+            Unreadable: a message was not an item. It is moved to ``remote_mp.dead``.
+            BrokerAway: the broker has been away for longer than the timeout.
+            BaoziError: another error, which is raised at once because waiting does not help.
         """
         if block and (timeout is None or timeout > 0):
             self._wait_for_one(taken, timeout)
         if not taken:
-            came = self._line.ask(self._look, self.take_back)
+            came = self._connection.call_in_thread(self._take_or_fetch, self.put_back)
             if came is not None:
                 taken.append(came)
         if not taken:
             return None
         [one] = taken
-        return one if isinstance(one, Got) else self._opened(one, taken)
+        return one if isinstance(one, ReceivedItem) else self._read(one, taken)
 
-    def take_back(self, one: Delivery | Got | None) -> None:
-        """Have it got again, first: the ``get`` that took it was interrupted before it returned it."""
-        if isinstance(one, Got):
-            # It may be among the finished: there it counts no more.
-            one.returned, one = False, one.delivery if one.of == 1 else replace(one)
+    def put_back(self, one: ReceivedMessage | ReceivedItem | None) -> None:
+        """Make the next ``get`` take this: the ``get`` that took it was interrupted before it returned."""
+        if isinstance(one, ReceivedItem):
+            # It may be among the finished items. With ``returned`` False it is not counted there.
+            one.returned, one = False, one.received if one.of == 1 else replace(one)
         if one is None:
             return
-        with self._line.changed:
-            delivery = one.delivery if isinstance(one, Got) else one
-            if self._channel is not None and delivery.connection == self._connections:
+        with self._connection.condition:
+            received = one.received if isinstance(one, ReceivedItem) else one
+            if self._channel is not None and received.connection == self._connection_number:
                 self._arrived.appendleft(one)
-                self._line.changed.notify_all()
-        self._line.wake()
+                self._connection.condition.notify_all()
+        self._connection.wake()
 
-    def finish(self, got: Got) -> None:
-        """Have it acknowledged, as soon as who has put it is told."""
-        self._settlement.finish(got)
-        self._line.wake()
+    def finish(self, item: ReceivedItem) -> None:
+        """Finish an item: the process that put it is notified, and then its message is acknowledged."""
+        self._acknowledger.finish(item)
+        self._connection.wake()
 
-    def fetch_no_more(self) -> None:
-        """Fetch nothing ahead, and give back what nobody has got."""
-        self._fetches = False
-        self._line.wake()
+    def stop_fetching(self) -> None:
+        """Stop prefetching, and return to the queue the messages that no ``get`` has taken."""
+        self._may_fetch = False
+        self._connection.wake()
 
     def size(self) -> int:
-        """Return how many wait to be got: on the broker, and here."""
-        return self._line.ask(self._count, lambda _: None) + len(self._arrived)
+        """Return how many messages wait on the broker, plus what has arrived here and was not taken."""
+        return self._connection.call_in_thread(self._count, lambda _: None) + len(self._arrived)
 
     def expect(self, number: int) -> None:
-        """Remember what this process is about to put; whoever finishes it will be heard.
+        """Add the number of an item that this process is about to put, so that ``join`` waits for it.
 
         Raises:
             BaoziError: as :meth:`get`.
         """
         self.unfinished.add(number)
-        if not self.unfinished.is_heard:
-            self._line.start()
-            self._line.wake()
-            self._line.wait_for(lambda: self.unfinished.is_heard, None)
+        if not self.unfinished.is_consuming:
+            self._connection.start()
+            self._connection.wake()
+            self._connection.wait_for(lambda: self.unfinished.is_consuming, None)
 
     def join(self, deadline: float | None) -> bool:
-        """Return whether all that this process has put was finished by the deadline.
+        """Return whether everything that this process put was finished before the deadline.
+
+        Args:
+            deadline: a time of ``time.monotonic``; None to wait for ever.
 
         Raises:
             BaoziError: as :meth:`get`.
         """
-        return not self.unfinished or self._line.wait_for(lambda: not self.unfinished, deadline)
+        return not self.unfinished or self._connection.wait_for(lambda: not self.unfinished, deadline)
 
     def close(self, timeout: float) -> None:
-        """Settle what is finished, give back the rest, and hang up."""
-        self._line.close(timeout)
+        """Acknowledge what is finished, within ``timeout`` seconds, and close the connection.
+
+        The broker redelivers what is not finished.
+        """
+        self._connection.close(timeout)
 
     def abandon(self) -> None:
-        """In a forked child: let go of what is the parent's."""
-        self._line.abandon()
+        """In a forked child: close its copy of the parent's connection, and send nothing."""
+        self._connection.abandon()
 
-    def _wait_for_one(self, taken: list[Delivery | Got], timeout: float | None) -> None:
+    def _wait_for_one(self, taken: list[ReceivedMessage | ReceivedItem], timeout: float | None) -> None:
         def take() -> bool:
             try:
-                # One step, within which no interrupt comes.
+                # One step, in which no interrupt can come.
                 taken.extend(map(deque.popleft, (self._arrived,)))
             except IndexError:
                 return False
@@ -156,181 +174,184 @@ class Receiver:
             mark = object()
             try:
                 self._waiting.add(mark)
-                self._line.start()
-                self._line.wake()
-                self._line.wait_for(take, deadline)
+                self._connection.start()
+                self._connection.wake()
+                self._connection.wait_for(take, deadline)
             finally:
                 self._waiting.discard(mark)
                 if not taken:
-                    self._line.wake()  # where there is a bound, its consumer is one too many
+                    self._connection.wake()  # with a maxsize, there is one consumer too many now
 
-    def _opened(self, delivery: Delivery, taken: list[Delivery | Got]) -> Got:
-        """Take the first item off a tray, and leave the others to whoever is next."""
-        message = delivery.message
+    def _read(self, received: ReceivedMessage, taken: list[ReceivedMessage | ReceivedItem]) -> ReceivedItem:
+        """Return the first item of a message, and leave its other items to the next calls of ``get``."""
+        message = received.message
         try:
             unreadable = fault(message)
             if unreadable:
                 raise Unreadable(f"A message cannot be read: {unreadable}.")
-            items = self._form.loads(message.properties.get("content_type"), message.body)
+            items = self._serializer.loads(message.properties.get("content_type"), message.body)
         except Unreadable as error:
-            put_aside, word = self._settlement.to_bury.append, (delivery, str(error))
-            del taken[:]  # no interrupt comes between this and the next step
-            put_aside(word)
-            self._line.wake()
+            add_dead, dead = self._acknowledger.dead.append, (received, str(error))
+            del taken[:]  # no interrupt can come between this and the next step
+            add_dead(dead)
+            self._connection.wake()
             raise
-        got = [Got(item, delivery, index, len(items)) for index, item in enumerate(items)]
-        first, others = got[0], got[:0:-1]
-        with self._line.changed:
+        read = [ReceivedItem(item, received, index, len(items)) for index, item in enumerate(items)]
+        first, others = read[0], read[:0:-1]
+        with self._connection.condition:
             leave = self._arrived.extendleft
-            taken[:] = [first]  # no interrupt comes between this and the next step
+            taken[:] = [first]  # no interrupt can come between this and the next step
             leave(others)
             if others:
-                self._line.changed.notify_all()
+                self._connection.condition.notify_all()
         return first
 
-    # --- what the line's thread calls
+    # --- called by the connection's thread
 
-    def opened(self, channel: Any) -> None:
-        """Declare, and be ready to consume."""
-        self._connections += 1
-        self._place.declare(channel)
+    def on_open(self, channel: Any) -> None:
+        """Declare the queue, and prepare to consume it."""
+        self._connection_number += 1
+        self._queue.declare(channel)
         channel.auto_decode = False
-        channel.callbacks = _One(self._on_delivery)
-        self._settlement.begin(channel)
-        channel.basic_qos(0, 1 if self._place.maxsize else self._prefetch, False)
+        channel.callbacks = _CallbackForAll(self._on_delivery)
+        self._acknowledger.use(channel)
+        channel.basic_qos(0, 1 if self._queue.maxsize else self._prefetch, False)
         self._channel = channel
 
-    def lost(self) -> None:
-        """Forget what the broker gives to others now."""
-        with self._line.changed:
+    def on_lost(self) -> None:
+        """Forget all messages of the connection: the broker redelivers them."""
+        with self._connection.condition:
             self._channel = None
-            self._settlement.begin(None)
-            self.unfinished.forget()
+            self._acknowledger.use(None)
+            self.unfinished.on_lost()
             self._consumers.clear()
             self._last_tag = self._before_consumer = 0
             self._arrived.clear()
 
-    def turn(self) -> bool:
-        """Have as many consumers as are needed, and settle what is finished."""
-        self.unfinished.listen(self._channel.connection)
-        if self._place.maxsize:
-            self._fetch_what_is_waited_for()
+    def work(self) -> bool:
+        """Start and cancel consumers as needed, and acknowledge. Return whether nothing is left to do."""
+        self.unfinished.consume(self._channel.connection)
+        if self._queue.maxsize:
+            self._fetch_for_waiting()
         else:
             self._fetch_ahead()
-        self._settlement.settle(self._connections)
-        return self._settlement.is_complete
+        self._acknowledger.send(self._connection_number)
+        return self._acknowledger.is_done
 
-    def next_turn_in(self) -> float:
-        """Return the seconds until it is looked at again whether an item's ``get`` has ended."""
-        if self._settlement.has_finished:
-            return _SOON
+    def seconds_to_next_work(self) -> float:
+        """Return a short time while an item is finished whose ``get`` has not returned; else infinity."""
+        if self._acknowledger.has_finished:
+            return _GET_RETURNS
         return inf
 
-    def closing(self) -> None:
-        """Leave no queue behind that nobody listens to."""
+    def before_close(self) -> None:
+        """Delete the queue of this process's done notices."""
         self.unfinished.close()
 
-    def _look(self, channel: Any) -> Delivery | Got | None:
-        """Take the next one, if there is one."""
-        # What is on its way to a consumer of ours may come behind the first answer, not behind the second.
+    def _take_or_fetch(self, channel: Any) -> ReceivedMessage | ReceivedItem | None:
+        """Return what has arrived first or, if nothing has arrived, the queue's next message, if any."""
+        # A message that is on its way to a consumer here may arrive after the first answer, but it arrives
+        # before the second.
         for _ in range(2):
             if self._arrived:
                 return self._arrived.popleft()
-            message = channel.basic_get(self._place.queue)
+            message = channel.basic_get(self._queue.broker_name)
             if message is not None:
-                return self._delivery(message)
+                return self._add_received(message)
         return self._arrived.popleft() if self._arrived else None
 
     def _count(self, channel: Any) -> int:
-        return int(channel.queue_declare(self._place.queue, passive=True).message_count)
+        return int(channel.queue_declare(self._queue.broker_name, passive=True).message_count)
 
     def _fetch_ahead(self) -> None:
-        if self._waiting and self._fetches:
-            if self._consumers and not self._arrived and self._is_sated:
-                self._cancel()  # the next has a prefetch of its own
+        if self._waiting and self._may_fetch:
+            if self._consumers and not self._arrived and self._prefetch_is_used_up:
+                self._cancel()  # the next consumer has a prefetch of its own
             if not self._consumers:
                 self._consume()
-        elif self._holds_some and not self._fetches:
+        elif self._holds_messages and not self._may_fetch:
             self._cancel()
-            self._give_back_all_but(0)
+            self._requeue_all_but(0)
 
     def _cancel(self) -> None:
-        # What crosses the word that the consumer ends is taken, behind what came before it.
+        # Messages that the broker sends before it cancels are accepted: they come after those that are here.
         for tag in self._consumers:
             self._channel.basic_cancel(tag)
         self._consumers.clear()
 
     @property
-    def _is_sated(self) -> bool:
-        """Whether the consumer gets no more before one of its own is finished."""
-        return self._settlement.left_since(self._before_consumer) >= self._prefetch
+    def _prefetch_is_used_up(self) -> bool:
+        """Whether the consumer gets no message until one of its messages is acknowledged."""
+        return self._acknowledger.count_after(self._before_consumer) >= self._prefetch
 
     @property
-    def _holds_some(self) -> bool:
-        """Whether messages are here, or may come, that others could have."""
-        return bool(self._consumers) or self._last_can_go_back
+    def _holds_messages(self) -> bool:
+        """Whether messages are here, or may arrive, that other processes could get."""
+        return bool(self._consumers) or self._last_can_be_requeued
 
     @property
-    def _last_can_go_back(self) -> bool:
-        """Whether what arrived last is a whole tray: items of an opened tray are before all others."""
+    def _last_can_be_requeued(self) -> bool:
+        """Whether what arrived last is a message, not an item of a message that was read."""
         try:
-            return isinstance(self._arrived[-1], Delivery)
+            return isinstance(self._arrived[-1], ReceivedMessage)
         except IndexError:
             return False
 
-    def _fetch_what_is_waited_for(self) -> None:
+    def _fetch_for_waiting(self) -> None:
+        """Have as many consumers as threads wait for an item. Each consumer gets one message."""
         missing = len(self._waiting) - len(self._arrived) - len(self._consumers)
         for _ in range(missing):
             self._consume()
         for _ in range(min(-missing, len(self._consumers))):
             self._channel.basic_cancel(self._consumers.pop())
-        self._give_back_all_but(len(self._waiting))
+        self._requeue_all_but(len(self._waiting))
 
-    def _give_back_all_but(self, kept: int) -> None:
-        # Others may take from the left meanwhile.
-        last: deque[Delivery | Got] = deque()
-        while len(self._arrived) > kept and self._last_can_go_back:
+    def _requeue_all_but(self, kept: int) -> None:
+        # Other threads may take from the left meanwhile.
+        last: deque[ReceivedMessage | ReceivedItem] = deque()
+        while len(self._arrived) > kept and self._last_can_be_requeued:
             with suppress(IndexError):
                 last.appendleft(self._arrived.pop())
-        # The oldest first: a quorum queue hands them out in the order in which they came back.
+        # The oldest first: a quorum queue redelivers messages in the order in which they came back.
         for one in last:
-            if isinstance(one, Delivery):
-                self._settlement.give_back(one)
+            if isinstance(one, ReceivedMessage):
+                self._acknowledger.requeue(one)
             else:
                 self._arrived.append(one)
 
     def _consume(self) -> None:
-        # Not a number alone: to a quorum queue, basic_get is a consumer whose tag is the delivery's number.
-        # If a consumer has that tag too, RabbitMQ 3.10 ends the connection with INTERNAL_ERROR.
+        # The tag is not only a number: for basic_get, a quorum queue uses the delivery's number as a consumer
+        # tag. If a consumer has the same tag, RabbitMQ 3.10 ends the connection with INTERNAL_ERROR.
         tag = f"remote_mp-{next(self._tags)}"
         self._consumers.add(tag)
         self._before_consumer = self._last_tag
-        self._channel.basic_consume(self._place.queue, consumer_tag=tag)
+        self._channel.basic_consume(self._queue.broker_name, consumer_tag=tag)
 
     def _on_delivery(self, message: Any) -> None:
         tag = message.delivery_info["consumer_tag"]
-        delivery = self._delivery(message)
+        received = self._add_received(message)
         if tag not in self._consumers:
-            self._settlement.give_back(delivery)  # it crossed the word that the consumer ends
+            self._acknowledger.requeue(received)  # the broker sent it before it cancelled the consumer
             return
-        if self._place.maxsize:
-            # Its prefetch is 1: until this one is settled it gets no other, and by then it is gone.
+        if self._queue.maxsize:
+            # Its prefetch is 1: it gets no other message before this one is acknowledged, and by then it is
+            # cancelled.
             self._consumers.discard(tag)
             self._channel.basic_cancel(tag, nowait=True)
-        self._arrived.append(delivery)
+        self._arrived.append(received)
 
-    def _delivery(self, message: Any) -> Delivery:
-        delivery = Delivery(message, self._connections)
-        self._settlement.add(delivery)
-        self._last_tag = delivery.tag
-        return delivery
+    def _add_received(self, message: Any) -> ReceivedMessage:
+        received = ReceivedMessage(message, self._connection_number)
+        self._acknowledger.add(received)
+        self._last_tag = received.tag
+        return received
 
 
-class _One(dict[str, Any]):
-    """A channel's callbacks: the same for each consumer, also before and after py-amqp knows of it.
+class _CallbackForAll(dict[str, Any]):
+    """The callbacks of a channel: the same for each consumer tag, also for one that py-amqp does not know.
 
-    A delivery may come before the broker's word that a consumer begins, and after that it has ended; py-amqp
-    would reject it, and write so to stderr.
+    A message may arrive before the broker's answer that a consumer was started, and after the answer that it
+    was cancelled. py-amqp would reject such a message, and write so to stderr.
     """
 
     def __init__(self, callback: Callable[[Any], None]) -> None:

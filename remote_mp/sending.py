@@ -1,10 +1,14 @@
-"""The way in: an item is put on the broker's queue, and confirmed."""
+"""Publishes items, each confirmed by the broker. :class:`ConfirmedSender` waits for each confirm.
+
+The sender for ``window`` > 1, which does not wait, is in :mod:`remote_mp.window_sending`.
+"""
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import inf
+from struct import Struct
 from threading import Lock
 from typing import Protocol
 
@@ -13,182 +17,222 @@ from tenacity import Retrying, retry_if_exception_type, stop_before_delay, stop_
 
 from baozi.amqp.confirms import SILENCE, ConfirmedChannel, too_large
 from baozi.amqp.connection import connect, let_go
+from baozi.amqp.frames import Frames
 from baozi.errors import BrokerAway, MessageRefused, QueueFull
 from baozi.pauses import growing
-from remote_mp.declaring import Place
-from remote_mp.envelope import Envelope
 from remote_mp.serializers import Serializer
+from remote_mp.topology import ItemQueue
 
-#: Seconds of the first and of the longest pause before a queue that was full is tried again: a place in it
-#: comes free whenever anybody gets, and the broker tells nobody.
-_FIRST_LOOK, _LAST_LOOK = 0.002, 0.1
-#: The same before a broker that is away is tried again.
+#: Seconds of the first and of the longest pause before the next try to put into a full queue. Each ``get``
+#: makes room, and the broker does not tell producers.
+_FIRST_PAUSE_FULL, _LONGEST_PAUSE_FULL = 0.002, 0.1
+#: Seconds of the first and of the longest pause before the next connection to a broker that is away.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
-#: Bytes of the largest message that any RabbitMQ takes: its ``max_message_size`` cannot be set higher.
+#: Bytes of the largest message that any RabbitMQ accepts: ``max_message_size`` cannot be higher.
 _LARGEST = 536_870_912
-#: Seconds for which a limit that the broker has told is believed: an administrator may raise it.
-_BELIEVED = 60
+#: Seconds for which the broker's limit is remembered: an administrator may raise it.
+_LIMIT_REMEMBERED = 60
+
+_FLAGS = Struct(">H")
+#: Flags of the properties, which follow the flags in this order.
+_CONTENT_TYPE, _DELIVERY_MODE, _REPLY_TO, _MESSAGE_ID = 1 << 15, 1 << 12, 1 << 9, 1 << 7
+_PERSISTENT = b"\x02"
+
+
+class MessageFramer:
+    """Makes the AMQP frames of the messages that one process publishes to one queue, on one channel.
+
+    Two such messages differ only in the id and the body. kombu would make the same properties again for each,
+    which takes about 0.1 ms.
+    """
+
+    def __init__(
+        self, channel: int, frame_max: int, queue: str, content_type: str, reply_to: str | None
+    ) -> None:
+        """Prepare what is the same in all messages. They are persistent and mandatory.
+
+        Args:
+            channel: the number of the channel.
+            frame_max: bytes of the largest frame.
+            queue: the name of the queue.
+            content_type: the content type of the bodies.
+            reply_to: the queue to which done notices are sent; None if none are wanted.
+        """
+        self._frames = Frames(channel, frame_max, "", queue)
+        flags = _CONTENT_TYPE | _DELIVERY_MODE | _MESSAGE_ID | (_REPLY_TO if reply_to else 0)
+        address = _short_string(reply_to) if reply_to else b""
+        self._properties = _FLAGS.pack(flags) + _short_string(content_type) + _PERSISTENT + address
+
+    def frames(self, message_id: str, body: bytes) -> bytes:
+        """Return all frames of the message."""
+        return self._frames.of(self._properties + _short_string(message_id), body)
+
+
+def _short_string(text: str) -> bytes:
+    """Return ``text`` as AMQP's short string: a byte with its length, and then its bytes."""
+    encoded = text.encode()
+    return bytes((len(encoded),)) + encoded
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
-    """One message on its way."""
+class OutgoingMessage:
+    """A message that is to be published, or is published and not confirmed yet."""
 
     id: str
     body: bytes
-    envelope: Callable[[ConfirmedChannel], Envelope]
+    framer: Callable[[ConfirmedChannel], MessageFramer]
 
     def publish(self, channel: ConfirmedChannel) -> None:
-        """Write it out; several are gathered in one write."""
-        channel.write(self.envelope(channel).fill(self.id, self.body))
+        """Write it to the channel, which sends several writes at once."""
+        channel.write(self.framer(channel).frames(self.id, self.body))
 
 
-class Door:
-    """Opens the channels that one process puts to one queue through, and makes what it puts."""
+class PutEndpoint:
+    """What the senders of one process share for one queue: it makes messages and opens channels."""
 
     def __init__(
-        self, place: Place, url: str | None, process: str, form: Serializer, reply_to: str | None
+        self, queue: ItemQueue, url: str | None, process: str, serializer: Serializer, reply_to: str | None
     ) -> None:
-        """Open nothing yet.
+        """Keep the arguments. No connection is opened yet.
 
         Args:
-            place: where to.
-            url: the broker's; None for that of the settings.
-            process: this process's id, like no other.
-            form: of the items.
-            reply_to: the queue that is to be told what is done, or None.
+            queue: the queue to put to.
+            url: the broker's URL; None for the one in the settings.
+            process: a unique id of this process.
+            serializer: makes the bodies of messages.
+            reply_to: the queue to which done notices are sent; None if none are wanted.
         """
-        self.place = place
+        self.queue = queue
         self._url = url
         self._process = process
-        self._form = form
+        self._serializer = serializer
         self._reply_to = reply_to
         self._turns = count()
         self._connection: Connection | None = None
-        self._envelope: tuple[ConfirmedChannel, Envelope] | None = None
+        self._framer: tuple[ConfirmedChannel, MessageFramer] | None = None
         self._limit, self._limit_until = _LARGEST, inf
 
-    def size_alone(self, item: bytes) -> int:
-        """Return how many bytes a message with this one item has."""
-        return len(item) + self._form.around
+    def message_size(self, item: bytes) -> int:
+        """Return how many bytes the body of a message with only this item has."""
+        return len(item) + self._serializer.overhead
 
-    def see_that_it_is_taken(self, size: int) -> None:
-        """Raise if the broker is known to refuse a message of ``size`` bytes.
+    def check_size(self, size: int) -> None:
+        """Raise if the broker is known to refuse a body of ``size`` bytes.
 
         Raises:
-            MessageRefused: it is.
+            MessageRefused: the body is too large.
         """
         if time.monotonic() > self._limit_until:
             self._limit, self._limit_until = _LARGEST, inf
         if size > self._limit:
             raise too_large(size, self._limit)
 
-    def learn(self, error: MessageRefused) -> None:
-        """Remember, for a while, the limit that the broker has told."""
+    def remember_limit(self, error: MessageRefused) -> None:
+        """Remember the broker's limit, if the error says it, for :data:`_LIMIT_REMEMBERED` seconds."""
         if error.limit is not None:
-            self._limit, self._limit_until = error.limit, time.monotonic() + _BELIEVED
+            self._limit, self._limit_until = error.limit, time.monotonic() + _LIMIT_REMEMBERED
 
-    def parcel(self, number: int, items: Sequence[bytes]) -> Parcel:
-        """Return a message with these items, of which the first has this number."""
-        return Parcel(f"{self._process}-{number}", self._form.tray(items), self._envelope_on)
+    def message(self, number: int, items: Sequence[bytes]) -> OutgoingMessage:
+        """Return a message with these items. The first has this number, and each next one the next number."""
+        return OutgoingMessage(f"{self._process}-{number}", self._serializer.join(items), self._framer_for)
 
     def open(self, deadline: float) -> ConfirmedChannel:
-        """Return a new channel, on a connection of its own.
+        """Return a new channel, on a new connection. ``deadline`` is a time of ``time.monotonic``.
 
         Raises:
-            TopologyMismatch: the queue is there with another bound.
+            TopologyMismatch: the queue exists with another ``maxsize``.
             BaoziError: as :func:`baozi.amqp.connection.connect`.
         """
         left = deadline - time.monotonic()
-        connection = connect(f"remote_mp {self.place.name}, put", left, self._url, turn=next(self._turns))
+        connection = connect(f"remote_mp {self.queue.name}, put", left, self._url, turn=next(self._turns))
         self._connection = connection
-        return ConfirmedChannel.declared(connection, lambda: self.place.declare(connection.default_channel))
+        return ConfirmedChannel.declared(connection, lambda: self.queue.declare(connection.default_channel))
 
     def abandon(self) -> None:
-        """In a forked child: let go of what is the parent's."""
+        """In a forked child: close its copy of the parent's connection, and send nothing."""
         if self._connection is not None:
             let_go(self._connection)
 
-    def _envelope_on(self, channel: ConfirmedChannel) -> Envelope:
-        if self._envelope is None or self._envelope[0] is not channel:
-            self._envelope = (
+    def _framer_for(self, channel: ConfirmedChannel) -> MessageFramer:
+        if self._framer is None or self._framer[0] is not channel:
+            self._framer = (
                 channel,
-                Envelope(
+                MessageFramer(
                     channel.number,
                     channel.frame_max,
-                    self.place.queue,
-                    self._form.content_type,
+                    self.queue.broker_name,
+                    self._serializer.content_type,
                     self._reply_to,
                 ),
             )
-        return self._envelope[1]
+        return self._framer[1]
 
 
 class Sender(Protocol):
-    """A way in. Threads may share it."""
+    """Puts items. Several threads may use it."""
 
     def put(self, number: int, item: bytes, deadline: float | None) -> None:
         """Put one item.
 
         Args:
-            number: this process's for it.
-            item: serialised.
-            deadline: on ``time.monotonic``'s clock: how long to wait for a place; None for ever.
+            number: this process's number for the item.
+            item: the serialised item.
+            deadline: a time of ``time.monotonic``, until which to wait for room; None to wait for ever.
 
         Raises:
-            QueueFull: there was no place until the deadline; it is not in the queue.
-            BrokerAway, BrokerBlocked: not confirmed in time; it may be in the queue.
-            MessageRefused: it is larger than what the broker takes; it is not in the queue.
-            BaoziError: at once, for time does not mend it.
+            QueueFull: there was no room before the deadline. The item is not in the queue.
+            BrokerAway, BrokerBlocked: not confirmed in time. The item may be in the queue.
+            MessageRefused: the item is larger than the broker accepts. It is not in the queue.
+            BaoziError: another error, which is raised at once because waiting does not help.
         """
 
     def flush(self) -> None:
-        """Return when all that was put is in the queue; raises as :meth:`put`."""
+        """Return when all items that were put are in the queue. Raises the same errors as :meth:`put`."""
 
     def close(self, *, flush: bool) -> None:
-        """Flush, if that is wanted, and hang up."""
+        """Call :meth:`flush` if ``flush`` is set, and close the connection."""
 
     def abandon(self) -> None:
-        """In a forked child: let go of what is the parent's."""
+        """In a forked child: close its copy of the parent's connection, and send nothing."""
 
 
-class OneByOne:
-    """A way in where ``put`` returns when the broker has the item. Nothing is opened before the first."""
+class ConfirmedSender:
+    """A sender whose ``put`` returns when the broker has confirmed the item. The first ``put`` connects."""
 
-    def __init__(self, door: Door, timeout: float) -> None:
-        """Take the ``door``, and the seconds that one exchange with the broker may take."""
-        self._door = door
+    def __init__(self, endpoint: PutEndpoint, timeout: float) -> None:
+        """Keep the endpoint, and how many seconds one exchange with the broker may take."""
+        self._endpoint = endpoint
         self._timeout = timeout
         self._lock = Lock()
         self._channel: ConfirmedChannel | None = None
 
     def put(self, number: int, item: bytes, deadline: float | None) -> None:
-        """Put one; it is in the queue when this returns. See :class:`Sender`."""
-        self._door.see_that_it_is_taken(self._door.size_alone(item))
+        """Put one item. It is in the queue when this returns. See :meth:`Sender.put`."""
+        self._endpoint.check_size(self._endpoint.message_size(item))
         stop = stop_never if deadline is None else stop_before_delay(max(0.0, deadline - time.monotonic()))
-        looks = Retrying(
+        tries = Retrying(
             retry=retry_if_exception_type(QueueFull),
-            wait=growing(_FIRST_LOOK, _LAST_LOOK),
+            wait=growing(_FIRST_PAUSE_FULL, _LONGEST_PAUSE_FULL),
             stop=stop,
             reraise=True,
         )
-        looks(self._put_if_there_is_a_place, self._door.parcel(number, [item]))
+        tries(self._put_if_not_full, self._endpoint.message(number, [item]))
 
     def flush(self) -> None:
-        """Nothing: what was put is in the queue."""
+        """Return at once: all items that were put are in the queue."""
 
     def close(self, *, flush: bool) -> None:  # noqa: ARG002  # there is nothing to flush
-        """Hang up."""
+        """Close the connection."""
         with self._lock:
             if self._channel is not None:
                 self._channel.close()
                 self._channel = None
 
     def abandon(self) -> None:
-        """In a forked child: let go of what is the parent's."""
-        self._door.abandon()
+        """In a forked child: close its copy of the parent's connection, and send nothing."""
+        self._endpoint.abandon()
 
-    def _put_if_there_is_a_place(self, parcel: Parcel) -> None:
+    def _put_if_not_full(self, message: OutgoingMessage) -> None:
         tries = Retrying(
             retry=retry_if_exception_type(BrokerAway),
             wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
@@ -196,19 +240,19 @@ class OneByOne:
             reraise=True,
         )
         with self._lock:
-            tries(self._try, parcel, time.monotonic() + self._timeout)
+            tries(self._publish, message, time.monotonic() + self._timeout)
 
-    def _try(self, parcel: Parcel, deadline: float) -> None:
-        # Only a channel that did as it should is used again.
-        channel, self._channel = self._channel or self._door.open(deadline), None
+    def _publish(self, message: OutgoingMessage, deadline: float) -> None:
+        # A channel is used again only after a confirm or after the broker's answer that the queue is full.
+        channel, self._channel = self._channel or self._endpoint.open(deadline), None
         try:
-            channel.publish(lambda _: parcel.publish(channel), deadline, SILENCE)
+            channel.publish(lambda _: message.publish(channel), deadline, SILENCE)
         except QueueFull:
             self._channel = channel
             raise
         except BaseException as error:
             channel.abort()
             if isinstance(error, MessageRefused):
-                self._door.learn(error)
+                self._endpoint.remember_limit(error)
             raise
         self._channel = channel

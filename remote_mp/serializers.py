@@ -1,4 +1,4 @@
-"""How items become a message's body, and back: a message is a tray of one item or several."""
+"""Converts items to the body of a message, and back. A message has one item, or a batch of several."""
 
 import io
 import json
@@ -9,60 +9,60 @@ from typing import Any, NoReturn
 
 from baozi.errors import BaoziError, UsageError
 
-#: Levels of lists and dictionaries in a JSON item. Readers in other languages take 64 to 1000. Python's own
-#: needs stack for each level, and how much of it is free where an item is read is not known when it is put.
+#: Levels of lists and dictionaries in a JSON item. Readers in other languages accept 64 to 1000. Python's
+#: reader needs stack for each level, and ``put`` does not know how much is free where the item is read.
 _DEEPEST = 100
 
 
 class Unreadable(BaoziError):
-    """A message was no item of this queue; it lies in the queue remote_mp.dead, with the reason."""
+    """A message was not an item of this queue. It is in the queue remote_mp.dead, with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Serializer:
-    """One way to do it."""
+    """One format of items: JSON or pickle."""
 
     content_type: str
-    """What a message says of its body; a body of any other type is not touched."""
+    """The content type of its messages. A body of another content type is not read."""
     dumps: Callable[[Any], bytes]
-    """Makes bytes of one item."""
-    tray: Callable[[Sequence[bytes]], bytes]
-    """Makes a body of the bytes of several."""
-    around: int
-    """Bytes that a body with one item has more than the item."""
+    """Returns one item as bytes."""
+    join: Callable[[Sequence[bytes]], bytes]
+    """Returns the body of a message with these items, each of them as bytes."""
+    overhead: int
+    """How many bytes the body of a message with one item has in addition to that item's bytes."""
     _loads: Callable[[bytes], list[Any]]
 
     def loads(self, content_type: object, body: bytes) -> list[Any]:
-        """Return the items of a body: one or more.
+        """Return the items of a body. There is at least one.
 
         Raises:
-            Unreadable: the body is not of this type, or damaged.
+            Unreadable: the content type is another, or the body cannot be read.
         """
         if content_type != self.content_type:
-            raise Unreadable(f"A message's content type is {content_type!r}, and not {self.content_type}.")
+            raise Unreadable(f"A message's content type is {content_type!r}, not {self.content_type}.")
         try:
             items = self._loads(body)
-        except Exception as error:  # of a pickle, anything may come
+        except Exception as error:  # a pickle can raise any exception
             raise Unreadable(f"A message cannot be read: {type(error).__name__}: {error}.") from error
         if not isinstance(items, list) or not items:
-            raise Unreadable("A message cannot be read: it is no list of items.")
+            raise Unreadable("A message cannot be read: it is not a list of items.")
         return items
 
 
 def _to_json(item: Any) -> bytes:
-    """Return ``item`` as JSON. What is read from it is equal to ``item``, but for tuples, which become lists.
+    """Return ``item`` as JSON. Reading it gives an equal item, but tuples become lists.
 
     Raises:
-        TypeError: a part of it is of a type that JSON does not have, or a dictionary's key is not a string.
-        ValueError: it has NaN, an infinity, half of a surrogate pair or an integer of over 4300 digits; or it
-            is nested too deep, as one that contains itself is.
+        TypeError: a part of the item has a type that JSON does not have, or a key is not a string.
+        ValueError: the item contains NaN, an infinity, half of a surrogate pair or an integer of over 4300
+            digits; it is nested too deeply; or it contains itself.
     """
     _check(item, 0)
     return json.dumps(item, allow_nan=False).encode()
 
 
 def _check(part: Any, level: int) -> None:
-    """Raise for what ``json.dumps`` writes without an error and no client reads as it was."""
+    """Raise for what ``json.dumps`` would write without an error, but a reader would get changed."""
     if isinstance(part, str):
         _check_text(part)
     elif isinstance(part, dict | list | tuple):
@@ -84,7 +84,7 @@ def _check(part: Any, level: int) -> None:
 
 
 def _check_text(text: str) -> None:
-    # Most are ASCII, which Python knows of each string.
+    # Most texts are ASCII, and Python stores with each string whether it is.
     if not text.isascii():
         try:
             text.encode()
@@ -103,28 +103,28 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"JSON has no {name}")
 
 
-def _json_tray(items: Sequence[bytes]) -> bytes:
+def _join_json(items: Sequence[bytes]) -> bytes:
     return b"[" + b",".join(items) + b"]"
 
 
 def _unpickled(body: bytes) -> list[Any]:
     source, items = io.BytesIO(body), []
     while source.tell() < len(body):
-        items.append(pickle.load(source))  # noqa: S301  # asked for; its danger is in Queue's docstring
+        items.append(pickle.load(source))  # noqa: S301  # the user chose it; Queue's docstring has the warning
     return items
 
 
 _SERIALIZERS = {
-    "json": Serializer("application/json", _to_json, _json_tray, 2, _from_json),
+    "json": Serializer("application/json", _to_json, _join_json, 2, _from_json),
     "pickle": Serializer("application/x-python-serialize", pickle.dumps, b"".join, 0, _unpickled),
 }
 
 
 def serializer(name: str) -> Serializer:
-    """Return the serializer of this name.
+    """Return the serializer with this name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such serializer.
     """
     if name not in _SERIALIZERS:
         raise UsageError(f"There is no serializer {name!r}; there are {', '.join(_SERIALIZERS)}.")

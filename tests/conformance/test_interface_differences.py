@@ -91,5 +91,7 @@ def test_ours_joins_with_a_timeout(kind: Kind) -> None:
         return
     q = kind.joinable()
     q.put("one")
-    with pytest.raises(TimeoutError, match=r"1 of the items put here were not finished within 0\.1 s"):
+    with pytest.raises(
+        TimeoutError, match=r"1 of the items that this process put were not finished within 0\.1 s"
+    ):
         q.join(0.1)

@@ -1,4 +1,4 @@
-"""remote_mp over hosts: producers in one container, consumers in two others, of which one is killed."""
+"""remote_mp on several hosts: producers in one container, consumers in two others, one of which is killed."""
 
 import os
 import secrets
@@ -38,8 +38,8 @@ while True:
 """
 
 
-class Hosts:
-    """Containers on a network of their own, with a broker."""
+class QueueHosts:
+    """Containers with a broker, on a network of their own."""
 
     def __init__(self) -> None:
         self.name = f"baozi-hosts-{os.getpid()}"
@@ -49,7 +49,7 @@ class Hosts:
         self._run("broker", RABBITMQ, users)
 
     def python(self, host: str, program: str) -> None:
-        """Run ``program`` on a host of its own."""
+        """Run ``program`` in a new container named ``host``."""
         url = {"BAOZI_BROKER_URL": f"amqp://baozi:{self._password}@broker:5672/"}
         self._run(host, IMAGE, url, "python", "-c", program)
 
@@ -58,12 +58,12 @@ class Hosts:
         where = ["--name", f"{self.name}-{host}", "--network", self.name, "--network-alias", host]
         docker("run", "--detach", "--init", *where, *variables, image, *command, **environment)
 
-    def said(self, host: str) -> list[str]:
-        """The lines of its log."""
+    def log(self, host: str) -> list[str]:
+        """Return the lines of the container's log."""
         return docker("logs", f"{self.name}-{host}").splitlines()
 
     def remove(self) -> None:
-        """Remove all of it."""
+        """Remove the containers and the network."""
         for name in docker("ps", "--all", "--quiet", "--filter", f"name={self.name}-").split():
             docker("rm", "--force", "--volumes", name)
         docker("network", "rm", self.name)
@@ -83,12 +83,12 @@ def docker(*words: str, **environment: str) -> str:
 
 
 @pytest.fixture
-def hosts() -> Iterator[Hosts]:
-    """A broker, and whom a test starts besides."""
-    made = Hosts()
+def hosts() -> Iterator[QueueHosts]:
+    """A broker; a test adds hosts."""
+    made = QueueHosts()
     try:
         wait_until(
-            lambda: any("Server startup complete" in line for line in made.said("broker")), "RabbitMQ", 90
+            lambda: any("Server startup complete" in line for line in made.log("broker")), "RabbitMQ", 90
         )
         yield made
     finally:
@@ -96,17 +96,17 @@ def hosts() -> Iterator[Hosts]:
 
 
 @pytest.mark.timeout(400)
-def test_a_consumers_host_that_is_killed_loses_nothing_and_every_producer_joins(hosts: Hosts) -> None:
+def test_when_a_consumers_host_is_killed_no_item_is_lost_and_every_producer_joins(hosts: QueueHosts) -> None:
     for name in ("one", "other"):
         hosts.python(name, CONSUMER)
     hosts.python("producers", PRODUCERS)
-    wait_until(lambda: min(len(hosts.said(it)) for it in ("one", "other")) > 5, "both to eat", 90)
+    wait_until(lambda: min(len(hosts.log(it)) for it in ("one", "other")) > 5, "both to eat", 90)
     docker("kill", f"{hosts.name}-one")
-    wait_until(lambda: len(hosts.said("producers")) == 2, "the producers to join", 120)
+    wait_until(lambda: len(hosts.log("producers")) == 2, "the producers to join", 120)
     assert docker("wait", f"{hosts.name}-producers").strip() == "0"
-    assert sorted(hosts.said("producers")) == ["alex joined", "egon joined"]
-    by_one, by_other = (set(hosts.said(name)) for name in ("one", "other"))
+    assert sorted(hosts.log("producers")) == ["alex joined", "egon joined"]
+    by_one, by_other = (set(hosts.log(name)) for name in ("one", "other"))
     assert by_one | by_other == {f"ate {name} {n}" for name in ("alex", "egon") for n in range(COUNT)}
-    # Eaten and not yet said to be, when it was killed: one at the most.
+    # At most one item was eaten and not acknowledged when the host was killed.
     assert len(by_one & by_other) <= 1
     assert 5 < len(by_one) < 2 * COUNT

@@ -1,4 +1,4 @@
-"""What the tests of remote_mp share: queues that are closed at the end, and processes that use them."""
+"""Queues and processes for the tests of remote_mp."""
 
 import multiprocessing
 import os
@@ -22,7 +22,7 @@ spawn = multiprocessing.get_context("spawn")
 
 
 def making(place: Place) -> Iterator[Callable[..., Any]]:
-    """Yield what makes queues here, and close them."""
+    """Yield a function that makes queues, and close them at the end."""
     made = []
 
     def make(maxsize: int = 0, cls: Any = JoinableQueue, name: str = "q", **options: Any) -> Any:
@@ -38,7 +38,7 @@ def making(place: Place) -> Iterator[Callable[..., Any]]:
 
 @contextmanager
 def running(do: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
-    """Run it in a process of its own, which is gone at the end."""
+    """Run ``do`` in a new process, and kill the process at the end."""
     process = spawn.Process(target=do, args=arguments, daemon=True)
     process.start()
     yield process
@@ -48,10 +48,10 @@ def running(do: Callable[..., None], *arguments: Any) -> Iterator[BaseProcess]:
 
 @contextmanager
 def send_raw(url: str) -> Iterator[Callable[..., bool]]:
-    """Yield what publishes a message, confirmed, with any bytes for its properties.
+    """Yield a function that publishes a message with any bytes as its properties.
 
-    It takes the routing key, the properties (flags first), the body and the exchange, and returns whether the
-    broker took the message.
+    It takes the routing key, the properties (flags first), the body and the exchange. It returns whether the
+    broker confirmed the message.
     """
     channels: list[ConfirmedChannel] = []
 
@@ -73,7 +73,7 @@ def send_raw(url: str) -> Iterator[Callable[..., bool]]:
 
 
 def cut_all(place: Place) -> None:
-    """Have the broker cut each connection to this virtual host."""
+    """Make the broker close each connection to this virtual host."""
     place.node.close_connections(place.virtual_host)
 
 
@@ -90,13 +90,13 @@ def eat(q: Any, eaten: Any) -> None:
 
 
 def release(allowed: Any, times: int) -> None:
-    """Release a semaphore so many times; multiprocessing's has no number to give."""
+    """Release a semaphore ``times`` times: ``release`` of multiprocessing takes no number."""
     for _ in range(times):
         allowed.release()
 
 
 def eat_slowly(q: Any, eaten: Any, allowed: Any) -> None:
-    """Eat as many as the semaphore allows."""
+    """Eat one item for each release of the semaphore."""
     while True:
         item = q.get()
         allowed.acquire()
@@ -118,7 +118,7 @@ def put_and_join(q: Any, items: list[int], joined: Any) -> None:
 
 
 def run_program(program: str, place: Place, timeout: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run it in a process of its own, with the place's environment; ``timeout`` in seconds."""
+    """Run a Python program in a new process, with the place's environment. ``timeout`` is in seconds."""
     return subprocess.run(
         [sys.executable, "-c", program],
         env={**os.environ, **place.environment()},

@@ -1,4 +1,4 @@
-"""remote_mp: its bound, its threads and processes, and what it says of bad input."""
+"""remote_mp: maxsize, threads, processes, and the errors for bad input."""
 
 import multiprocessing
 import pickle
@@ -31,12 +31,14 @@ from tests.integration.rabbitmq import queue_state
 from tests.waiting import wait_until
 
 
-def test_many_producers_at_once_get_exactly_maxsize_in(make_queue: Callable[..., Any], place: Place) -> None:
-    ways_in = [make_queue(3) for _ in range(8)]
-    for q in ways_in:
-        assert q.qsize() == 0  # each is connected
+def test_many_producers_at_once_can_put_exactly_maxsize_items(
+    make_queue: Callable[..., Any], place: Place
+) -> None:
+    queues = [make_queue(3) for _ in range(8)]
+    for q in queues:
+        assert q.qsize() == 0  # this connects it
 
-    def storm(q: Any) -> int:
+    def put_twelve(q: Any) -> int:
         accepted = 0
         for number in range(12):
             try:
@@ -46,13 +48,13 @@ def test_many_producers_at_once_get_exactly_maxsize_in(make_queue: Callable[...,
                 pass
         return accepted
 
-    with ThreadPoolExecutor(len(ways_in)) as pool:
-        assert sum(pool.map(storm, ways_in)) == 3
+    with ThreadPoolExecutor(len(queues)) as pool:
+        assert sum(pool.map(put_twelve, queues)) == 3
     assert queue_state(place.url, "remote_mp.q.q")[0] == 3
-    assert ways_in[0].full()
+    assert queues[0].full()
 
 
-def test_the_bound_holds_while_items_go_through(make_queue_here: Callable[..., Any]) -> None:
+def test_maxsize_holds_while_items_are_put_and_got(make_queue_here: Callable[..., Any]) -> None:
     source, sink = make_queue_here(3), make_queue_here(3)
     most = 0
     stop = threading.Event()
@@ -79,11 +81,11 @@ def test_the_bound_holds_while_items_go_through(make_queue_here: Callable[..., A
     assert 1 <= most <= 3
 
 
-def test_a_consumer_takes_no_more_from_a_bounded_queue_than_it_got(make_queue: Callable[..., Any]) -> None:
+def test_a_consumer_of_a_queue_with_a_maxsize_prefetches_nothing(make_queue: Callable[..., Any]) -> None:
     q = make_queue(2)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(q.get)
-        time.sleep(0.1)  # if it is not waiting yet, the rest holds all the same
+        time.sleep(0.1)  # if it is not waiting yet, the rest must hold all the same
         q.put("got")
         assert waiting.result(30) == "got"
     for item in ("second", "third"):
@@ -97,11 +99,13 @@ def test_a_consumer_takes_no_more_from_a_bounded_queue_than_it_got(make_queue: C
     assert [q.get(timeout=30), q.get(timeout=30)] == ["second", "third"]
     with pytest.raises(queue.Empty):
         q.get(timeout=0.2)
-    q.put("put after a get that gave up")
+    q.put("put after a get that timed out")
     assert q.qsize() == 1
 
 
-def test_what_came_for_a_get_that_gave_up_is_anothers(make_queue_here: Callable[..., Any]) -> None:
+def test_an_item_that_arrived_for_a_get_that_timed_out_is_not_lost(
+    make_queue_here: Callable[..., Any],
+) -> None:
     impatient, other = make_queue_here(5), make_queue_here(5)
     got: list[int] = []
     with ThreadPoolExecutor(1) as pool:
@@ -118,7 +122,9 @@ def test_what_came_for_a_get_that_gave_up_is_anothers(make_queue_here: Callable[
     other.join(30)
 
 
-def test_task_done_means_the_threads_own_item_or_else_the_oldest(make_queue_here: Callable[..., Any]) -> None:
+def test_task_done_finishes_the_threads_oldest_item_or_else_the_processs_oldest(
+    make_queue_here: Callable[..., Any],
+) -> None:
     q = make_queue_here()
     for item in ("mine", "the thread's", "handed over"):
         q.put(item)
@@ -132,7 +138,7 @@ def test_task_done_means_the_threads_own_item_or_else_the_oldest(make_queue_here
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(get_and_finish).result() == "the thread's"
         assert q.get(timeout=30) == "handed over"
-        pool.submit(q.task_done).result()  # it has none of its own: "mine" is the oldest
+        pool.submit(q.task_done).result()  # this thread got none: "mine" is the oldest of the process
     q.close()
     q.join_thread()
     again = make_queue_here()
@@ -146,7 +152,9 @@ def test_a_forked_child_has_connections_of_its_own(make_queue_here: Callable[...
     q.put("the parent's")
     fork = multiprocessing.get_context("fork")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads; the child is ours
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python warns of a fork in a process with threads
         children = [fork.Process(target=put_and_end, args=(q, f"child {number}")) for number in range(2)]
         for child in children:
             child.start()
@@ -158,16 +166,16 @@ def test_a_forked_child_has_connections_of_its_own(make_queue_here: Callable[...
     assert items == ["child 0", "child 1", "the parent's", "the parent's again"]
     for _ in items:
         q.task_done()
-    q.join(30)  # the parent's own connection still hears
+    q.join(30)  # the parent still receives done notices
 
 
 def put_and_end(q: Any, item: str) -> None:
     assert q.get(timeout=30) is not None
     q.put(item)
-    # What was got is given back at the end of the process.
+    # The item that was got is redelivered when this process ends.
 
 
-def test_a_pickled_queue_is_the_settings_brokers_elsewhere(
+def test_an_unpickled_queue_uses_the_broker_of_the_settings(
     private_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAOZI_BROKER_URL", private_place.url)
@@ -185,7 +193,7 @@ def test_a_pickled_queue_is_the_settings_brokers_elsewhere(
     finally:
         settings.cache_clear()
         broker_url.cache_clear()
-    with pytest.raises(UsageError, match="the password would travel"):
+    with pytest.raises(UsageError, match="the password would travel with it"):
         pickle.dumps(JoinableQueue(name="stays", url=private_place.url))
 
 
@@ -196,7 +204,7 @@ def test_a_queue_that_was_not_used_opens_nothing() -> None:
     assert threading.active_count() == before
 
 
-def test_what_is_no_item_is_put_aside_with_its_reason_and_the_next_is_got(
+def test_a_message_that_is_not_an_item_becomes_a_dead_letter_with_a_reason_and_the_next_item_is_got(
     make_queue: Callable[..., Any], place: Place
 ) -> None:
     q, pickled = make_queue(cls=Queue), make_queue(cls=Queue, serializer="pickle")
@@ -217,7 +225,7 @@ def test_what_is_no_item_is_put_aside_with_its_reason_and_the_next_is_got(
         with pytest.raises(Unreadable):
             q.get(timeout=30)
     assert q.get(timeout=30) == "from any client"
-    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 4, "four to be put aside")
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 4, "four dead letters")
     dead = []
     with Connection(place.url) as connection:
         channel: Any = connection.default_channel
@@ -226,12 +234,12 @@ def test_what_is_no_item_is_put_aside_with_its_reason_and_the_next_is_got(
     reasons = [message.headers["baozi-reason"] for message in dead]
     assert "'application/x-python-serialize'" in reasons[0]
     assert "JSONDecodeError" in reasons[1]
-    assert all(reason.endswith("no list of items.") for reason in reasons[2:])
+    assert all(reason.endswith("not a list of items.") for reason in reasons[2:])
     assert {message.headers.get("of") for message in dead[1:]} == {"a stranger"}
     assert q.qsize() == 0
 
 
-def test_ahead_of_the_confirms_put_raises_nothing_and_close_waits(
+def test_with_a_window_put_does_not_wait_and_join_thread_puts_everything(
     make_queue_here: Callable[..., Any],
 ) -> None:
     q = make_queue_here(cls=Queue, window=5000)
@@ -244,7 +252,7 @@ def test_ahead_of_the_confirms_put_raises_nothing_and_close_waits(
 
 
 @pytest.mark.parametrize("window", [1, 100])
-def test_a_broker_that_is_away_is_one_sentence_by_the_deadline(
+def test_a_broker_that_is_away_raises_one_sentence_by_the_deadline(
     monkeypatch: pytest.MonkeyPatch, window: int
 ) -> None:
     monkeypatch.setenv("BAOZI_BROKER_TIMEOUT", "1")
@@ -272,10 +280,10 @@ def test_a_broker_that_is_away_is_one_sentence_by_the_deadline(
             one.join_thread()
 
 
-def test_what_time_does_not_mend_is_said_at_once(
+def test_an_error_that_waiting_does_not_cure_is_raised_at_once(
     make_queue_here: Callable[..., Any], private_place: Place
 ) -> None:
-    make_queue_here(3).put("so that it is there")
+    make_queue_here(3).put("so that the queue exists")
     node, virtual_host = private_place.node, private_place.virtual_host
     without = node.make_user(f"u-{virtual_host}", virtual_host, "^$", "^$", "^$")
     wrong: list[tuple[dict[str, Any], type[BaoziError]]] = [
@@ -306,16 +314,16 @@ def test_what_time_does_not_mend_is_said_at_once(
         ({"window": 0}, "window is 1 or more"),
         ({"prefetch": 65_536}, "prefetch is a whole number up to 65535"),
         ({"serializer": "yaml"}, "There is no serializer 'yaml'; there are json, pickle"),
-        ({"acknowledge": "never"}, "on 'get' or on 'next'"),
-        ({"url": "http://a:secret@host/"}, "A queue's url is not a broker's: its scheme is not"),
+        ({"acknowledge": "never"}, "acknowledge is 'get' or 'next'"),
+        ({"url": "http://a:secret@host/"}, "A queue's url is not a broker URL: its scheme is not"),
     ],
 )
-def test_bad_input_is_one_sentence(options: dict[str, Any], sentence: str) -> None:
+def test_a_bad_argument_raises_one_sentence(options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
         JoinableQueue(**{"name": "q", **options})
 
 
-def test_a_name_in_any_script_of_full_length_works(make_queue_here: Callable[..., Any]) -> None:
+def test_a_name_of_60_characters_outside_ascii_works(make_queue_here: Callable[..., Any]) -> None:
     q = make_queue_here(3, name="🥟" * 60)
     q.put("小明")
     assert q.get(timeout=30) == "小明"

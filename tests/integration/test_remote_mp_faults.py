@@ -1,4 +1,4 @@
-"""remote_mp where multiprocessing would lose: killed consumers, cut connections."""
+"""remote_mp: killed consumers and cut connections, where multiprocessing would lose items."""
 
 import queue
 import time
@@ -25,42 +25,40 @@ from tests.integration.remote_queues import (
 
 
 @pytest.mark.parametrize("maxsize", [0, 3])
-def test_a_killed_consumer_has_its_item_given_to_another(
-    make_queue: Callable[..., Any], maxsize: int
-) -> None:
+def test_the_item_of_a_killed_consumer_is_redelivered(make_queue: Callable[..., Any], maxsize: int) -> None:
     q, taken = make_queue(maxsize), spawn.Queue()
     with running(take_and_hold, q, taken) as victim:
-        q.put("in hand")
-        assert taken.get(timeout=60) == "in hand"
+        q.put("unfinished")
+        assert taken.get(timeout=60) == "unfinished"
         with pytest.raises(TimeoutError):
             q.join(0.1)
         victim.kill()
-    assert q.get(timeout=60) == "in hand"
+    assert q.get(timeout=60) == "unfinished"
     q.task_done()
     q.join(30)
 
 
-def test_a_killed_consumer_of_a_plain_queue_loses_as_its_option_says(
+def test_a_killed_consumer_of_a_plain_queue_loses_its_item_only_with_acknowledge_get(
     make_queue_here: Callable[..., Any],
 ) -> None:
     for when in ("get", "next"):
         q, taken = make_queue_here(cls=Queue, name=when, acknowledge=when), spawn.Queue()
         with running(take_and_hold, q, taken) as victim:
-            q.put("in hand")
+            q.put("unfinished")
             q.put("next")
-            assert taken.get(timeout=60) == "in hand"
+            assert taken.get(timeout=60) == "unfinished"
             if when == "get":
-                # Acknowledged at once, but by a thread: it is not for us to see when.
+                # A thread acknowledges it at once, but the test cannot see when.
                 time.sleep(0.5)
             victim.kill()
-        expected = ["next"] if when == "get" else ["in hand", "next"]
+        expected = ["next"] if when == "get" else ["unfinished", "next"]
         assert sorted(q.get(timeout=30) for _ in expected) == expected
         with pytest.raises(queue.Empty):
             q.get(timeout=0.3)
         q.close()
 
 
-def test_processes_join_what_they_put_whoever_eats_it(make_queue: Callable[..., Any]) -> None:
+def test_each_process_joins_what_it_put_whichever_process_finishes_it(make_queue: Callable[..., Any]) -> None:
     q, eaten, joined = make_queue(4), spawn.Queue(), spawn.Queue()
     with (
         running(eat, q, eaten),
@@ -73,8 +71,8 @@ def test_processes_join_what_they_put_whoever_eats_it(make_queue: Callable[..., 
     assert got == [*range(30), *range(100, 150)]
 
 
-def test_a_child_may_be_joined_before_anybody_gets_what_it_put(make_queue_here: Callable[..., Any]) -> None:
-    # More than a pipe holds: with multiprocessing's queue the child would wait for ever, and so would we.
+def test_a_child_can_be_joined_before_its_items_are_got(make_queue_here: Callable[..., Any]) -> None:
+    # More than a pipe holds: with multiprocessing's queue, the child and this process would wait for ever.
     q, items = make_queue_here(window=100), [f"{number:0200}" for number in range(2000)]
     with running(put_all, q, items) as child:
         child.join(60)
@@ -83,7 +81,7 @@ def test_a_child_may_be_joined_before_anybody_gets_what_it_put(make_queue_here: 
 
 
 @pytest.mark.parametrize("window", [1, 100])
-def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
+def test_no_done_notice_is_lost_when_the_broker_cuts_connections(
     make_queue: Callable[..., Any], place: Place, window: int
 ) -> None:
     q, eaten, allowed = make_queue(window=window, prefetch=10), spawn.Queue(), spawn.Semaphore(0)
@@ -92,7 +90,7 @@ def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
         putting = pool.submit(lambda: [q.put(number) for number in range(count)])
         got = set()
         for _ in range(2):
-            # So many are finished before, in and after the cut, and no more: others are always in flight.
+            # No more than these are finished around the cut, so that other items are unfinished during it.
             release(allowed, at_each_cut)
             got.add(eaten.get(timeout=60))
             cut_all(place)
@@ -104,7 +102,7 @@ def test_no_word_of_what_is_done_is_lost_when_the_broker_cuts_connections(
     assert got == set(range(count))
 
 
-def test_a_tray_of_which_one_is_unfinished_comes_again(make_queue_here: Callable[..., Any]) -> None:
+def test_a_batch_with_one_unfinished_item_is_redelivered(make_queue_here: Callable[..., Any]) -> None:
     q = make_queue_here(window=100)
     for number in range(30):
         q.put(number)
@@ -115,7 +113,7 @@ def test_a_tray_of_which_one_is_unfinished_comes_again(make_queue_here: Callable
         for _ in range(29):
             first.task_done()
         first.close()
-        first.join_thread()  # the thirtieth, and what travelled with it
+        first.join_thread()  # the thirtieth item, and the others of its message, are redelivered
     assert got == list(range(30))
     last = make_queue_here()
     again = [last.get(timeout=30)]
@@ -126,7 +124,7 @@ def test_a_tray_of_which_one_is_unfinished_comes_again(make_queue_here: Callable
     q.join(30)
 
 
-def test_what_is_said_to_be_done_twice_is_counted_off_once(
+def test_an_item_whose_done_notice_arrives_twice_is_counted_once(
     make_queue_here: Callable[..., Any], private_place: Place
 ) -> None:
     q = make_queue_here()
@@ -136,13 +134,13 @@ def test_what_is_said_to_be_done_twice_is_counted_off_once(
         channel: Any = connection.default_channel
         address = channel.basic_get("remote_mp.q.q", no_ack=True).properties["reply_to"]
 
-        def say_done(number: int) -> None:
+        def send_notice(number: int) -> None:
             channel.basic_publish(channel.prepare_message(f"[{number}]".encode()), "", address)
 
-        # As two consumers do, of whom one was taken for dead.
-        say_done(0)
-        say_done(0)
+        # So do two consumers, if the broker took the first for dead and redelivered its item.
+        send_notice(0)
+        send_notice(0)
         with pytest.raises(TimeoutError, match="1"):
             q.join(1)
-        say_done(1)
+        send_notice(1)
         q.join(30)

@@ -1,4 +1,4 @@
-"""remote_mp: a queue is collected as garbage, in any thread and while any lock is held."""
+"""remote_mp: a queue is garbage-collected, in any thread and while any lock is held."""
 
 import gc
 import queue
@@ -19,8 +19,8 @@ IN_A_CYCLE = """
 import gc, sys, threading
 import remote_mp
 from remote_mp import JoinableQueue, Queue
-from remote_mp.feeding import Feeder
-from remote_mp.line import Line
+from remote_mp.window_sending import WindowSender
+from remote_mp.connection_thread import KeptConnection
 gc.disable()
 where = {place!r}
 collected = threading.Event()
@@ -35,22 +35,22 @@ def collecting(function):
     collect.armed = False
     return collect
 
-if where == "feeder":
-    Feeder._on_confirmed = watched = collecting(Feeder._on_confirmed)
+if where == "sender":
+    WindowSender._on_confirmed = watched = collecting(WindowSender._on_confirmed)
 else:
-    Line._answer = watched = collecting(Line._answer)
+    KeptConnection._make_calls = watched = collecting(KeptConnection._make_calls)
 
 def use():
     q = Queue(name="q", window=5000)
     cycle = [q]
     cycle.append(cycle)
-    if where == "line":
+    if where == "connection":
         q.qsize()
     for number in range({count}):
         q.put(number)
     watched.armed = True
-    if where == "line":
-        wake = q._opened.receiver._line.wake
+    if where == "connection":
+        wake = q._opened.receiver._connection.wake
     else:
         wake = lambda: None
     return wake
@@ -64,8 +64,8 @@ else:
 """
 
 
-@pytest.mark.parametrize("where", ["feeder", "line", "elsewhere"])
-def test_a_queue_in_a_cycle_that_is_collected_in_its_own_thread_loses_nothing(
+@pytest.mark.parametrize("where", ["sender", "connection", "elsewhere"])
+def test_a_queue_in_a_cycle_that_is_collected_in_its_own_thread_loses_no_item(
     where: str, private_place: Place, make_queue_here: Callable[..., Any]
 ) -> None:
     count = 20_000
@@ -78,7 +78,7 @@ def test_a_queue_in_a_cycle_that_is_collected_in_its_own_thread_loses_nothing(
 
 
 @pytest.mark.parametrize("window", [1, 100])
-def test_a_queue_that_is_collected_while_a_lock_of_threading_is_held_blocks_nobody(
+def test_a_queue_that_is_collected_while_a_lock_of_threading_is_held_does_not_block(
     window: int, private_place: Place
 ) -> None:
     before = set(threading.enumerate())
@@ -90,7 +90,7 @@ def test_a_queue_that_is_collected_while_a_lock_of_threading_is_held_blocks_nobo
     cycle = [q]
     cycle.append(cycle)
     del q, cycle
-    with threading._active_limbo_lock:  # type: ignore[attr-defined]  # which Thread.start takes, and its thread
+    with threading._active_limbo_lock:  # type: ignore[attr-defined]  # Thread.start takes it, and so does the thread
         gc.collect()
         assert gone() is None
     wait_until(lambda: not any(thread.is_alive() for thread in its_own), "its threads to end")

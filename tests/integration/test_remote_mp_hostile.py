@@ -1,4 +1,4 @@
-"""remote_mp and messages of other clients: whatever they are, the good item behind them is delivered."""
+"""remote_mp: after any message of another client, the next item is delivered."""
 
 import json
 import queue
@@ -59,7 +59,7 @@ TIMES = [
     2**63 - 1,
     -(2**63),
 ]
-#: A header's values that the item can be read beside.
+#: Values of a header that do not prevent reading the item.
 READABLE_HEADERS = [
     *map(time_of, TIMES),
     *(b"F" + table(short(b"t") + time_of(at)) for at in TIMES),
@@ -81,7 +81,7 @@ READABLE_HEADERS = [
     *(b"t\1", b"t\0", b"V"),
     *(nested(levels, kind) for levels in (1, 20) for kind in (b"F", b"A")),
 ]
-#: Those that make all headers unreadable.
+#: Values that make all headers unreadable.
 UNREADABLE_HEADERS = [nested(levels, kind) for levels in (33, 100, 400, 900, 2000) for kind in (b"F", b"A")]
 READABLE_TABLES = [
     table(),
@@ -92,7 +92,7 @@ READABLE_TABLES = [
     table(short(b"large") + b"S" + long(b"x" * 120_000)),
     table(short(b"baozi-reason") + b"S" + long(b"of an earlier time")),
 ]
-#: Other properties that do not matter to an item.
+#: Other properties that do not prevent reading the item.
 PROPERTIES: list[dict[str, bytes]] = [
     {},
     *({"timestamp": struct.pack(">Q", at % 2**64)} for at in TIMES),
@@ -139,7 +139,7 @@ DELIVERED: list[Message] = [
         for body in (b'[{"a": [1.5, null]}]', '["包"]'.encode("utf-16"), b" [1]\n")
     ),
 ]
-PUT_ASIDE: list[Message] = [
+UNREADABLE: list[Message] = [
     *(({"content_type": JSON} | header(value), GOOD) for value in UNREADABLE_HEADERS),
     *(({"content_type": short(kind)}, GOOD) for kind in CONTENT_TYPES),
     *(({}, body) for body in (b"", GOOD)),
@@ -151,7 +151,7 @@ PUT_ASIDE: list[Message] = [
 
 
 def get_past_unreadable(q: Any) -> tuple[object, int]:
-    """Return the next item, and how many messages before it were none."""
+    """Return the next item, and how many messages before it were not items."""
     unreadable = 0
     while True:
         try:
@@ -162,8 +162,8 @@ def get_past_unreadable(q: Any) -> tuple[object, int]:
 
 @pytest.mark.parametrize("maxsize", [0, 1000])
 @pytest.mark.parametrize("cls", [JoinableQueue, Queue])
-@pytest.mark.parametrize("messages", [DELIVERED, PUT_ASIDE], ids=["delivered", "put aside"])
-def test_the_good_item_behind_each_message_is_delivered(
+@pytest.mark.parametrize("messages", [DELIVERED, UNREADABLE], ids=["delivered", "unreadable"])
+def test_the_item_after_each_message_is_delivered(
     messages: list[Message], cls: Any, maxsize: int, make_queue: Callable[..., Any], place: Place
 ) -> None:
     q = make_queue(maxsize, cls=cls)
@@ -171,14 +171,14 @@ def test_the_good_item_behind_each_message_is_delivered(
     assert q.get(timeout=30) == "before"
     if cls is JoinableQueue:
         q.task_done()
-    put_aside = 0
+    dead_letters = 0
     sent: list[Message] = []
     with send_raw(place.url) as send:
         for properties, body in messages:
             if send("remote_mp.q.q", join(properties), body):
                 q.put(len(sent))
                 sent.append((properties, body))
-    assert len(sent) > 0.8 * len(messages), "the broker itself takes too few"
+    assert len(sent) > 0.8 * len(messages), "the broker refuses too many"
     for number, (_, body) in enumerate(sent):
         came, unreadable = get_past_unreadable(q)
         if messages is DELIVERED:
@@ -190,25 +190,25 @@ def test_the_good_item_behind_each_message_is_delivered(
         else:
             assert unreadable == 1, number
         assert came == number
-        put_aside += unreadable
+        dead_letters += unreadable
         if cls is JoinableQueue:
             q.task_done()
     if cls is JoinableQueue:
         q.join(60)
-    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == put_aside, "all to be put aside", 60)
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == dead_letters, "all dead letters", 60)
     q.close()
     q.join_thread()
-    assert queue_state(place.url, "remote_mp.q.q")[0] == 0, "something came back"
-    as_they_came(place, sent if put_aside else [])
+    assert queue_state(place.url, "remote_mp.q.q")[0] == 0, "a message was redelivered"
+    check_dead_letters(place, sent if dead_letters else [])
 
 
 @pytest.mark.parametrize("maxsize", [0, 1000])
 @pytest.mark.parametrize("cls", [JoinableQueue, Queue])
 @pytest.mark.parametrize("level", [0, 4, 5, 9, 255])
-def test_a_message_with_a_priority_and_those_around_it_are_delivered(
+def test_a_message_with_a_priority_and_its_neighbours_are_delivered(
     level: int, cls: Any, maxsize: int, make_queue: Callable[..., Any], place: Place
 ) -> None:
-    """In which order is the broker's to say: from 4.0 on, a quorum queue hands out some levels earlier."""
+    """The broker decides in which order: from 4.0 on, a quorum queue delivers some priorities earlier."""
     q = make_queue(maxsize, cls=cls)
     q.put("before")
     priority = {"priority": bytes([level])}
@@ -221,14 +221,14 @@ def test_a_message_with_a_priority_and_those_around_it_are_delivered(
     for _ in came if cls is JoinableQueue else ():
         q.task_done()
     with suppress(Unreadable, queue.Empty):
-        q.get(timeout=0.5)  # where it comes last
+        q.get(timeout=0.5)  # if the bad message comes last
     assert sum(unreadable) <= 1
-    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "it to be put aside", 60)
-    as_they_came(place, [(priority, b"no item")])
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "the dead letter", 60)
+    check_dead_letters(place, [(priority, b"no item")])
 
 
-def as_they_came(place: Place, sent: list[Message]) -> None:
-    """See that what was put aside is what was sent, and the reason besides."""
+def check_dead_letters(place: Place, sent: list[Message]) -> None:
+    """Check that the dead letters are the messages that were sent, plus a reason."""
     with connect("a test", url=place.url) as connection:
         channel: Any = connection.default_channel
         for properties, body in sent:
@@ -239,7 +239,7 @@ def as_they_came(place: Place, sent: list[Message]) -> None:
             assert {name: it for name, it in kept.items() if name != HEADERS} == {
                 name: it for name, it in wanted.items() if name != HEADERS
             }
-            # The broker adds some of its own, and sorts them.
+            # The broker adds headers of its own, and sorts the headers.
             mine = [it for it in fields(kept[HEADERS]) if not it.name.startswith(b"x-")]
             [reason] = (it for it in mine if it.name == b"baozi-reason")
             headers = [it for it in mine if it is not reason]
@@ -252,21 +252,21 @@ def as_they_came(place: Place, sent: list[Message]) -> None:
         assert channel.basic_get("remote_mp.dead", no_ack=True) is None
 
 
-def test_headers_for_which_a_reason_leaves_no_room_are_left_out_and_counted(
+def test_headers_for_which_the_reason_leaves_no_room_are_left_out_and_counted(
     make_queue: Callable[..., Any], place: Place
 ) -> None:
     q = make_queue(cls=Queue)
     q.put("before")
     headers = table(*(short(b"%d" % number) + b"S" + long(b"x" * 13_000) for number in range(10)))
     with send_raw(place.url) as send:
-        # As many bytes as one frame takes (AMQP's headers are not divided).
+        # As many bytes as fit into one frame: AMQP does not divide headers.
         fill = 131_072 - 8 - 12 - len(join({HEADERS: headers})) - 7
         headers = table(headers[4:], short(b"f") + b"S" + long(b"x" * fill))
         send("remote_mp.q.q", join({HEADERS: headers}), b"no item")
     q.put("behind")
     assert get_past_unreadable(q) == ("before", 0)
     assert get_past_unreadable(q) == ("behind", 1)
-    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "it to be put aside")
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "the dead letter")
     with connect("a test", url=place.url) as connection:
         channel: Any = connection.default_channel
         message = channel.basic_get("remote_mp.dead", no_ack=True)
@@ -275,7 +275,7 @@ def test_headers_for_which_a_reason_leaves_no_room_are_left_out_and_counted(
 
 
 @pytest.mark.parametrize("maxsize", [0, 3])
-def test_headers_that_hold_up_the_broker_are_left_out_and_counted(
+def test_headers_that_would_block_the_broker_are_left_out_and_counted(
     maxsize: int, make_queue: Callable[..., Any], place: Place
 ) -> None:
     q = make_queue(maxsize, cls=Queue)
@@ -286,7 +286,7 @@ def test_headers_that_hold_up_the_broker_are_left_out_and_counted(
     q.put("behind")
     assert get_past_unreadable(q) == ("before", 0)
     assert get_past_unreadable(q)[0] == "behind"
-    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] > 0, "it to be put aside", 60)
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] > 0, "the dead letter", 60)
     with connect("a test", url=place.url) as connection:
         channel: Any = connection.default_channel
         message = channel.basic_get("remote_mp.dead", no_ack=True)
@@ -294,7 +294,9 @@ def test_headers_that_hold_up_the_broker_are_left_out_and_counted(
     assert message.headers["short"] is True
 
 
-def test_a_routing_key_that_is_not_utf_8_stops_nobody(make_queue: Callable[..., Any], place: Place) -> None:
+def test_a_message_whose_routing_key_is_not_utf_8_is_read(
+    make_queue: Callable[..., Any], place: Place
+) -> None:
     q = make_queue(cls=Queue)
     q.put("before")
     with connect("a test", url=place.url) as connection:
@@ -311,7 +313,7 @@ def test_a_routing_key_that_is_not_utf_8_stops_nobody(make_queue: Callable[..., 
     assert get_past_unreadable(q) == ("behind", 1)
 
 
-def test_what_another_user_sent_is_put_aside_by_this_one(
+def test_a_message_of_another_user_becomes_a_dead_letter(
     make_queue: Callable[..., Any], place: Place
 ) -> None:
     other = place.node.make_user(f"u-{place.virtual_host}", place.virtual_host, ".*", ".*", ".*")
@@ -323,10 +325,10 @@ def test_what_another_user_sent_is_put_aside_by_this_one(
     q.put("behind")
     assert get_past_unreadable(q) == ("before", 0)
     assert get_past_unreadable(q) == ("behind", 1)
-    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "it to be put aside")
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "the dead letter")
 
 
-def test_a_message_that_names_other_queues_is_put_aside_into_none_of_them(
+def test_a_dead_letter_is_not_copied_to_the_queues_that_its_headers_name(
     make_queue: Callable[..., Any], place: Place
 ) -> None:
     q, other = make_queue(cls=Queue), make_queue(cls=Queue, name="other")
@@ -338,7 +340,7 @@ def test_a_message_that_names_other_queues_is_put_aside_into_none_of_them(
     q.put("behind")
     assert get_past_unreadable(q) == ("before", 0)
     assert get_past_unreadable(q) == ("behind", 1)
-    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "it to be put aside")
+    wait_until(lambda: queue_state(place.url, "remote_mp.dead")[0] == 1, "the dead letter")
     assert other.get(timeout=30) == "its own"
     with pytest.raises(Unreadable):
         other.get(timeout=30)
@@ -346,7 +348,7 @@ def test_a_message_that_names_other_queues_is_put_aside_into_none_of_them(
         other.get(timeout=0.5)
 
 
-def test_dead_letters_find_their_queue_again_when_it_was_deleted(
+def test_the_queue_of_dead_letters_is_declared_again_after_it_was_deleted(
     make_queue: Callable[..., Any], place: Place
 ) -> None:
     q = make_queue(cls=Queue)
@@ -360,15 +362,15 @@ def test_dead_letters_find_their_queue_again_when_it_was_deleted(
     q.put("behind")
     assert get_past_unreadable(q)[0] == "behind"
 
-    def put_aside() -> bool:
+    def is_dead_letter() -> bool:
         with suppress(Unreadable, queue.Empty):
-            q.get(timeout=1)  # it came back, and the queue of the dead was made again
+            q.get(timeout=1)  # it was redelivered, and the queue was declared again
         return queue_state(place.url, "remote_mp.dead")[0] == 1
 
-    wait_until(put_aside, "it to be put aside", 60)
+    wait_until(is_dead_letter, "the dead letter", 60)
 
 
-WORDS = [
+BAD_NOTICES = [
     *(
         b"",
         b"no JSON",
@@ -386,7 +388,7 @@ WORDS = [
 ]
 
 
-def test_no_word_of_what_is_done_ends_the_thread_that_hears_it(
+def test_no_bad_done_notice_ends_the_thread_that_reads_it(
     make_queue: Callable[..., Any], place: Place
 ) -> None:
     q, eater = make_queue(), make_queue()
@@ -396,19 +398,17 @@ def test_no_word_of_what_is_done_ends_the_thread_that_hears_it(
         channel: Any = connection.default_channel
         address = channel.basic_get("remote_mp.q.q").properties["reply_to"]
     with send_raw(place.url) as send:
-        for word in WORDS:
-            send(address, join({}), word)
-            send(address, join(header(time_of(2**63)) | {"content_type": short(b"\xff")}), word)
-    wait_until(lambda: queue_state(place.url, address)[0] == 0, "the words to be heard")
+        for notice in BAD_NOTICES:
+            send(address, join({}), notice)
+            send(address, join(header(time_of(2**63)) | {"content_type": short(b"\xff")}), notice)
+    wait_until(lambda: queue_state(place.url, address)[0] == 0, "the notices to be read")
     for _ in range(2):
         eater.get(timeout=30)
         eater.task_done()
     q.join(30)
 
 
-def test_many_items_done_at_once_are_told_in_small_words(
-    make_queue: Callable[..., Any], place: Place
-) -> None:
+def test_done_notices_for_many_items_are_small(make_queue: Callable[..., Any], place: Place) -> None:
     q, eater = make_queue(window=5000), make_queue()
     for number in range(3000):
         q.put(number)
@@ -421,20 +421,19 @@ def test_many_items_done_at_once_are_told_in_small_words(
     )
     with connect("a test", url=place.url) as connection:
         channel: Any = connection.default_channel
-        channel.exchange_declare("words", "fanout", durable=True)
-        channel.queue_declare("heard", durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
-        heard: list[list[int]] = []
-        # The broker's trace of what is sent to it: a copy of each message.
-        channel.queue_bind("heard", "amq.rabbitmq.trace", "publish.#")
+        channel.queue_declare("trace", durable=True, auto_delete=False, arguments={"x-queue-type": "quorum"})
+        notices: list[list[int]] = []
+        # RabbitMQ's tracing: a copy of each message that is published.
+        channel.queue_bind("trace", "amq.rabbitmq.trace", "publish.#")
         place.node.control("trace_on", "--vhost", place.virtual_host)
         for _ in range(3000):
             eater.task_done()
         q.join(60)
         place.node.control("trace_off", "--vhost", place.virtual_host)
         deadline = time.monotonic() + 30
-        while sum(len(one) for one in heard) < 3000 and time.monotonic() < deadline:
-            if (message := channel.basic_get("heard", no_ack=True)) is not None:
-                heard.append(json.loads(message.body))
+        while sum(len(one) for one in notices) < 3000 and time.monotonic() < deadline:
+            if (message := channel.basic_get("trace", no_ack=True)) is not None:
+                notices.append(json.loads(message.body))
     assert address
-    assert sorted(number for numbers in heard for number in numbers) == list(range(3000))
-    assert max(len(one) for one in heard) <= 100
+    assert sorted(number for numbers in notices for number in numbers) == list(range(3000))
+    assert max(len(one) for one in notices) <= 100

@@ -1,4 +1,4 @@
-"""remote_mp: an interrupt may come at any moment, and takes no item and no lock with it."""
+"""remote_mp: an interrupt at any moment loses no item and leaves no lock locked."""
 
 import json
 import os
@@ -44,7 +44,7 @@ except KeyboardInterrupt:
         ("q.join(60)", "q.put(1)", "print(q.get(timeout=30)); q.task_done(); q.join(30)", 0, 100),
     ],
 )
-def test_an_interrupt_ends_each_wait_and_the_queue_goes_on(
+def test_an_interrupt_ends_each_wait_and_the_queue_still_works(
     call: str, before: str, after: str, maxsize: int, window: int, private_place: Place
 ) -> None:
     program = BLOCKED.format(call=call, before=before, after=after, maxsize=maxsize, window=window)
@@ -80,7 +80,7 @@ except queue.Empty:
 try:
     while {then!r} != "pass":
         {then}
-except ValueError:  # there is nothing more to finish
+except ValueError:  # all items are finished
     pass
 print(json.dumps(got))
 """
@@ -107,7 +107,7 @@ def test_interrupts_at_any_moment_of_get_lose_no_item(
     private_place: Place,
     make_queue_here: Callable[..., Any],
 ) -> None:
-    """What an interrupted ``get`` had taken is got next, and not only after the process's end."""
+    """An item that an interrupted ``get`` had taken is the next that the same process gets."""
     program = INTERRUPTED.format(
         queue=queue_of_the_process.format(maxsize=maxsize), arguments=arguments, then=then
     )
@@ -125,7 +125,7 @@ def test_interrupts_at_any_moment_of_get_lose_no_item(
             put.append(number)
             number += 1
             if window > 1:
-                stop.wait(0.0005)  # or it puts a hundred times as many as are got
+                stop.wait(0.0005)  # else it puts a hundred times as many as are got
 
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -155,7 +155,7 @@ def test_interrupts_at_any_moment_of_get_lose_no_item(
         source.join(30)
 
 
-def test_a_second_interrupt_is_not_needed_to_end_with_unsent_items(private_place: Place) -> None:
+def test_one_interrupt_ends_a_process_with_unsent_items_and_loses_none(private_place: Place) -> None:
     program = """
 import time
 from remote_mp import Queue

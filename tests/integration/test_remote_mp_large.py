@@ -1,4 +1,4 @@
-"""remote_mp and items that are larger than what the broker takes: an error of their own put, no other's."""
+"""remote_mp: an item that is larger than the broker accepts raises in its own put, and in no other."""
 
 import queue
 import threading
@@ -19,7 +19,7 @@ TOO_LARGE = "x" * (LIMIT + 1)
 
 @pytest.fixture
 def limited(private_place: Place) -> Iterator[Place]:
-    """A broker that takes messages of 20,000 bytes at most: new channels ask for the limit."""
+    """A broker that accepts messages of up to 20,000 bytes. The limit holds for new channels."""
     set_limit(private_place, LIMIT)
     yield private_place
     set_limit(private_place, 134_217_728)
@@ -43,7 +43,7 @@ def all_of(q: Any) -> list[Any]:
 @pytest.mark.parametrize("maxsize", [0, 100])
 @pytest.mark.parametrize("cls", [Queue, JoinableQueue])
 @pytest.mark.parametrize("window", [1, 2, 1000])
-def test_it_raises_at_its_own_put_and_its_neighbours_are_there_once(
+def test_it_raises_in_its_own_put_and_the_other_items_are_there_once(
     window: int, cls: Any, maxsize: int, limited: Place, make_queue_here: Callable[..., Any]
 ) -> None:
     q = make_queue_here(maxsize, cls=cls, window=window)
@@ -64,7 +64,7 @@ def test_it_raises_at_its_own_put_and_its_neighbours_are_there_once(
 
 
 @pytest.mark.usefixtures("limited")
-def test_those_of_several_threads_do_not_take_their_neighbours_along(
+def test_items_of_other_threads_are_there_once(
     make_queue_here: Callable[..., Any],
 ) -> None:
     q = make_queue_here(cls=JoinableQueue, window=1000)
@@ -93,7 +93,7 @@ def test_those_of_several_threads_do_not_take_their_neighbours_along(
 
 
 @pytest.mark.usefixtures("limited")
-def test_a_tray_that_is_too_large_is_put_in_parts(make_queue_here: Callable[..., Any]) -> None:
+def test_items_whose_batch_would_be_too_large_are_put(make_queue_here: Callable[..., Any]) -> None:
     q = make_queue_here(cls=Queue, window=5000)
     items = [f"{number:03}" + "x" * 1000 for number in range(500)]
     for item in items:
@@ -101,7 +101,7 @@ def test_a_tray_that_is_too_large_is_put_in_parts(make_queue_here: Callable[...,
     assert all_of(q) == items
 
 
-def test_where_the_limit_is_lowered_later_flush_tells_and_join_waits_for_the_others(
+def test_after_the_limit_is_lowered_join_raises_and_then_waits_for_the_other_items(
     private_place: Place, make_queue_here: Callable[..., Any]
 ) -> None:
     q = make_queue_here(cls=JoinableQueue, window=1000)
@@ -131,7 +131,7 @@ def test_where_the_limit_is_lowered_later_flush_tells_and_join_waits_for_the_oth
 def test_a_limit_that_was_raised_is_noticed(
     private_place: Place, make_queue_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("remote_mp.sending._BELIEVED", 0)
+    monkeypatch.setattr("remote_mp.sending._LIMIT_REMEMBERED", 0)
     set_limit(private_place, LIMIT)
     q = make_queue_here(cls=Queue, window=100)
     with pytest.raises(MessageRefused):
@@ -141,7 +141,9 @@ def test_a_limit_that_was_raised_is_noticed(
     assert all_of(q) == [TOO_LARGE]
 
 
-def test_more_than_any_broker_takes_is_refused_without_asking_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_item_larger_than_any_broker_accepts_is_refused_without_a_broker(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("remote_mp.sending._LARGEST", 1000)
     for window in (1, 100):
         q = Queue[str](name="q", url="amqp://a:b@127.0.0.1:1/", window=window)
@@ -150,7 +152,7 @@ def test_more_than_any_broker_takes_is_refused_without_asking_one(monkeypatch: p
         q.cancel_join_thread()
 
 
-def test_the_largest_item_of_the_default_limit_is_put(make_queue_here: Callable[..., Any]) -> None:
+def test_an_item_of_almost_the_default_limit_is_put(make_queue_here: Callable[..., Any]) -> None:
     q = make_queue_here(cls=Queue, window=1000)
     item = "x" * 16_000_000
     q.put(item)

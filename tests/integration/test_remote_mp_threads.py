@@ -1,4 +1,4 @@
-"""remote_mp's threads: whatever ends one, every waiting call is told. Long waits, and a process's end."""
+"""remote_mp: a thread that ends, long timeouts, closed queues, and the end of a process."""
 
 import os
 import queue
@@ -13,28 +13,27 @@ from typing import Any
 
 import pytest
 
-from remote_mp import JoinableQueue, Queue
-from remote_mp.feeding import Feeder
-from remote_mp.line import ThreadEnded
+from remote_mp import JoinableQueue, Queue, ThreadEnded
 from remote_mp.receiving import Receiver
+from remote_mp.window_sending import WindowSender
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
 from tests.integration.remote_queues import run_program
 from tests.waiting import wait_until
 
 
-class Unforeseen(BaseException):
-    """Not even an Exception."""
+class UnforeseenError(BaseException):
+    """An error that is not an Exception."""
 
 
 ERRORS = [
     *(KeyError(1), ValueError("a time in milliseconds"), RecursionError(), MemoryError(), AssertionError()),
-    *(SystemExit(3), KeyboardInterrupt(), GeneratorExit(), Unforeseen(), StopIteration()),
+    *(SystemExit(3), KeyboardInterrupt(), GeneratorExit(), UnforeseenError(), StopIteration()),
 ]
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_a_thread_that_ends_fails_every_call_that_waits_and_the_next_works(
+def test_when_the_connections_thread_ends_all_waiting_calls_raise_and_the_next_call_works(
     error: BaseException, make_queue_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_queue_here()
@@ -42,20 +41,20 @@ def test_a_thread_that_ends_fails_every_call_that_waits_and_the_next_works(
     assert q.qsize() == 1
     q.get(timeout=30)
     fail = threading.Event()
-    turn = Receiver.turn
+    work = Receiver.work
 
-    def turn_or_fail(self: Receiver) -> bool:
+    def work_or_fail(self: Receiver) -> bool:
         if fail.is_set():
             raise error
-        return turn(self)
+        return work(self)
 
-    monkeypatch.setattr(Receiver, "turn", turn_or_fail)
+    monkeypatch.setattr(Receiver, "work", work_or_fail)
     waiting: list[Callable[[], object]] = [q.get, q.get, q.join, lambda: q.get(timeout=60)]
     with ThreadPoolExecutor(len(waiting)) as pool:
         calls = [pool.submit(call) for call in waiting]
         wait_until(lambda: len(q._opened.receiver._waiting) == 3, "three to wait")
         fail.set()
-        q._opened.receiver._line.wake()
+        q._opened.receiver._connection.wake()
         for call in calls:
             with pytest.raises(ThreadEnded, match=f"thread ended .{type(error).__name__}"):
                 call.result(30)
@@ -68,31 +67,31 @@ def test_a_thread_that_ends_fails_every_call_that_waits_and_the_next_works(
     fail.clear()
     q.put("two")
     assert {q.get(timeout=30), q.get(timeout=30)} == {"one", "two"}
-    for _ in range(3):  # the first "one" was got too, through a connection that is gone
+    for _ in range(3):  # "one" was got twice: the first time through a connection that is lost
         q.task_done()
     q.join(30)
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_a_feeding_thread_that_ends_fails_every_call_that_waits_and_loses_nothing(
+def test_when_the_senders_thread_ends_all_waiting_calls_raise_and_no_item_is_lost(
     error: BaseException, make_queue_here: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     q = make_queue_here(window=3)
     q.put("first")
     fail = threading.Event()
     may_fail = threading.Event()
-    send = Feeder._send
+    send = WindowSender._send
 
-    def send_or_fail(self: Feeder) -> None:
+    def send_or_fail(self: WindowSender) -> None:
         if fail.is_set():
             assert may_fail.wait(60)
             raise error
         send(self)
 
-    monkeypatch.setattr(Feeder, "_send", send_or_fail)
+    monkeypatch.setattr(WindowSender, "_send", send_or_fail)
     fail.set()
     for item in "abc":
-        q.put(item)  # no more than have room
+        q.put(item)  # as many as the window has room for
     with ThreadPoolExecutor(2) as pool:
         calls = [pool.submit(q.put, "d"), pool.submit(q.join)]
         with pytest.raises(TimeoutError):
@@ -110,7 +109,7 @@ def test_a_feeding_thread_that_ends_fails_every_call_that_waits_and_loses_nothin
     q.join(30)
 
 
-def test_what_waits_on_a_queue_that_another_thread_hangs_up_is_told(
+def test_calls_that_wait_raise_when_another_thread_closes_the_queue(
     make_queue_here: Callable[..., Any],
 ) -> None:
     q = make_queue_here()
@@ -134,7 +133,7 @@ def test_what_waits_on_a_queue_that_another_thread_hangs_up_is_told(
 @pytest.mark.parametrize(
     "ending", ["", "raise SystemExit(0)", "q.close()", "q.close(); q.join_thread()", "del q"]
 )
-def test_what_was_put_is_on_the_broker_when_the_process_has_ended(
+def test_all_items_are_on_the_broker_when_the_process_has_ended(
     ending: str, window: int, private_place: Place
 ) -> None:
     program = f"""
@@ -154,14 +153,14 @@ for number in range(500):
             reader.get(timeout=0.3)
 
 
-def test_a_process_whose_last_items_cannot_be_put_says_so_at_its_end() -> None:
+def test_a_process_whose_last_items_cannot_be_put_says_so_when_it_ends() -> None:
     program = """
 from remote_mp import Queue
-from remote_mp.feeding import Feeder
+from remote_mp.window_sending import WindowSender
 q = Queue(name="q", url="amqp://a:secret@127.0.0.1:1/", window=10)
-Feeder._wait_for, wait_for = lambda self, seen: seen(), Feeder._wait_for
+WindowSender._wait_for, wait_for = lambda self, seen: seen(), WindowSender._wait_for
 q.put("lost")
-Feeder._wait_for = wait_for
+WindowSender._wait_for = wait_for
 """
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -174,14 +173,14 @@ Feeder._wait_for = wait_for
     )
     assert done.returncode == 0
     [line] = done.stderr.splitlines()
-    assert "not all that was put is on the broker" in line
+    assert "some items that were put are not on the broker" in line
     assert "does not answer" in line
     assert "secret" not in line
 
 
 @pytest.mark.parametrize("prefetch", [7, 100])
 @pytest.mark.parametrize("cls", [Queue, JoinableQueue])
-def test_what_a_closed_queue_had_fetched_ahead_goes_to_others_in_its_order(
+def test_prefetched_items_of_a_closed_queue_return_in_order(
     cls: Any, prefetch: int, private_place: Place, make_queue_here: Callable[..., Any]
 ) -> None:
     source, other = make_queue_here(cls=cls), make_queue_here(cls=cls)
@@ -190,7 +189,7 @@ def test_what_a_closed_queue_had_fetched_ahead_goes_to_others_in_its_order(
     first = make_queue_here(cls=cls, prefetch=prefetch)
     assert first.get(timeout=30) == 0
     first.close()
-    wait_until(lambda: ready(private_place) == 50, "the others to go back")
+    wait_until(lambda: ready(private_place) == 50, "the others to return to the queue")
     assert [other.get(timeout=30) for _ in range(50)] == list(range(1, 51))
 
 
@@ -200,7 +199,7 @@ def ready(place: Place) -> int:
 
 @pytest.mark.parametrize("window", [1, 100])
 @pytest.mark.parametrize("prefetch", [1, 3, 100])
-def test_items_that_are_not_finished_keep_no_get_waiting(
+def test_unfinished_items_do_not_make_get_wait(
     prefetch: int, window: int, make_queue_here: Callable[..., Any]
 ) -> None:
     q, count = make_queue_here(window=window, prefetch=prefetch), 2 * prefetch + 5
@@ -216,7 +215,7 @@ def test_items_that_are_not_finished_keep_no_get_waiting(
 
 @pytest.mark.parametrize("timeout", [0, -1, 0.0, 1e-9])
 @pytest.mark.parametrize("maxsize", [0, 1])
-def test_no_time_to_wait_is_no_error_by_itself(
+def test_a_timeout_of_no_time_works(
     maxsize: int, timeout: float, make_queue_here: Callable[..., Any]
 ) -> None:
     q = make_queue_here(maxsize)
@@ -236,7 +235,7 @@ def test_no_time_to_wait_is_no_error_by_itself(
 
 
 @pytest.mark.parametrize("timeout", [float("inf"), 1e300, threading.TIMEOUT_MAX * 2])
-def test_the_longest_times_to_wait_are_taken(timeout: float, make_queue_here: Callable[..., Any]) -> None:
+def test_the_longest_timeouts_work(timeout: float, make_queue_here: Callable[..., Any]) -> None:
     q = make_queue_here(2)
     with ThreadPoolExecutor(1) as pool:
         getting = pool.submit(q.get, True, timeout)
@@ -256,11 +255,11 @@ def test_a_queue_that_is_used_in_its_own_thread_raises_there(make_queue_here: Ca
 
     def use(_channel: Any) -> None:
         try:
-            q._opened.receiver._line.wait_for(lambda: False, None)
+            q._opened.receiver._connection.wait_for(lambda: False, None)
         except RuntimeError as error:
             raised.append(error)
 
-    q._opened.receiver._line.ask(use, lambda _: None)
+    q._opened.receiver._connection.call_in_thread(use, lambda _: None)
     assert "in the queue's own thread" in str(raised[0])
 
 
@@ -284,7 +283,7 @@ if __name__ == "__main__":
     context = multiprocessing.get_context({method!r})
     q, answers = JoinableQueue(name="q", window=100), JoinableQueue(5, name="answers")
     q.put(0)
-    q.get_nowait()  # which fetches nothing ahead, out of the children's reach
+    q.get_nowait()  # it prefetches nothing, so that the children get all other items
     q.task_done()
     all_done = context.Event()
     children = [context.Process(target=work, args=(q, answers, all_done)) for _ in range(3)]
@@ -292,7 +291,7 @@ if __name__ == "__main__":
         child.start()
     for number in range(60):
         q.put(number)
-    got = set()  # one may come twice
+    got = set()  # an item may come twice
     while len(got) < 60:
         got.add(answers.get(timeout=60))
         answers.task_done()

@@ -114,7 +114,7 @@ def test_one_place_reads_settings() -> None:
 def test_one_place_declares_the_jobs_queues_and_one_those_of_remote_mp() -> None:
     assert relative(path for path in working_code() if declares_queues(path.read_text(encoding="utf-8"))) == [
         "baozi/topology.py",
-        "remote_mp/declaring.py",
+        "remote_mp/topology.py",
     ]
 
 

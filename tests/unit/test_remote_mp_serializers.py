@@ -1,4 +1,4 @@
-"""What remote_mp makes of an item: what is read is what was put, or putting it raises."""
+"""remote_mp.serializers: an item that is read equals the item that was put, or ``dumps`` raises."""
 
 import json
 import math
@@ -21,8 +21,8 @@ JSON = serializer("json")
 PICKLE = serializer("pickle")
 
 
-def come_back(item: object) -> object:
-    [got] = JSON.loads("application/json", JSON.tray([JSON.dumps(item)]))
+def dumped_and_loaded(item: object) -> object:
+    [got] = JSON.loads("application/json", JSON.join([JSON.dumps(item)]))
     return got
 
 
@@ -88,22 +88,22 @@ def containing_itself(kind: str) -> Any:
         nested(100, dict),
     ],
 )
-def test_what_json_has_comes_back_equal(item: object) -> None:
-    got = come_back(item)
+def test_an_item_that_json_can_represent_comes_back_equal(item: object) -> None:
+    got = dumped_and_loaded(item)
     assert got == item
     assert repr(got) == repr(json.loads(json.dumps(item)))
 
 
 @pytest.mark.parametrize("item", [(1, 2), [(1,), {"a": (2,)}], ((),)])
 def test_a_tuple_comes_back_as_a_list(item: object) -> None:
-    assert come_back(item) == json.loads(json.dumps(item))
+    assert dumped_and_loaded(item) == json.loads(json.dumps(item))
 
 
 KEYS = [1, 0, None, True, 1.5, math.nan, math.inf, (1, 2), b"a", Weight.HEAVY, Plain.ONE, 10**5000, Point(1)]
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: type(key).__name__)
-def test_a_key_that_is_not_a_string_raises_wherever_it_stands(key: Any) -> None:
+def test_a_key_that_is_not_a_string_raises_at_any_depth(key: Any) -> None:
     bad = {key: "a"}
     for item in (bad, {key: "a", "1": "b"}, [bad], (bad,), {"in": bad}, [[{"deep": ({"er": [bad]},)}]]):
         with pytest.raises(TypeError, match=f"a key of a JSON item is a string, not {type(key).__name__}"):
@@ -121,13 +121,13 @@ VALUES = [
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_what_json_does_not_have_raises_wherever_it_stands(value: Any) -> None:
+def test_a_value_that_json_does_not_have_raises_at_any_depth(value: Any) -> None:
     for item in (value, [value], (0, value), {"in": value}, [{"in": [0, {"er": (value,)}]}]):
         with pytest.raises((TypeError, ValueError)):
             JSON.dumps(item)
 
 
-def test_half_of_a_surrogate_pair_raises_in_a_key_too() -> None:
+def test_half_of_a_surrogate_pair_raises_also_in_a_key() -> None:
     with pytest.raises(ValueError, match="half of a surrogate pair"):
         JSON.dumps([{"\ud800": 1}])
 
@@ -146,7 +146,7 @@ def test_an_item_comes_back_equal_or_raises(item: object) -> None:
         body = JSON.dumps(item)
     except (TypeError, ValueError):
         return
-    [got] = JSON.loads("application/json", JSON.tray([body]))
+    [got] = JSON.loads("application/json", JSON.join([body]))
     assert got == item
     body.decode("ascii")
 
@@ -154,8 +154,8 @@ def test_an_item_comes_back_equal_or_raises(item: object) -> None:
 @pytest.mark.parametrize(
     "item", [{1: "a", "1": "b"}, math.inf, {None, 2.0}, (1, (2,)), "\ud800", nested(200)]
 )
-def test_a_pickle_keeps_what_json_does_not_have(item: object) -> None:
-    assert PICKLE.loads(PICKLE.content_type, PICKLE.tray([PICKLE.dumps(item)] * 2)) == [item, item]
+def test_a_pickle_keeps_items_that_json_cannot_represent(item: object) -> None:
+    assert PICKLE.loads(PICKLE.content_type, PICKLE.join([PICKLE.dumps(item)] * 2)) == [item, item]
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_pickle_keeps_what_json_does_not_have(item: object) -> None:
     ],
     ids=lambda body: repr(body[:12]),
 )
-def test_a_body_that_is_no_list_of_items_is_unreadable(body: bytes) -> None:
+def test_a_body_that_is_not_a_list_of_items_is_unreadable(body: bytes) -> None:
     with pytest.raises(Unreadable) as raised:
         JSON.loads("application/json", body)
     assert "\n" not in str(raised.value)
@@ -175,13 +175,13 @@ def test_a_body_that_is_no_list_of_items_is_unreadable(body: bytes) -> None:
 
 
 @pytest.mark.parametrize("content_type", [None, "", "text/plain", 7, "application/json\n", ["text"]])
-def test_a_body_of_another_type_is_not_touched(content_type: object) -> None:
+def test_a_body_with_another_content_type_is_unreadable(content_type: object) -> None:
     with pytest.raises(Unreadable, match="content type"):
         JSON.loads(content_type, b"[1]")
     with pytest.raises(Unreadable, match="content type"):
         PICKLE.loads(content_type, PICKLE.dumps(1))
 
 
-def test_an_unknown_serializer_is_one_sentence() -> None:
+def test_the_error_for_an_unknown_serializer_names_the_known_ones() -> None:
     with pytest.raises(UsageError, match="There is no serializer 'yaml'; there are json, pickle"):
         serializer("yaml")

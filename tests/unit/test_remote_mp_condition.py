@@ -1,14 +1,14 @@
-"""What remote_mp does in place of ``threading``'s own waits, which an interrupt leaves in disorder."""
+"""remote_mp.condition: an interrupt while a thread is started."""
 
 import threading
 
 import pytest
 
-from remote_mp.changed import start
+from remote_mp.condition import start_thread
 
 
-class Interrupted(threading.Thread):
-    """Its start is interrupted where ``threading.Condition`` has released its lock: seldom, in truth."""
+class InterruptedThread(threading.Thread):
+    """Its start is interrupted at the rare moment at which ``threading.Condition`` has released its lock."""
 
     def start(self) -> None:
         try:
@@ -19,14 +19,14 @@ class Interrupted(threading.Thread):
 
 def test_an_interrupt_while_a_thread_starts_is_raised_as_itself() -> None:
     with pytest.raises(RuntimeError, match="release unlocked lock"):
-        Interrupted().start()
+        InterruptedThread().start()
     with pytest.raises(KeyboardInterrupt):
-        start(Interrupted())
+        start_thread(InterruptedThread())
 
 
 def test_a_thread_that_cannot_start_says_why() -> None:
     thread = threading.Thread(target=lambda: None)
-    start(thread)
+    start_thread(thread)
     thread.join()
     with pytest.raises(RuntimeError, match="threads can only be started once"):
-        start(thread)
+        start_thread(thread)
