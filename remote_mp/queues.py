@@ -108,9 +108,9 @@ class _OpenQueue:
         """
         if self._pid == os.getpid():
             with suppress(RuntimeError):  # the interpreter is ending, and closes everything that is open
-                _thread.start_new_thread(self._close_in_a_thread, ())
+                _thread.start_new_thread(self._start_closing_thread, ())
 
-    def _close_in_a_thread(self) -> None:
+    def _start_closing_thread(self) -> None:
         threading.Thread(target=self.close_and_report, name="remote_mp closing", daemon=True).start()
 
     def abandon(self) -> None:
