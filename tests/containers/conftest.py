@@ -1,6 +1,7 @@
 """What all tests in containers share: an engine, the passwords, and our image, built once."""
 
 import fcntl
+import os
 import subprocess
 
 import pytest
@@ -13,7 +14,9 @@ from tests.requirements import need_engine
 def _image(tmp_path_factory: pytest.TempPathFactory, testrun_uid: str) -> None:
     """Our own image, built as docker-compose.yml says, by the first of the processes that run the tests."""
     need_engine()
-    subprocess.run(["deploy/secrets"], cwd=ROOT, check=True, timeout=30, capture_output=True)
+    # The tests have volumes of their own, whatever volumes `make up` has left on this machine.
+    elsewhere = {**os.environ, "COMPOSE_PROJECT_NAME": "baozi-tests"}
+    subprocess.run(["deploy/secrets"], cwd=ROOT, env=elsewhere, check=True, timeout=30, capture_output=True)
     built = tmp_path_factory.getbasetemp().parent / f"image-{testrun_uid}"
     with built.open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -2,10 +2,13 @@
 
 import os
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from tests.running import run
 
 ROOT = Path(__file__).parents[2]
 
@@ -16,17 +19,33 @@ WELL = {
     "volume inspect": "exit 0",
     "postgres:18": "echo 18",
     "rabbitmq:4.3-management": "echo \"quorum_queue, 'rabbitmq_4.0.0', 'rabbitmq_4.3.0'\"",
+    "ps --quiet": "true",
 }
 
 
-def check(folder: Path, **replaced: str) -> subprocess.CompletedProcess[str]:
+PORTS = ("AMQP_PORT", "MANAGEMENT_PORT", "PROMETHEUS_PORT", "FLOWER_PORT")
+
+
+def free_ports() -> dict[str, str]:
+    """For each of the settings a port on which nothing listens."""
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
+    ports = [str(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return dict(zip(PORTS, ports, strict=True))
+
+
+def check(
+    folder: Path, ports: dict[str, str] | None = None, /, **replaced: str
+) -> subprocess.CompletedProcess[str]:
     """Run it with a docker that says what ``WELL`` does, but for what is ``replaced``."""
     for program in ("bash", "sh", "sort", "head", "tail", "grep", "cat"):
         found = shutil.which(program)
         assert found
         (folder / program).symlink_to(found)
     if replaced.get("docker") != "none":
-        names = dict(zip(("engine", "compose", "volume", "postgres", "rabbitmq"), WELL, strict=True))
+        kinds = ("engine", "compose", "volume", "postgres", "rabbitmq", "containers")
+        names = dict(zip(kinds, WELL, strict=True))
         answers = WELL | {names[name]: answer for name, answer in replaced.items()}
         cases = "".join(f"  *'{asked}'*) {answer} ;;\n" for asked, answer in answers.items())
         docker = folder / "docker"
@@ -34,7 +53,7 @@ def check(folder: Path, **replaced: str) -> subprocess.CompletedProcess[str]:
         docker.chmod(0o755)
     return subprocess.run(
         [str(ROOT / "deploy" / "check")],
-        env={**os.environ, "PATH": str(folder), "COMPOSE_PROJECT_NAME": "kitchen"},
+        env={**os.environ, "PATH": str(folder), "COMPOSE_PROJECT_NAME": "kitchen", **(ports or free_ports())},
         capture_output=True,
         text=True,
         timeout=30,
@@ -85,3 +104,57 @@ def test_what_cannot_work_is_one_sentence_and_exit_code_2(
     assert done.stderr.startswith(said)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", PORTS)
+def test_a_port_in_use_is_named_with_the_setting_that_changes_it(tmp_path: Path, name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+        done = check(tmp_path, free_ports() | {name: str(port)})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"Port {port} of 127.0.0.1 is in use: ")
+    assert f"set {name} in .env" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_port_of_this_project_s_own_containers_is_no_obstacle(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        ports = free_ports() | {"AMQP_PORT": str(listening.getsockname()[1])}
+        done = check(tmp_path, ports, containers="echo 5f7a")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def with_docker(folder: Path, exit_code: int) -> dict[str, str]:
+    docker = folder / "docker"
+    docker.write_text(f"#!/bin/sh\nexit {exit_code}\n")
+    docker.chmod(0o755)
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "COMPOSE_PROJECT_NAME": "kitchen"}
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    (tmp_path / "clone" / "deploy").mkdir(parents=True)
+    shutil.copy(ROOT / "deploy" / "secrets", tmp_path / "clone" / "deploy")
+    return tmp_path / "clone"
+
+
+def make_secrets(clone: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return run(["deploy/secrets"], timeout=30, folder=clone, environment=environment)
+
+
+def test_no_new_passwords_are_made_where_the_ledger_s_volume_has_those_of_a_lost_file(
+    clone: Path, tmp_path: Path
+) -> None:
+    done = make_secrets(clone, with_docker(tmp_path, 0))
+    assert done.returncode == 1
+    assert done.stderr.startswith(".env is not there, but the volume kitchen_postgres is")
+    assert "`docker volume rm kitchen_postgres`" in done.stderr
+    assert not (clone / ".env").exists()
+
+
+def test_without_the_volume_passwords_are_made_and_later_kept(clone: Path, tmp_path: Path) -> None:
+    assert make_secrets(clone, with_docker(tmp_path, 1)).stdout == "Made .env.\n"
+    made = (clone / ".env").read_text()
+    assert make_secrets(clone, with_docker(tmp_path, 0)).returncode == 0
+    assert (clone / ".env").read_text() == made
