@@ -1,4 +1,4 @@
-"""The check of the Chinese pages: digests, code, links."""
+"""Each Chinese page is a translation of its English page as it is now: digest, code, links."""
 
 import subprocess
 import sys
@@ -49,6 +49,11 @@ def clone(tmp_path: Path) -> Path:
 def replace(path: Path, old: str, new: str) -> None:
     assert old in path.read_text()
     path.write_text(path.read_text().replace(old, new))
+
+
+def test_the_chinese_pages_are_translations_of_the_english_pages_as_they_are_now() -> None:
+    done = translations(ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_changed_english_page_is_named_until_the_digest_of_its_translation_is_renewed(clone: Path) -> None:
