@@ -1,11 +1,11 @@
-# `make help` lists what there is. Everything that a target needs, it sets up itself; the second time for nothing.
+# `make help` lists the targets. Each target sets up what it needs. If that is set up already, it does nothing.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash -o pipefail
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What the set-up depends on: a change of these sets up again.
+# The set-up touches this file. If the lock files or pyproject.toml are newer, the set-up runs again.
 SET_UP := $(VENV)/.set-up
 COMPARE := docker compose -f docker-compose.yml -f docker-compose.compare.yml
 
@@ -15,35 +15,35 @@ help:  ## this list
 
 .PHONY: demo
 demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the audit
-	@# Until Python has started, Ctrl-C would print its traceback. Then the demo handles it.
+	@# While Python starts, Ctrl-C would print a traceback, so it is ignored. Then the demo handles it.
 	@trap '' INT; exec $(BIN)/baozi demo
 
 .PHONY: test
-test: $(SET_UP)  ## all tests, half an hour on two cores, against a real broker; three files at a time
+test: $(SET_UP)  ## all tests against a real broker, three files at a time; half an hour on two cores
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 .PHONY: test-fast
-test-fast: $(SET_UP)  ## the tests that are not marked slow, two minutes on two cores; no containers, one real broker
+test-fast: $(SET_UP)  ## the tests that are not marked slow, on one real broker, without containers; two minutes on two cores
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile -m "not slow"
 
 SECONDS_TO_FUZZ := $(if $(filter file command\ line environment,$(origin SECONDS)),$(SECONDS),600)
 .PHONY: fuzz
-fuzz: $(SET_UP)  ## hostile messages for SECONDS (default 600) with SEED (default: another each time)
+fuzz: $(SET_UP)  ## send hostile messages for SECONDS (default 600) with SEED (default: random)
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS_TO_FUZZ) $(if $(SEED),--seed $(SEED))
 
 .PHONY: test-containers
-test-containers: $(SET_UP)  ## the tests of docker compose alone; they need a Docker engine
+test-containers: $(SET_UP)  ## only the tests of docker compose; they need a Docker engine
 	@$(BIN)/pytest tests/containers
 
 .PHONY: secrets
-secrets:  ## passwords for docker compose, in .env; those that are there stay
+secrets:  ## write passwords for docker compose to .env; existing ones stay
 	@deploy/secrets
 
 .PHONY: up
-up: secrets  ## the main job in containers, until the audit has ended; workers and Flower stay
+up: secrets  ## the main job in containers; ends with the audit, workers and Flower stay
 	@deploy/check
 	@docker compose up --build --detach
-	@# Its table, when it comes, and its exit code. (`up --exit-code-from` would stop all when the first has done its work.)
+	@# Prints the audit's table and returns its exit code. `up --exit-code-from` would stop all services when the first ends.
 	@docker compose logs --follow --no-log-prefix audit
 	@exit "$$(docker wait "$$(docker compose ps --all --quiet audit)")"
 
@@ -52,7 +52,7 @@ down:  ## stop the containers; the volumes stay
 	@docker compose down
 
 .PHONY: compare-machines
-compare-machines: secrets $(SET_UP)  ## side by side across hosts, in containers: who ate what, on which
+compare-machines: secrets $(SET_UP)  ## the comparison across hosts, in containers: which consumer ate what on which host
 	@mkdir -p results-machines
 	@$(COMPARE) build --quiet topology
 	@$(COMPARE) run --rm --no-TTY gather --json > results-machines/results.json; \
@@ -60,38 +60,38 @@ compare-machines: secrets $(SET_UP)  ## side by side across hosts, in containers
 	@$(BIN)/baozi report results-machines
 
 .PHONY: bench
-bench: $(SET_UP)  ## speed beside the peers, in one run of some forty minutes, on a broker of its own
+bench: $(SET_UP)  ## measure the speed of this project and its peers on a private broker; some forty minutes
 	@$(BIN)/python -m benchmarks
 
 .PHONY: lint
-lint: $(SET_UP)  ## ruff, mypy --strict and the rules of imports
+lint: $(SET_UP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@# Programs without a suffix by which mypy would find them.
+	@# Programs without the suffix .py, which mypy does not find by itself.
 	@$(BIN)/mypy deploy/image/declare-topology
 	@$(BIN)/mypy deploy/reference
 	@$(BIN)/mypy deploy/translations
 	@$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: docs
-docs: $(SET_UP)  ## renew docs/reference.md from the docstrings
+docs: $(SET_UP)  ## make docs/reference.md from the docstrings
 	@page=$$($(BIN)/python deploy/reference) && echo "$$page" > docs/reference.md
 
 .PHONY: translated
-translated: $(SET_UP)  ## after a Chinese page was renewed: write the digest of its English page into it
+translated: $(SET_UP)  ## after a change of a Chinese page: write the digest of its English page into it
 	@$(BIN)/python deploy/translations --renew
 
 .PHONY: check
-check:  ## what CI runs: a clean clone, lint, all tests, nothing skipped
+check:  ## what CI runs: lint and all tests in a clean clone, without skipped tests
 	@.ci/run
 
 .PHONY: lock
-lock: $(SET_UP)  ## renew requirements*.lock from pyproject.toml
+lock: $(SET_UP)  ## update requirements*.lock from pyproject.toml
 	@deploy/lock $(BIN)
 
 .PHONY: clean
-clean:  ## take away what make made; the broker's and the ledger's data stay
+clean:  ## delete what make made; the data of the broker and the ledger stay
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 
 $(SET_UP): requirements.lock requirements-dev.lock pyproject.toml

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Run once, on an empty volume: the ledger's roles. The superuser is nobody's at work.
-#   worker   owns the ledger's tables, which it makes on its first start
+# Creates the ledger's roles. Runs once, on an empty volume. No service uses the superuser.
+#   worker   owns the ledger's tables, and creates them at its first start
 #   auditor  reads them
 set -e
 psql --quiet --set ON_ERROR_STOP=1 --username "${POSTGRES_USER:-postgres}" --dbname "${POSTGRES_DB:-baozi}" <<'SQL'
