@@ -23,10 +23,10 @@ _GAPS_NAMED = 5
 
 #: Seconds between two looks at the ledger while an audit waits, and between two at the dead letters, of which
 #: each reads them all.
-_LOOK_EVERY, _LOOK_AT_DEAD_EVERY = 0.2, 1
+_POLL_EVERY, _POLL_DEAD_LETTERS_EVERY = 0.2, 1
 
 #: Seconds that the last look may take at the least, and how many times as long as the one before.
-_LAST_LOOK, _TIMES_AS_LONG = 2, 3
+_LAST_POLL, _TIMES_AS_LONG = 2, 3
 
 
 class Sums(BaseModel):
@@ -215,7 +215,7 @@ def settled_audit(
         nonlocal took
         began = time.monotonic()
         # A server that hangs is not waited for much beyond the deadline.
-        bound = max(deadline - began, _LAST_LOOK, took * _TIMES_AS_LONG) if wait else inf
+        bound = max(deadline - began, _LAST_POLL, took * _TIMES_AS_LONG) if wait else inf
         with ledger.patient_for(bound):
             found = audit(ledger, run, letters, journals(), orders_due, names_due)
         took = time.monotonic() - began
@@ -232,11 +232,11 @@ def settled_audit(
                 unknown = _only_in_letters(letters, now)
                 if left <= 0 or (_ended(with_dead, unknown) and _settled(with_dead)):
                     return with_dead
-                ask_at = time.monotonic() + _LOOK_AT_DEAD_EVERY
+                ask_at = time.monotonic() + _POLL_DEAD_LETTERS_EVERY
         except NothingToAudit:
             if left <= 0:
                 raise
-        time.sleep(min(_LOOK_EVERY, max(left, 0)))
+        time.sleep(min(_POLL_EVERY, max(left, 0)))
 
 
 def _ended(sums: Audit, unknown: Collection[str] = ()) -> bool:

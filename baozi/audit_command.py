@@ -12,7 +12,7 @@ from baozi.dead_letters import queue as dead_letters
 from baozi.errors import ExitCode, UsageError
 from baozi.ledger import Ledger
 from baozi.model import checked_name
-from baozi.progress import Witness
+from baozi.progress import JournalReader
 from baozi.settings import settings
 from baozi.shown import shown, shown_json
 from baozi.tables import Table
@@ -36,7 +36,7 @@ def audit(
     """Say what of a run was accepted, eaten, lost or delivered twice; exit 1 unless nothing is lost."""
     run = checked_name(run, "run", old=True)
     names = [checked_name(name, "producer", old=True) for name in producer or []]
-    witness = Witness(run, _folders(run, journals or []))
+    witness = JournalReader(run, _folders(run, journals or []))
     ledger = Ledger(settings().ledger)
     try:
         sums = settled_audit(

@@ -73,7 +73,7 @@ def run(app: "typer.Typer") -> NoReturn:
         if sys.stdout is not None:
             sys.stdout.flush()
     except OSError as error:
-        code = code or _unsaid(error)
+        code = code or _report_os_error(error)
         # Python would flush once more while it ends, and complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
@@ -97,7 +97,7 @@ def _exit_code(app: "typer.Typer") -> int:
     except SystemExit as end:
         # Typer makes of a broken pipe an exit with 1, which would be a loss.
         if isinstance(end.__context__, BrokenPipeError):
-            return _unsaid(end.__context__)
+            return _report_os_error(end.__context__)
         return end.code if isinstance(end.code, int) and end.code != ExitCode.LOSS else failed(end)
     except BaseException as error:
         return failed(error)
@@ -113,7 +113,7 @@ def failed(error: BaseException) -> int:
         print(error, file=sys.stderr)
         return error.exit_code
     if isinstance(error, OSError):
-        return _unsaid(error)
+        return _report_os_error(error)
     # Not the error's own text, which may hold a password.
     *_, last = traceback.extract_tb(error.__traceback__) or [None]
     place = f" in {last.name}, line {last.lineno} of {Path(last.filename).name}" if last else ""
@@ -168,7 +168,7 @@ def _tree(command: Any) -> list[Any]:
     return [command, *(one for child in below for one in _tree(child))]
 
 
-def _unsaid(error: OSError) -> int:
+def _report_os_error(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         return _NO_READER
     file = f": {shown(error.filename)}" if error.filename else ""
@@ -189,7 +189,7 @@ def stop_on_signals(
 
     Args:
         timeout: seconds after the first in which the main thread must have ended what it does, or
-            :class:`StopTimeout` is raised in it; :func:`end_of_stop` takes that back. None: for ever.
+            :class:`StopTimeout` is raised in it; :func:`cancel_stop_timeout` takes that back. None: for ever.
         waits_for: what it must end in that time, for the sentence on stderr.
         numbers: the signals.
     """
@@ -216,7 +216,7 @@ def stop_on_signals(
     return stop
 
 
-def end_of_stop() -> None:
+def cancel_stop_timeout() -> None:
     """Take back the timeout of a stop: the main thread has ended what it did."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
@@ -235,7 +235,7 @@ class Interruptions:
 
 
 @contextmanager
-def saying_what_is_awaited(waits_for: Callable[[], str]) -> Iterator[Interruptions]:
+def report_wait_on_signals(waits_for: Callable[[], str]) -> Iterator[Interruptions]:
     """Within this block have Ctrl-C and SIGTERM say what is waited for before they interrupt.
 
     Args:

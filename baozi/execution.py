@@ -27,10 +27,10 @@ from kombu.utils.json import dumps, loads
 from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay
 
+from baozi.backoff import exponential_wait
 from baozi.errors import LedgerAway, NotJSON, TransactionError
 from baozi.ledger import Ledger
 from baozi.ledger_engine import is_ledger_away
-from baozi.pauses import growing
 from baozi.recording import Call, Done, Recording
 from baozi.settings import settings
 from baozi.transaction import Transaction
@@ -164,7 +164,7 @@ class _RunFirst:
 
     def add(self, works: Sequence[Work]) -> None:
         calls = [work.call for work in works]
-        found = patiently(lambda: self._recorder.recorded(calls))
+        found = retry_while_ledger_away(lambda: self._recorder.recorded(calls))
         self._done |= {call.id: done for call, done in zip(calls, found, strict=True) if done is not None}
         for of_task in _lists(work for work in works if work.call.id not in self._done):
             one_each: dict[tuple[str, str], Work] = {}
@@ -211,13 +211,13 @@ class _RunFirst:
                 return recording.record([(work.call, as_json, now) for work, as_json in ran])
 
         try:
-            before = patiently(commit)
+            before = retry_while_ledger_away(commit)
         except Exception as error:
             # The tracer makes it the failure of one message. Others that have run are not recorded either.
             self._failure = error
             raise
         new = [work for (work, _), done in zip(ran, before, strict=True) if done is None]
-        _tell(new, self._recorder.consumer)
+        _notify_tasks(new, self._recorder.consumer)
 
     def _raise_failure(self) -> None:
         if self._failure is not None:
@@ -314,7 +314,7 @@ def together(recorder: Recorder, in_transaction: bool, alone: bool = False) -> I
             with _as_current(group):
                 yield group
             group.end()
-        _tell(group.did, recorder.consumer)
+        _notify_tasks(group.did, recorder.consumer)
     else:
         group = _RunFirst(recorder)
         try:
@@ -359,13 +359,13 @@ def execute(recorder: Recorder, works: Sequence[Work], in_transaction: bool) -> 
             return [group.execute(work) for work in works]
 
     try:
-        return patiently(attempt) if in_transaction else attempt()
+        return retry_while_ledger_away(attempt) if in_transaction else attempt()
     except Raised as raised:
         # The exception as the function raised it, with its traceback.
         raise raised.error from raised.error.__cause__
 
 
-def _tell(works: Sequence[Work], consumer: str) -> None:
+def _notify_tasks(works: Sequence[Work], consumer: str) -> None:
     """Tell the tasks of what is committed. It stays so: nothing here is an error, nor is the time limit."""
     try:
         for task in dict.fromkeys(work.task for work in works):
@@ -396,7 +396,7 @@ def _as_json(task: str, result: Any) -> str:
     return text
 
 
-def patiently(do: Callable[[], Result]) -> Result:
+def retry_while_ledger_away(do: Callable[[], Result]) -> Result:
     """Try until the ledger is there.
 
     To give the message back would only move the whole queue through the broker.
@@ -411,9 +411,9 @@ def patiently(do: Callable[[], Result]) -> Result:
     """
     tries = Retrying(
         retry=retry_if_exception_type(LedgerAway),
-        wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
+        wait=exponential_wait(_FIRST_PAUSE, _LONGEST_PAUSE),
         stop=stop_before_delay(settings().ledger_timeout),
-        before_sleep=_say_what_is_awaited,
+        before_sleep=_log_retry,
         reraise=True,
     )
     try:
@@ -423,7 +423,7 @@ def patiently(do: Callable[[], Result]) -> Result:
         raise Reject(error, requeue=True) from error
 
 
-def _say_what_is_awaited(state: RetryCallState) -> None:
+def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     pause = state.next_action.sleep if state.next_action else 0
     logger.warning("%s Trying again in %.1f s.", error, pause)

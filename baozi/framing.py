@@ -218,7 +218,7 @@ class Patterns:
         if channel is not self._channel:
             self._channel, self._made = channel, {}
         if task.name not in self._made:
-            plain = channel.takes_frames and _all_as_made() and self._same_each_time(task)
+            plain = channel.takes_frames and _is_unpatched() and self._same_each_time(task)
             self._made[task.name] = self._pattern(task, channel, call) if plain else None
         return self._made[task.name]
 
@@ -252,11 +252,11 @@ _SIGNALS = (signals.before_task_publish, signals.after_task_publish, signals.tas
 _STEPS = ((Task, "apply_async"), (Celery, "send_task"), (Producer, "publish"))
 
 
-def _all_as_made() -> bool:
-    return all(_as_made(where, name) for where, name in _STEPS)
+def _is_unpatched() -> bool:
+    return all(_is_original(where, name) for where, name in _STEPS)
 
 
-def _as_made(where: type, name: str) -> bool:
+def _is_original(where: type, name: str) -> bool:
     function: Any = getattr(where, name)
     code = getattr(function, "__code__", None)
     own = sys.modules[where.__module__].__file__

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from baozi import belonging
+from baozi import queue_ownership
 from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION
 from baozi.lines import say
@@ -61,7 +61,7 @@ def adopt_command(as_json: Json = False) -> None:
     topology = Topology.of(settings())
     with _ledger() as ledger:
         own = ledger.identity()
-        before = belonging.adopt(topology, ledger)
+        before = queue_ownership.adopt(topology, ledger)
     said = (
         f"The queue {topology.name} belongs to the ledger {own} now; before, to {before.ledger or 'none'}."
         f" The ledger belongs to the queue {topology.name} now; before, to {before.queue or 'none'}."

@@ -23,7 +23,7 @@ PATIENCE = 5.0
 #: Seconds that a server may take longer than that, so that its own error, which says why, comes first.
 _GRACE = 1.0
 #: Seconds between two tries to change the mode of a new file, which takes milliseconds.
-_LOOK_EVERY = 0.02
+_POLL_EVERY = 0.02
 #: A commit returns when it is on the server's disk, also where the server's configuration says otherwise.
 _ON_DISK = (
     "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
@@ -158,7 +158,7 @@ def connect(url: URL, patience: Patience) -> Engine:
 def _sqlite(url: URL, patience: Patience) -> Engine:
     engine = create_engine(url, connect_args={"timeout": patience.seconds or PATIENCE})
 
-    def see_that_it_is_local(*_: object) -> None:
+    def check_file_is_local(*_: object) -> None:
         file = Path(str(url.database))
         network = network_file_system(file)
         if network is not None:
@@ -182,7 +182,7 @@ def _sqlite(url: URL, patience: Patience) -> Engine:
         if not _is_single(connection):
             connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
-    event.listen(engine, "do_connect", see_that_it_is_local)
+    event.listen(engine, "do_connect", check_file_is_local)
     event.listen(engine, "connect", set_up)
     event.listen(engine, "begin", begin)
     return engine
@@ -199,7 +199,7 @@ def _switch_to_wal(connection: sqlite3.Connection, patience: float) -> None:
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
                 raise
-        time.sleep(_LOOK_EVERY)
+        time.sleep(_POLL_EVERY)
 
 
 def _postgresql(url: URL, patience: Patience) -> Engine:

@@ -37,13 +37,13 @@ def parsed(url: str) -> URL:
     if found.drivername not in _SQLITE | _POSTGRESQL:
         raise ValueError("names a database or a driver that is neither sqlite nor postgresql")
     if found.drivername in _SQLITE:
-        _see_that_it_is_a_file(found)
+        _check_is_file(found)
         if "?" in url:
             raise ValueError("has options, and SQLite has none: in a file's name write %3F for '?'")
     return found
 
 
-def _see_that_it_is_a_file(url: URL) -> None:
+def _check_is_file(url: URL) -> None:
     if url.host or url.username or url.password or url.port:
         raise ValueError("names a host, and SQLite has none: write sqlite:///FILE or sqlite:////FILE")
     if not url.database or url.database.startswith((":memory:", "file:")):

@@ -36,7 +36,7 @@ OBSERVED = 15.0
 #: Seconds that a worker waits for others of this machine that start: one of them observes, the rest join.
 _GATE_TIMEOUT = 60.0
 #: Seconds between two looks at the number, or at the gate.
-_LOOK_EVERY = 0.2
+_POLL_EVERY = 0.2
 
 
 #: What this process uses: nothing, or its worker's ledger.
@@ -123,7 +123,7 @@ class Use:
                         f"Waited {_GATE_TIMEOUT:g} s for another worker that is starting with the ledger"
                         f" {self._ledger}. Try again."
                     )
-                time.sleep(_LOOK_EVERY)
+                time.sleep(_POLL_EVERY)
             yield
         finally:
             os.close(folder)
@@ -139,7 +139,7 @@ class Use:
             )
             deadline = time.monotonic() + OBSERVED
             while time.monotonic() < deadline:
-                time.sleep(_LOOK_EVERY)
+                time.sleep(_POLL_EVERY)
                 if self._noted() != before:
                     raise self._refusal()
         self._note(own)

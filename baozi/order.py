@@ -20,7 +20,7 @@ from typing import Any, Self
 from celery import Celery
 from kombu import Connection
 
-from baozi.command_line import StopTimeout, end_of_stop, stop_on_signals
+from baozi.command_line import StopTimeout, cancel_stop_timeout, stop_on_signals
 from baozi.errors import BaoziError, OrderDiffers, OrderLeftOpen, OrderStopped, UsageError
 from baozi.framing import EncodedArguments, Patterns
 from baozi.journal import Entry, Event, OrderEvent, read_on
@@ -430,7 +430,7 @@ def _stopped_by_signals(timeout: float) -> Iterator[Stop]:
     try:
         yield stop
     finally:
-        end_of_stop()
+        cancel_stop_timeout()
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         for number in numbers:
             signal.signal(number, _HANDLERS[number])

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from baozi.execution import patiently
+from baozi.execution import retry_while_ledger_away
 from baozi.model import Closing, Opening
 from baozi.task import ReliableTask
 
@@ -34,7 +34,7 @@ def add(reliable: Any, prefix: str) -> None:
             Reject: the ledger stayed away; the message goes back to the broker.
         """
         opening = Opening.parse(item)
-        patiently(lambda: reliable.open_ledger().record_opening(opening))
+        retry_while_ledger_away(lambda: reliable.open_ledger().record_opening(opening))
 
     def close_order(item: Any) -> None:
         """Close one order: ``{"run", "producer", "accepted", "attempted", "closed_at"}``, and its id, session
@@ -45,7 +45,7 @@ def add(reliable: Any, prefix: str) -> None:
             Reject: the ledger stayed away; the message goes back to the broker.
         """
         order = Closing.parse(item)
-        patiently(lambda: reliable.open_ledger().record_order(order))
+        retry_while_ledger_away(lambda: reliable.open_ledger().record_order(order))
 
     for function in (open_order, close_order):
         task = reliable.task(function, name=f"{prefix}.{function.__name__}", base=OrderTask)

@@ -180,7 +180,7 @@ def journal_errors() -> Iterator[None]:
         raise JournalAway(f"The journal cannot be written or read: {error}.") from error
 
 
-class Witness:
+class JournalReader:
     """Reads the journals of a run's producers: beside the ledger, they tell what was accepted."""
 
     def __init__(self, run: str, folders: Sequence[Path]) -> None:

@@ -24,16 +24,16 @@ from baozi.retry import Retry
 from baozi.settings import checked_queue_name, settings
 from baozi.task import ReliableTask
 from baozi.topology import Topology
-from baozi.upstream.forking import without_parents_connections
+from baozi.upstream.forking import drop_connections_after_fork
 from baozi.upstream.soft_shutdown import SoftShutdown
-from baozi.worker.configuration import CONFIRMED, LONGEST_TASK, Need, celery_settings, give
-from baozi.worker.renewing import Renewing
+from baozi.worker.configuration import CONFIRMED, LONGEST_TASK, Need, apply_requirements, celery_settings
+from baozi.worker.renewing import LedgerUseRenewal
 
 #: Messages that are executed together at most.
 _LARGEST_BATCH = 10_000
 
 #: The one whose worker this process is, or a pool process of. At most one.
-_at_work: "list[Reliable]" = []
+_of_worker: "list[Reliable]" = []
 #: The ledgers' URLs by queue: in one process two apps must not guard one queue with two ledgers.
 _guarded: dict[str, "Reliable"] = {}
 
@@ -104,7 +104,7 @@ class Reliable:
         reliable._guard(app)
         # The names that producers of earlier releases send.
         order_tasks.add(reliable, "tasks")
-        app.config_from_object(_WhenNeeded())
+        app.config_from_object(_LazySettings())
         return reliable
 
     def _guard(self, app: Celery) -> None:
@@ -128,11 +128,11 @@ class Reliable:
         guarded.reliable = self
         guarded.events_cls = "baozi.upstream.events:Events"
         guarded.Worker = self._worker
-        guarded.steps["worker"].update((SoftShutdown, Renewing))
-        without_parents_connections(app)
+        guarded.steps["worker"].update((SoftShutdown, LedgerUseRenewal))
+        drop_connections_after_fork(app)
 
     def _configure(self, source: Any, **_: object) -> None:
-        self.not_promised = give(source)
+        self.not_promised = apply_requirements(source)
 
     @overload
     def task(self, function: Callable[..., Any]) -> ReliableTask: ...
@@ -298,7 +298,9 @@ class Reliable:
             run,
             name,
             runs=settings().runs,
-            connect=lambda left, turn: connect(f"producer {name}", left, self.broker, turn=turn),
+            connect=lambda left, first_node: connect(
+                f"producer {name}", left, self.broker, first_node=first_node
+            ),
             declare=topology.declare_for_producer,
             open_order=self.open_order,
             close_order=self.close_order,
@@ -357,8 +359,8 @@ class Reliable:
         return urls if isinstance(urls, str) else ";".join(urls)
 
     def work(self) -> None:
-        """Have :func:`at_work` return this one: called in a worker before its pool starts."""
-        _at_work[:] = [self]
+        """Have :func:`of_worker` return this one: called in a worker before its pool starts."""
+        _of_worker[:] = [self]
 
     def _worker(self, *arguments: Any, **options: Any) -> Any:
         """Make the worker; Celery's commands call this ``app.Worker``."""
@@ -397,9 +399,9 @@ def of(app: Any) -> Reliable:
     return found
 
 
-def at_work() -> Reliable:
+def of_worker() -> Reliable:
     """Return the guarantee of this process's worker. A pool process has that of its main process."""
-    return _at_work[-1]
+    return _of_worker[-1]
 
 
 @celeryd_init.connect
@@ -418,8 +420,8 @@ def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None
 @worker_process_init.connect
 def confirm_in_children(**_: object) -> None:
     """Let tasks of a pool process publish with confirms and bounded waits; its main process does without."""
-    if _at_work:
-        conf = at_work().app.conf
+    if _of_worker:
+        conf = of_worker().app.conf
         conf.broker_transport_options = {**conf.broker_transport_options, **CONFIRMED}
 
 
@@ -427,7 +429,7 @@ def confirm_in_children(**_: object) -> None:
 _settings = cache(celery_settings)
 
 
-class _WhenNeeded(Mapping[str, Any]):
+class _LazySettings(Mapping[str, Any]):
     """Celery's settings, read when the first one is needed, not at import.
 
     After an error they are read again at the next need. ``add_defaults`` would be asked only once: after an

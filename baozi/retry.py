@@ -5,8 +5,8 @@ from math import isfinite
 
 from celery.exceptions import TaskPredicate
 
+from baozi.backoff import jittered_backoff
 from baozi.errors import DeadLetter, UsageError
-from baozi.pauses import spread
 from baozi.worker.checking import LONGEST_DELAY
 
 #: Each of these already decides about the message: to the dead letters, or Celery's Ignore, Reject, Retry.
@@ -64,7 +64,7 @@ class Retry:
         """
         if attempt < 1:
             raise ValueError(f"attempts count from 1, and this is {attempt}")
-        return spread(attempt, self.first, self.longest)
+        return jittered_backoff(attempt, self.first, self.longest)
 
     def again(self, error: BaseException, attempts_made: int) -> float | None:
         """Return the seconds after which to retry; None if ``error`` is final or no attempt is left.

@@ -11,7 +11,7 @@ from baozi.audit import Audit, audit
 from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten, order_sessions, orders, refused
-from baozi.progress import Witness
+from baozi.progress import JournalReader
 
 
 class State(StrEnum):
@@ -80,7 +80,7 @@ def run(ledger: Ledger, journals: Path, name: str) -> RunSummary:
     """Return the run ``name``, as it stands; the other arguments and errors are those of :func:`names`."""
     folder = journals / name
     try:
-        sums = audit(ledger, name, journals=Witness(name, [folder]).progress())
+        sums = audit(ledger, name, journals=JournalReader(name, [folder]).progress())
     except NothingToAudit:  # only refused baozi, or a journal without a line
         sums = None
     rows, last_at = 0, None

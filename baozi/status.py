@@ -20,10 +20,10 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection, func, select, text
 
 from baozi import broker
-from baozi.amqp.connection import broker_url, connect, connecting, using
+from baozi.amqp.connection import broker_errors, broker_url, connect, connect_errors
 from baozi.broker import management
 from baozi.broker_url import MEMORY
-from baozi.dead_letters.queue import looking
+from baozi.dead_letters.queue import browsing
 from baozi.errors import BaoziError, ExitCode
 from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION, eaten, order_sessions, orders
@@ -78,7 +78,7 @@ class Status(BaseModel):
         return next((part.exit_code for part in self.parts.values() if part.exit_code), ExitCode.OK)
 
 
-def look(timeout: float, letters: int = MOST_LETTERS) -> Status:
+def collect(timeout: float, letters: int = MOST_LETTERS) -> Status:
     """Look at each part.
 
     Args:
@@ -162,7 +162,7 @@ def _queues(connection: Any, topology: Topology) -> list[dict[str, Any]]:
 def _queue(connection: Any, name: str) -> dict[str, Any]:
     state: dict[str, Any] = {"name": name, "ready": None, "unacknowledged": None, "consumers": None}
     state["oldest_seconds"] = None
-    with using():
+    with broker_errors():
         try:
             with connection.channel() as channel:
                 declared = channel.queue_declare(name, passive=True)
@@ -198,7 +198,7 @@ def _workers(timeout: float) -> Part:
     app = Celery("status", set_as_current=False)
     app.conf.update(celery_settings())
     try:
-        with connecting("the settings"):
+        with connect_errors("the settings"):
             ask: Any = app.control.inspect(timeout=timeout * _SHARE_FOR_ANSWERS / 2)
             stats: dict[str, Any] = ask.stats() or {}
             active: dict[str, Any] = (ask.active() or {}) if stats else {}
@@ -283,7 +283,7 @@ def _dead_letters(timeout: float, letters: int) -> Part:
     reasons: Counter[str] = Counter()
     if not letters:
         return Part(facts={"looked_at": 0, "at_most": 0, "reasons": {}})
-    with looking(timeout) as seen:
+    with browsing(timeout) as seen:
         for letter in seen.letters(letters):
             reasons[_kind(letter.reason)] += 1
     facts = {"looked_at": sum(reasons.values()), "at_most": letters, "reasons": dict(reasons.most_common())}

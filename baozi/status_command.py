@@ -9,7 +9,7 @@ import typer
 
 from baozi.runs_command import size
 from baozi.shown import shown, to_json
-from baozi.status import ANSWERS, MOST_LETTERS, Part, Status, look
+from baozi.status import ANSWERS, MOST_LETTERS, Part, Status, collect
 
 #: Clears a terminal and goes to its first line (ECMA-48: CUP, ED).
 _CLEAR = "\x1b[H\x1b[2J"
@@ -35,7 +35,7 @@ def status(
     are no failure.
     """
     while True:
-        seen = look(timeout, letters)
+        seen = collect(timeout, letters)
         if as_json:
             told = seen.model_dump(mode="json") | {"exit_code": int(seen.exit_code)}
             print(to_json(told), flush=True)

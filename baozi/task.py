@@ -35,7 +35,7 @@ from baozi.retry import Retry
 from baozi.settings import settings
 from baozi.shown import shown
 from baozi.transaction import Transaction
-from baozi.worker.checking import Refused, check_again
+from baozi.worker.checking import Refused, check_before_start
 from baozi.worker.configuration import BETWEEN_LIMITS
 
 logger = get_task_logger(__name__)
@@ -211,7 +211,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         try:
             key = self.key_of(*self.arguments.first(self.key_arguments, args, kwargs))
         except Exception as error:
-            raise BadArguments(f"{self.name}: its key cannot be made: {failure.described(error)}.") from error
+            raise BadArguments(f"{self.name}: its key cannot be made: {failure.describe(error)}.") from error
         if not isinstance(key, str):
             raise BadArguments(f"{self.name}: its key is a {type(key).__name__}, not a text.")
         if not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
@@ -323,7 +323,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         try:
             # In a batch a function that takes a list has run for this message: it is too late to refuse it.
             if not (self.as_list and request.get("works")):
-                check_again(request, time.time())
+                check_before_start(request, time.time())
         except Refused as refused:
             raise Reject(refused, requeue=False) from None
         chain = request.chain or []
@@ -360,4 +360,4 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         ``exc`` may be another one by now: Celery puts a plain ``OSError`` in the place of an ``HTTPError``,
         which it cannot pickle. The one that was raised is still being handled.
         """
-        failure.tell(einfo, sys.exception() or exc)
+        failure.attach_reason(einfo, sys.exception() or exc)

@@ -44,7 +44,7 @@ class Topology:
 
     @property
     def ledger(self) -> str:
-        """Name of the queue one of whose arguments is the ledger's id (:mod:`baozi.belonging`)."""
+        """Name of the queue one of whose arguments is the ledger's id (:mod:`baozi.queue_ownership`)."""
         return f"{self.name}.ledger"
 
     def queue(self) -> Queue:
@@ -90,7 +90,7 @@ class Topology:
         }
         return Queue(self.ledger, durable=True, queue_arguments=arguments)
 
-    def see_that_it_is_there(self, connection: Connection) -> None:
+    def check_queue_exists(self, connection: Connection) -> None:
         """Check that the queue still exists. If it was deleted, the messages in it are lost.
 
         To declare it again would hide that. The check needs no permission.
@@ -116,7 +116,7 @@ class Topology:
             TopologyMismatch: a queue is there with other arguments.
         """
         if again:
-            self.see_that_it_is_there(connection)
+            self.check_queue_exists(connection)
         self.declare(connection)
 
     def declare(self, connection: Connection) -> None:

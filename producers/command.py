@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from baozi.command_line import StopTimeout, end_of_stop, stop_on_signals
+from baozi.command_line import StopTimeout, cancel_stop_timeout, stop_on_signals
 from baozi.errors import BaoziError, ExitCode
 from baozi.lines import best_effort, say
 from baozi.model import LONGEST_TRAY, Baozi, checked_name
@@ -69,14 +69,14 @@ def produce(
     try:
         with order, _showing(order.progress, count, lines, as_json) as order.on_accepted:
             make_and_put(order, count, interval, tray)
-        end_of_stop()
+        cancel_stop_timeout()
     except BaoziError:
-        end_of_stop()
+        cancel_stop_timeout()
         if order.progress.session or order.progress.attempted:
             _say_result(order.progress, as_json, closed=False)
         raise
     except KeyboardInterrupt as why:
-        end_of_stop()
+        cancel_stop_timeout()
         _say_result(order.progress, as_json, closed=False)
         print(_why_interrupted(why, end), file=sys.stderr)
         raise typer.Exit(ExitCode.INTERRUPTED) from None

@@ -47,7 +47,7 @@ class Publisher:
         self._tasks = {kind: task.app.tasks[task.name] for kind, task in _TASKS.items()}
         topology, timeout = Topology.of(settings), settings.broker_timeout
         self._publisher = TaskPublisher(
-            lambda left, turn: connect(f"producer {name}", left, turn=turn),
+            lambda left, first_node: connect(f"producer {name}", left, first_node=first_node),
             topology.declare_for_producer,
             topology.window(settings.window),
             timeout,

@@ -20,10 +20,10 @@ from amqp.exceptions import AMQPError
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
-from baozi.amqp.connection import CONNECT_TIMEOUT, connect, let_go, using
+from baozi.amqp.connection import CONNECT_TIMEOUT, broker_errors, close_inherited_socket, connect
 from baozi.amqp.reading import Reader
+from baozi.backoff import exponential_backoff
 from baozi.errors import BaoziError, BrokerAway
-from baozi.pauses import doubled
 from remote_mp.condition import InterruptSafeCondition, start_thread
 
 #: Heartbeat in seconds, RabbitMQ's own default (guide "Detecting Dead TCP Connections with Heartbeats"). If a
@@ -262,7 +262,7 @@ class KeptConnection:
         """In a forked child, which has no such thread: close its copies of what is open, and send nothing."""
         self._close_pipe()
         if self._connection is not None:
-            let_go(self._connection)
+            close_inherited_socket(self._connection)
 
     def _close_pipe(self) -> None:
         for end in (self._wake_in, self._wake_out):
@@ -293,7 +293,7 @@ class KeptConnection:
         while self._closing_by is None:
             connection: Any = None
             try:
-                with using():
+                with broker_errors():
                     connection, channel = self._open()
                     failed = 0
                     self._serve(connection, channel)
@@ -308,7 +308,7 @@ class KeptConnection:
                 if connection is not None:
                     _close_socket(connection)
             failed += 1
-            time.sleep(doubled(failed, _FIRST_PAUSE, _LONGEST_PAUSE))
+            time.sleep(exponential_backoff(failed, _FIRST_PAUSE, _LONGEST_PAUSE))
 
     def _open(self) -> tuple[Connection, Any]:
         connection = connect(f"remote_mp {self._name}", CONNECT_TIMEOUT, self._url, _HEARTBEAT)

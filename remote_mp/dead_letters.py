@@ -5,7 +5,7 @@ cannot be decoded.
 """
 
 from baozi.amqp.decoding import properties
-from baozi.amqp.properties import HEADERS, Field, Malformed, field, fields, join, split, table
+from baozi.amqp.properties import HEADERS, Field, MalformedProperties, field, fields, join, split, table
 
 #: The header with the reason, the same as in the dead letters of ``baozi``.
 REASON = "baozi-reason"
@@ -33,7 +33,7 @@ def dead_letter_properties(raw: bytes | None, reason: str, room: int) -> bytes:
     try:
         values = split(raw or b"\0\0")
         headers = fields(values.pop(HEADERS, None))
-    except Malformed:
+    except MalformedProperties:
         values, headers = {}, []
     for name in _NOT_COPIED:
         values.pop(name, None)

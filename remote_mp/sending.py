@@ -16,10 +16,10 @@ from kombu import Connection
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay, stop_never
 
 from baozi.amqp.confirms import SILENCE, ConfirmedChannel, too_large
-from baozi.amqp.connection import connect, let_go
+from baozi.amqp.connection import close_inherited_socket, connect
 from baozi.amqp.frames import Frames
+from baozi.backoff import exponential_wait
 from baozi.errors import BrokerAway, MessageRefused, QueueFull
-from baozi.pauses import growing
 from remote_mp.serializers import Serializer
 from remote_mp.topology import ItemQueue
 
@@ -144,14 +144,16 @@ class PutEndpoint:
             BaoziError: as :func:`baozi.amqp.connection.connect`.
         """
         left = deadline - time.monotonic()
-        connection = connect(f"remote_mp {self.queue.name}, put", left, self._url, turn=next(self._turns))
+        connection = connect(
+            f"remote_mp {self.queue.name}, put", left, self._url, first_node=next(self._turns)
+        )
         self._connection = connection
         return ConfirmedChannel.declared(connection, lambda: self.queue.declare(connection.default_channel))
 
     def abandon(self) -> None:
         """In a forked child: close its copy of the parent's connection, and send nothing."""
         if self._connection is not None:
-            let_go(self._connection)
+            close_inherited_socket(self._connection)
 
     def _framer_for(self, channel: ConfirmedChannel) -> MessageFramer:
         if self._framer is None or self._framer[0] is not channel:
@@ -212,7 +214,7 @@ class ConfirmedSender:
         stop = stop_never if deadline is None else stop_before_delay(max(0.0, deadline - time.monotonic()))
         tries = Retrying(
             retry=retry_if_exception_type(QueueFull),
-            wait=growing(_FIRST_PAUSE_FULL, _LONGEST_PAUSE_FULL),
+            wait=exponential_wait(_FIRST_PAUSE_FULL, _LONGEST_PAUSE_FULL),
             stop=stop,
             reraise=True,
         )
@@ -235,7 +237,7 @@ class ConfirmedSender:
     def _put_if_not_full(self, message: OutgoingMessage) -> None:
         tries = Retrying(
             retry=retry_if_exception_type(BrokerAway),
-            wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
+            wait=exponential_wait(_FIRST_PAUSE, _LONGEST_PAUSE),
             stop=stop_before_delay(self._timeout),
             reraise=True,
         )

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO
 
 from baozi import broker, command_line
-from baozi.amqp.connection import connect, using
+from baozi.amqp.connection import broker_errors, connect
 from baozi.audit import Audit, Dead, settled_audit
 from baozi.broker import Broker
 from baozi.command_line import Interruptions
@@ -61,7 +61,7 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
     process_group = ProcessGroup(settings.home / "logs", out)
     starting = _Starting(process_group)
     with (
-        command_line.saying_what_is_awaited(starting.awaited) as told,
+        command_line.report_wait_on_signals(starting.awaited) as told,
         _started_broker(starting, told) as the_broker,
         process_group,
     ):
@@ -178,7 +178,7 @@ def _stop_broker(told: Interruptions) -> None:
 
 def _consumer_count(settings: Settings) -> int:
     """Return how many consumers the queue has. Declares the queue if it is missing."""
-    with connect("demo") as connection, using():
+    with connect("demo") as connection, broker_errors():
         topology = Topology.of(settings)
         topology.declare(connection)
         queue: Any = topology.queue()(connection.default_channel)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import psycopg
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay
 
-from baozi.pauses import steady
+from baozi.backoff import fixed_wait
 
 _IMAGE = "postgres:18"
 #: Seconds in which a new server must accept connections. They include the image's initdb.
@@ -52,7 +52,7 @@ class PostgreSQLServer:
         """
         starting = Retrying(
             retry=retry_if_exception_type(psycopg.OperationalError),
-            wait=steady(_TRY_EVERY),
+            wait=fixed_wait(_TRY_EVERY),
             stop=stop_after_delay(_START),
             reraise=True,
         )

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 import psutil
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay
 
-from baozi.amqp.connection import connect, using
+from baozi.amqp.connection import broker_errors, connect
+from baozi.backoff import fixed_wait
 from baozi.broker import container, engine, management, private_node
 from baozi.broker.processes import marked, spawn
-from baozi.broker.readiness import knock
+from baozi.broker.readiness import check_broker_answers
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerAway, NoBroker, Unroutable
-from baozi.pauses import steady
 
 #: Seconds that a killed broker may take to answer again.
 _REVIVAL = 60
@@ -80,10 +80,10 @@ class TemporaryBroker:
         tries = Retrying(
             retry=retry_if_exception_type(BrokerAway),
             stop=stop_after_delay(_REVIVAL),
-            wait=steady(_REVIVAL_PAUSE),
+            wait=fixed_wait(_REVIVAL_PAUSE),
             reraise=True,
         )
-        tries(knock, self.record.url, 2)
+        tries(check_broker_answers, self.record.url, 2)
 
     def _node(self) -> list[psutil.Process]:
         return [process for process in self.processes() if process.name() != "epmd"]
@@ -152,7 +152,7 @@ def queue_state(url: str, queue: str = "baozi") -> tuple[int, int]:
     with connect("queue's state", url=url) as connection:
         channel: Any = connection.default_channel
         try:
-            with using():
+            with broker_errors():
                 declared = channel.queue_declare(queue, passive=True)
         except Unroutable:
             return 0, 0

@@ -15,14 +15,14 @@ from typing import Any, Self
 from amqp.exceptions import AMQPError, ChannelError, PreconditionFailed
 from kombu import Connection, Producer
 
-from baozi.amqp.connection import answering_within, let_go, using
-from baozi.amqp.window import Fate, Window
+from baozi.amqp.connection import broker_errors, close_inherited_socket, limit_waits
+from baozi.amqp.window import Outcome, Window
 from baozi.errors import BrokerAway, BrokerBlocked, MessageRefused, QueueFull, Unroutable
 
 #: Bytes of frames that are gathered before they are written: many small writes cost more than one.
-_GATHER = 1 << 16
+_WRITE_BUFFER = 1 << 16
 #: Bytes of one write: a write has a timeout, and a large message on a slow network takes longer in all.
-_PIECE = 1 << 20
+_WRITE_SIZE = 1 << 20
 #: What RabbitMQ says of a message that is too large.
 _TOO_LARGE = re.compile(r"message size (\d+) is larger than configured max size (\d+)")
 #: Seconds without a word while a confirm is due, after which who can try again does so on another connection:
@@ -34,7 +34,7 @@ SILENCE = 8
 #: neither side.
 IDLE = 10
 #: Seconds within which the broker must answer that test.
-_ANSWER = 2
+_TEST_TIMEOUT = 2
 
 
 class ConfirmedChannel:
@@ -49,12 +49,12 @@ class ConfirmedChannel:
         self._connection = connection
         self._blocked = False
         self._window = Window()
-        self._settled: list[tuple[str, Fate]] = []
+        self._settled: list[tuple[str, Outcome]] = []
         self._returned = ""
         self._frames: list[bytes] = []
         self._gathered = 0
         self._heard_at = time.monotonic()
-        with using():
+        with broker_errors():
             channel: Any = connection.channel()
             self._channel = channel
             self.producer = Producer(channel)
@@ -81,7 +81,7 @@ class ConfirmedChannel:
             BaoziError: it could not, or the connection was lost; the connection is cut.
         """
         try:
-            with using():
+            with broker_errors():
                 declare()
             return cls(connection)
         except BaseException:
@@ -121,38 +121,40 @@ class ConfirmedChannel:
         idle = self.takes_frames and not self._window and time.monotonic() - self._heard_at > IDLE
         self._window.sent(message_id)
         if idle:
-            self._see_that_it_answers()
-        with using():
+            self._check_broker_answers()
+        with broker_errors():
             publish(self)
         if not self.takes_frames:
             self._settled += self._window.confirmed(0, multiple=True)
 
-    def _see_that_it_answers(self) -> None:
+    def _check_broker_answers(self) -> None:
         """Ask the broker for something that changes nothing and needs no permission.
 
         Raises:
             BrokerAway: it does not answer in time, or the connection was lost.
         """
-        with using(), answering_within(self._connection, _ANSWER):
+        with broker_errors(), limit_waits(self._connection, _TEST_TIMEOUT):
             self._channel.basic_qos(0, 0, False)
         self._heard_at = time.monotonic()
 
     def write(self, frames: bytes) -> None:
-        """Write one whole message's ``frames``: at the latest with the next :meth:`flush` or :meth:`settle`.
+        """Write one whole message's ``frames``.
+
+        They are sent with the next :meth:`flush` or :meth:`wait_for_confirms` at the latest.
 
         Raises:
             OSError: the connection was lost.
         """
         self._frames.append(frames)
         self._gathered += len(frames)
-        if self._gathered >= _GATHER and not self._blocked:
+        if self._gathered >= _WRITE_BUFFER and not self._blocked:
             self._write_out()
 
     def _write_out(self) -> None:
         if self._frames:
             frames, self._frames, self._gathered = memoryview(b"".join(self._frames)), [], 0
-            for start in range(0, len(frames), _PIECE):
-                self._amqp.transport.write(frames[start : start + _PIECE])
+            for start in range(0, len(frames), _WRITE_SIZE):
+                self._amqp.transport.write(frames[start : start + _WRITE_SIZE])
             # What py-amqp's own writer counts, so that its heartbeats know of them.
             self._amqp.bytes_sent += 1
 
@@ -160,14 +162,14 @@ class ConfirmedChannel:
         """Hand all that was written to the operating system; wait while the broker takes nothing.
 
         Raises:
-            BrokerBlocked, BrokerAway, MessageRefused: as :meth:`settle`.
+            BrokerBlocked, BrokerAway, MessageRefused: as :meth:`wait_for_confirms`.
         """
-        with _putting():
+        with _publish_errors():
             while self._blocked and self._frames:
                 self._drain(deadline)
             self._write_out()
 
-    def settle(self, deadline: float, silence: float = inf) -> list[tuple[str, Fate]]:
+    def wait_for_confirms(self, deadline: float, silence: float = inf) -> list[tuple[str, Outcome]]:
         """Return whose fate became known; wait for the first while any message waits.
 
         Args:
@@ -183,7 +185,7 @@ class ConfirmedChannel:
                 was not queued, nor were those sent after it; whether those before it were is unknown.
         """
         self.flush(deadline)
-        with _putting():
+        with _publish_errors():
             while self._window and not self._settled:
                 self._drain(deadline, silence)
         settled, self._settled = self._settled, []
@@ -194,22 +196,22 @@ class ConfirmedChannel:
 
         Args:
             publish: publishes it.
-            deadline: as for :meth:`settle`.
-            silence: as for :meth:`settle`.
+            deadline: as for :meth:`wait_for_confirms`.
+            silence: as for :meth:`wait_for_confirms`.
 
         Raises:
             QueueFull: the broker refused it; it was not queued.
             Unroutable: no queue takes it; it was not queued.
             MessageRefused: the broker will never take it; it was not queued.
-            BrokerBlocked, BrokerAway, NotPermitted: as :meth:`settle`.
+            BrokerBlocked, BrokerAway, NotPermitted: as :meth:`wait_for_confirms`.
         """
         self._returned = ""
         self.send("the only one", lambda channel: publish(channel.producer))
-        [(_, fate)] = self.settle(deadline, silence)
+        [(_, outcome)] = self.wait_for_confirms(deadline, silence)
         # Whatever its properties say, what came back can have been no other.
         if self._returned:
             raise self.unroutable()
-        if fate is Fate.REFUSED:
+        if outcome is Outcome.REFUSED:
             raise QueueFull()
 
     def unroutable(self) -> Unroutable:
@@ -241,19 +243,19 @@ class ConfirmedChannel:
         except (OSError, AMQPError):
             self.abort()
 
-    def abort(self) -> list[tuple[str, Fate]]:
+    def abort(self) -> list[tuple[str, Outcome]]:
         """Cut the connection without a word, since a broker that hangs would not answer one.
 
         Returns:
-            What is known by now of those that :meth:`settle` has not told yet: unknown, of the most.
+            The outcome of each message that :meth:`wait_for_confirms` has not returned; most are unknown.
         """
         self._connection.collect(socket_timeout=1)
         settled, self._settled = self._settled + self._window.lost(), []
         return settled
 
-    def let_go(self) -> None:
+    def close_inherited_socket(self) -> None:
         """In a forked child: leave the connection to the parent."""
-        let_go(self._connection)
+        close_inherited_socket(self._connection)
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
         self._settled += self._window.confirmed(delivery_tag, multiple)
@@ -275,9 +277,9 @@ class ConfirmedChannel:
 
 
 @contextmanager
-def _putting() -> Iterator[None]:
+def _publish_errors() -> Iterator[None]:
     """Turn what goes wrong into our errors; on a channel that only puts, a precondition is a message's."""
-    with using():
+    with broker_errors():
         try:
             yield
         except PreconditionFailed as error:

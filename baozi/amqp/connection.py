@@ -71,7 +71,11 @@ def check_same_broker(name: str, other: str, ours: str) -> None:
 
 
 def connect(
-    name: str, timeout: float = CONNECT_TIMEOUT, url: str | None = None, heartbeat: int = 0, turn: int = 0
+    name: str,
+    timeout: float = CONNECT_TIMEOUT,
+    url: str | None = None,
+    heartbeat: int = 0,
+    first_node: int = 0,
 ) -> Connection:
     """Open a connection that the broker's own pages show as ``name``, within ``timeout`` seconds.
 
@@ -100,14 +104,14 @@ def connect(
         "frame_handler": frame_handler,
     }
     connection = Connection(
-        _beginning_with(turn, url or broker_url()),
+        _rotated(first_node, url or broker_url()),
         connect_timeout=min(timeout, CONNECT_TIMEOUT),
         heartbeat=heartbeat,
         transport_options=options,
     )
     # Each node of a cluster is tried once, without a pause.
     others = len(connection.alt or [None]) - 1
-    with connecting(connection.as_uri()):
+    with connect_errors(connection.as_uri()):
         opened: Any = connection.ensure_connection(
             max_retries=others, interval_start=0, timeout=ceil(timeout)
         )
@@ -118,7 +122,7 @@ def connect(
 
 
 @contextmanager
-def answering_within(connection: Any, seconds: float) -> Iterator[None]:
+def limit_waits(connection: Any, seconds: float) -> Iterator[None]:
     """Limit each wait for the broker on an open ``connection`` while the block runs.
 
     Celery opens its connections without a limit: it would wait for ever for a broker that accepts one and
@@ -142,7 +146,7 @@ def answering_within(connection: Any, seconds: float) -> Iterator[None]:
             sock.settimeout(before)
 
 
-def let_go(connection: Any) -> None:
+def close_inherited_socket(connection: Any) -> None:
     """In a forked child: close its copy of the connection's socket, and say nothing to the broker.
 
     The connection itself is the parent's, which goes on with it.
@@ -156,14 +160,14 @@ def let_go(connection: Any) -> None:
         os.close(descriptor)
 
 
-def _beginning_with(turn: int, url: str) -> str:
+def _rotated(first_node: int, url: str) -> str:
     nodes = url.split(";")
-    first = turn % len(nodes)
+    first = first_node % len(nodes)
     return ";".join(nodes[first:] + nodes[:first])
 
 
 @contextmanager
-def connecting(uri: str) -> Iterator[None]:
+def connect_errors(uri: str) -> Iterator[None]:
     """Turn what goes wrong while connecting to ``uri`` (without its password) into our errors."""
     try:
         yield
@@ -184,7 +188,7 @@ def connecting(uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def using() -> Iterator[None]:
+def broker_errors() -> Iterator[None]:
     """Turn what goes wrong on an open connection into our errors."""
     try:
         yield

@@ -10,7 +10,7 @@ from amqp.spec import Basic
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
 _FRAME, _SIGNATURE, _CONTENT = Struct(">BHI"), Struct(">HH"), Struct(">HHQ")
 #: Bytes of a frame beside its payload.
-_AROUND = _FRAME.size + len(_END)
+_FRAME_OVERHEAD = _FRAME.size + len(_END)
 
 
 class Frames:
@@ -29,7 +29,7 @@ class Frames:
             mandatory: whether the broker is to return what no queue takes.
         """
         self._channel = channel
-        self._largest = frame_max - _AROUND
+        self._largest = frame_max - _FRAME_OVERHEAD
         # The first is reserved, the last "immediate" (AMQP 0-9-1 reference, basic.publish).
         arguments = dumps("Bssbb", (0, exchange, routing_key, mandatory, False))
         self._method = self._frame(_METHOD, _SIGNATURE.pack(*Basic.Publish) + arguments)

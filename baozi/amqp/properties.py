@@ -36,15 +36,15 @@ _SIZES: dict[str, int | None] = {
 _BITS = {name: 0x8000 >> place for place, name in enumerate(_SIZES)}
 #: Bytes of a header's value after the letter of its type, by that letter; of the others, four bytes give it.
 #: RabbitMQ's types ("AMQP 0-9-1 Errata", section 3) and those of the specification (section 4.2.1).
-_FIXED = {
+_FIXED_SIZES = {
     letter: size
     for size, letters in ((0, b"V"), (1, b"tbB"), (2, b"sUu"), (4, b"Iif"), (5, b"D"), (8, b"LldT"))
     for letter in letters
 }
-_MEASURED = frozenset(b"SxFA")
+_LENGTH_PREFIXED = frozenset(b"SxFA")
 
 
-class Malformed(ValueError):
+class MalformedProperties(ValueError):
     """These bytes are no properties of a message."""
 
 
@@ -97,12 +97,12 @@ def fields(table: bytes | None) -> list[Field]:
         named = offset + 1 + table[offset]
         value = named + 1
         kind = _cut(table, named, 1)[0]
-        if kind in _MEASURED:
+        if kind in _LENGTH_PREFIXED:
             size = _LENGTH.size + _number(_LENGTH, table, value)
-        elif kind in _FIXED:
-            size = _FIXED[kind]
+        elif kind in _FIXED_SIZES:
+            size = _FIXED_SIZES[kind]
         else:
-            raise Malformed(f"a header of the unknown type {chr(kind)!r}")
+            raise MalformedProperties(f"a header of the unknown type {chr(kind)!r}")
         whole = _cut(table, offset, value + size - offset)
         found.append(Field(table[offset + 1 : named], whole))
         offset = value + size
@@ -132,5 +132,5 @@ def _number(kind: Struct, raw: bytes, offset: int) -> int:
 def _cut(raw: bytes, offset: int, size: int) -> bytes:
     piece = raw[offset : offset + size]
     if len(piece) < size:
-        raise Malformed("properties that are cut off")
+        raise MalformedProperties("properties that are cut off")
     return piece

@@ -18,9 +18,9 @@ from tenacity import (
 from tenacity.nap import sleep_using_event
 
 from baozi.amqp.confirms import SILENCE, ConfirmedChannel
-from baozi.amqp.window import Fate
+from baozi.amqp.window import Outcome
+from baozi.backoff import exponential_wait
 from baozi.errors import BaoziError, BrokerAway, MessageRefused, QueueFull
-from baozi.pauses import growing
 
 #: Seconds of the first and of the longest pause before a full queue or a broker that is away is tried again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
@@ -79,16 +79,16 @@ class ConfirmedPublisher(Generic[M]):
         """
         self._open_channel = open_channel
         self._on_confirmed = on_confirmed
-        self._size = window
+        self._window_size = window
         self._timeout = timeout
         self._stop = stop or Event()
         self._channel: ConfirmedChannel | None = None
         self._unsettled: dict[str, M] = {}
         self._to_send: deque[M] = deque()
-        self._measure = size
-        self._taken = 0
+        self._size_of = size
+        self._largest_accepted = 0
         """The size of the largest that the broker has taken."""
-        self._alone = False
+        self._sending_alone = False
         """Whether a message goes out alone now, because the broker may refuse it."""
         self._one_by_one = False
         """Whether all go alone, because the broker has refused one of several."""
@@ -109,8 +109,8 @@ class ConfirmedPublisher(Generic[M]):
             BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; a retry cannot help.
             MessageRefused: at once; the broker will never take the one that the error names in ``refused``.
         """
-        self._add(messages)
-        self._until(lambda: not self._to_send, timeout)
+        self._enqueue(messages)
+        self._retry_until(lambda: not self._to_send, timeout)
 
     def flush(self, timeout: float | None = None) -> None:
         """Return when the broker has all that was put.
@@ -118,7 +118,7 @@ class ConfirmedPublisher(Generic[M]):
         Raises:
             BaoziError: as :meth:`put_ahead`.
         """
-        self._until(lambda: not self._unsettled, timeout)
+        self._retry_until(lambda: not self._unsettled, timeout)
 
     def put(self, message: M, timeout: float | None = None) -> None:
         """Put one message; return when the broker has it, and all before it.
@@ -126,7 +126,7 @@ class ConfirmedPublisher(Generic[M]):
         Raises:
             ValueError, BaoziError: as :meth:`put_ahead`.
         """
-        self._add([message])
+        self._enqueue([message])
         self.flush(timeout)
 
     def close(self) -> None:
@@ -142,23 +142,23 @@ class ConfirmedPublisher(Generic[M]):
 
     def abort(self) -> None:
         """Close the connection as it is. What is not confirmed may be queued or not."""
-        self._give_up()
+        self._discard_unsettled()
 
-    def _add(self, messages: Sequence[M]) -> None:
+    def _enqueue(self, messages: Sequence[M]) -> None:
         new = {message.id: message for message in messages}
         if len(new) < len(messages) or not self._unsettled.keys().isdisjoint(new):
             raise ValueError("a message with this id is under way")
         self._unsettled |= new
         self._to_send += messages
 
-    def _until(self, done: Callable[[], bool], timeout: float | None) -> None:
+    def _retry_until(self, done: Callable[[], bool], timeout: float | None) -> None:
         if done():
             return
         limit = self._timeout if timeout is None else min(timeout, _LONGEST_TIMEOUT)
         deadline = time.monotonic() + limit
         tries = Retrying(
             retry=retry_if_exception_type((QueueFull, BrokerAway)),
-            wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
+            wait=exponential_wait(_FIRST_PAUSE, _LONGEST_PAUSE),
             stop=stop_before_delay(limit) | stop_when_event_set(self._stop),
             sleep=sleep_using_event(self._stop),
             reraise=True,
@@ -166,7 +166,7 @@ class ConfirmedPublisher(Generic[M]):
         try:
             tries(self._try, done, deadline)
         except BaoziError as error:
-            error.unsettled = self._give_up()
+            error.unsettled = self._discard_unsettled()
             raise
 
     def _try(self, done: Callable[[], bool], deadline: float) -> None:
@@ -176,15 +176,15 @@ class ConfirmedPublisher(Generic[M]):
         try:
             self._send(channel, deadline)
             while not done():
-                self._note_and_raise(channel, channel.settle(deadline, SILENCE))
+                self._record_and_raise(channel, channel.wait_for_confirms(deadline, SILENCE))
                 self._send(channel, deadline)
         except QueueFull:
             self._channel = channel
             raise
         except MessageRefused as error:
             lost = channel.abort()
-            self._note_fates(lost)
-            unknown = [message_id for message_id, fate in lost if fate is Fate.UNKNOWN]
+            self._record_outcomes(lost)
+            unknown = [message_id for message_id, outcome in lost if outcome is Outcome.UNKNOWN]
             if len(unknown) > 1:
                 # One by one, it will be seen which. Those that the broker has already are there twice, then.
                 self._one_by_one = True
@@ -192,63 +192,63 @@ class ConfirmedPublisher(Generic[M]):
             error.refused = "".join(unknown)
             raise
         except BaseException:
-            self._note_fates(channel.abort())
+            self._record_outcomes(channel.abort())
             raise
         self._channel = channel
 
     def _send(self, channel: ConfirmedChannel, deadline: float) -> None:
         """Send what there is room for. Once the window was full, not before half of it is free again."""
-        size = 1 if self._one_by_one else self._size
+        size = 1 if self._one_by_one else self._window_size
         room = size - channel.waiting
-        self._alone = self._alone and bool(channel.waiting)
-        if self._alone or not self._to_send or room < min(len(self._to_send), (size + 1) // 2):
+        self._sending_alone = self._sending_alone and bool(channel.waiting)
+        if self._sending_alone or not self._to_send or room < min(len(self._to_send), (size + 1) // 2):
             return
         for _ in range(min(room, len(self._to_send))):
-            larger = self._measure(self._to_send[0]) > self._taken
+            larger = self._size_of(self._to_send[0]) > self._largest_accepted
             if larger and channel.waiting:
                 break
             message = self._to_send.popleft()
             channel.send(message.id, message.publish)
             if larger:
-                self._alone = True
+                self._sending_alone = True
                 break
         channel.flush(deadline)
 
-    def _note_and_raise(self, channel: ConfirmedChannel, settled: Sequence[tuple[str, Fate]]) -> None:
-        fates = self._note_fates(settled)
-        if Fate.RETURNED in fates:
+    def _record_and_raise(self, channel: ConfirmedChannel, settled: Sequence[tuple[str, Outcome]]) -> None:
+        outcomes = self._record_outcomes(settled)
+        if Outcome.RETURNED in outcomes:
             raise channel.unroutable()
-        if Fate.REFUSED in fates:
+        if Outcome.REFUSED in outcomes:
             raise QueueFull()
 
-    def _note_fates(self, settled: Sequence[tuple[str, Fate]]) -> set[Fate]:
+    def _record_outcomes(self, settled: Sequence[tuple[str, Outcome]]) -> set[Outcome]:
         """Tell of the confirmed, put the others before what is still to be sent; return the fates."""
         confirmed: list[M] = []
         again: list[M] = []
-        fates = set()
-        for message_id, fate in settled:
-            fates.add(fate)
-            if fate is Fate.CONFIRMED:
+        outcomes = set()
+        for message_id, outcome in settled:
+            outcomes.add(outcome)
+            if outcome is Outcome.CONFIRMED:
                 message = self._unsettled.pop(message_id)
                 confirmed.append(message)
-                self._taken = max(self._taken, self._measure(message))
+                self._largest_accepted = max(self._largest_accepted, self._size_of(message))
             else:
                 again.append(self._unsettled[message_id])
         self._to_send.extendleft(reversed(again))
         self._one_by_one = self._one_by_one and bool(self._unsettled)
         if confirmed:
             self._on_confirmed(confirmed)
-        return fates
+        return outcomes
 
-    def begin_in_child(self) -> None:
+    def reset_after_fork(self) -> None:
         """Leave to the parent, after a fork, what is the parent's."""
         self._unsettled.clear()
         self._to_send.clear()
         if self._channel is not None:
-            self._channel.let_go()
+            self._channel.close_inherited_socket()
             self._channel = None
 
-    def _give_up(self) -> list[str]:
+    def _discard_unsettled(self) -> list[str]:
         unsettled = list(self._unsettled)
         self._unsettled.clear()
         self._to_send.clear()
@@ -272,9 +272,9 @@ class ConfirmedPublisher(Generic[M]):
             self.abort()
 
 
-def _begin_in_child() -> None:
+def _reset_after_fork() -> None:
     for inherited in list(_publishers):
-        inherited.begin_in_child()
+        inherited.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_begin_in_child)
+os.register_at_fork(after_in_child=_reset_after_fork)

@@ -20,7 +20,7 @@ from amqp.serialization import loads
 from baozi.amqp.decoding import Content, readable_arguments
 
 #: Bytes of one read: about a hundred messages.
-_PIECE = 65536
+_READ_SIZE = 65536
 #: Before a frame's payload: its type, its channel, its size; and the byte that ends it (AMQP 0-9-1, section
 #: 4.2.3).
 _HEAD = Struct(">BHI")
@@ -96,7 +96,7 @@ class Reader:
         self._at = end + 1
         return kind, channel, data[body:end]
 
-    def handle_what_is_here(self) -> None:
+    def handle_available(self) -> None:
         """Read one piece without waiting, and have py-amqp handle each frame in it.
 
         Raises:
@@ -118,7 +118,7 @@ class Reader:
     def _receive(self, flags: int = 0) -> None:
         sock = self._transport.sock
         try:
-            piece = sock.recv(_PIECE, flags)
+            piece = sock.recv(_READ_SIZE, flags)
             # What TLS has decrypted would wake nobody who waits for the socket.
             while isinstance(sock, SSLSocket) and sock.pending():
                 piece += sock.recv(sock.pending())
@@ -217,4 +217,4 @@ def read_in_pieces(connection: Any, hub: Any) -> None:
     reader.reopens = False
     if hub is not None:
         hub.remove_reader(connection.sock)
-        hub.add_reader(connection.sock, reader.handle_what_is_here)
+        hub.add_reader(connection.sock, reader.handle_available)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from itertools import takewhile
 
 
-class Fate(StrEnum):
+class Outcome(StrEnum):
     """What became of a message."""
 
     CONFIRMED = "confirmed"
@@ -50,30 +50,30 @@ class Window:
         if message_id in self._ids:
             self._returned.add(message_id)
 
-    def confirmed(self, tag: int, multiple: bool) -> list[tuple[str, Fate]]:
+    def confirmed(self, tag: int, multiple: bool) -> list[tuple[str, Outcome]]:
         """Settle ``tag``, or all up to it; return whom, in the order of sending: confirmed or returned."""
-        return self._settle(tag, multiple, Fate.CONFIRMED)
+        return self._settle(tag, multiple, Outcome.CONFIRMED)
 
-    def refused(self, tag: int, multiple: bool) -> list[tuple[str, Fate]]:
+    def refused(self, tag: int, multiple: bool) -> list[tuple[str, Outcome]]:
         """Settle ``tag``, or all up to it; return whom, in the order of sending: refused or returned."""
-        return self._settle(tag, multiple, Fate.REFUSED)
+        return self._settle(tag, multiple, Outcome.REFUSED)
 
-    def lost(self) -> list[tuple[str, Fate]]:
+    def lost(self) -> list[tuple[str, Outcome]]:
         """Settle all that wait, for the connection went; the next message is the first of a new channel."""
-        settled = [(message_id, Fate.UNKNOWN) for message_id in self._waiting.values()]
+        settled = [(message_id, Outcome.UNKNOWN) for message_id in self._waiting.values()]
         self._last_tag = 0
         self._waiting.clear()
         self._ids.clear()
         self._returned.clear()
         return settled
 
-    def _settle(self, tag: int, multiple: bool, fate: Fate) -> list[tuple[str, Fate]]:
+    def _settle(self, tag: int, multiple: bool, outcome: Outcome) -> list[tuple[str, Outcome]]:
         tags = self._up_to(tag) if multiple else [tag]
         settled = []
         for each in tags:
             message_id = self._waiting.pop(each, None)
             if message_id is not None:
-                settled.append((message_id, Fate.RETURNED if message_id in self._returned else fate))
+                settled.append((message_id, Outcome.RETURNED if message_id in self._returned else outcome))
                 self._returned.discard(message_id)
                 self._ids.discard(message_id)
         return settled

@@ -8,7 +8,7 @@ import typer
 
 from baozi.broker.address import Broker
 from baozi.broker.choice import find, start, stop
-from baozi.broker.readiness import knock
+from baozi.broker.readiness import check_broker_answers
 from baozi.lines import say
 from baozi.settings import settings
 from baozi.shown import shown, to_json
@@ -31,7 +31,7 @@ def start_command(as_json: Json = False) -> None:
 def status_command(as_json: Json = False) -> None:
     """Say which broker there is and that it answers; exit with 3 if there is none or it does not."""
     broker = find()
-    knock(broker.url, _ANSWER)
+    check_broker_answers(broker.url, _ANSWER)
     _show(broker, as_json)
 
 

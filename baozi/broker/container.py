@@ -12,7 +12,7 @@ from baozi.broker import engine
 from baozi.broker.engine import docker, inspected
 from baozi.broker.failure import reason
 from baozi.broker.processes import wait_until
-from baozi.broker.readiness import knock
+from baozi.broker.readiness import check_broker_answers
 from baozi.broker.state import Folder, Identity, Record
 from baozi.errors import BrokerAway, BrokerNotInstalled, BrokerNotStarted, BrokerNotStopped
 
@@ -97,7 +97,7 @@ def kill_container(record: Record) -> None:
         raise BrokerNotStopped(f"The container {record.mark} was not killed: {reason(said)}.")
 
 
-def start_again(folder: Folder, record: Record) -> Record:
+def restart_container(folder: Folder, record: Record) -> Record:
     """Start a container that was killed, on its data; return the record with the ports that it has now.
 
     Raises:
@@ -160,7 +160,7 @@ def _wait(record: Record) -> str | None:
     deadline = time.monotonic() + _START
     while True:
         try:
-            return knock(record.url, 2)
+            return check_broker_answers(record.url, 2)
         except BrokerAway:
             if inspected(record.mark, "{{.State.Running}}") != "true":
                 raise _failed(record.mark) from None

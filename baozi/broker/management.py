@@ -12,7 +12,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 _TIMEOUT = 20
 
 
-class _Stay(HTTPRedirectHandler):
+class _NoRedirects(HTTPRedirectHandler):
     """Follows no redirect: urllib would send the password on to wherever the answer points."""
 
     def redirect_request(
@@ -22,7 +22,7 @@ class _Stay(HTTPRedirectHandler):
 
 
 # An empty ProxyHandler replaces the one that reads http_proxy and the like: a proxy would get the password.
-_opener = build_opener(ProxyHandler({}), _Stay)
+_opener = build_opener(ProxyHandler({}), _NoRedirects)
 
 
 def ask(

@@ -11,7 +11,7 @@ import psutil
 from baozi.broker.failure import port_taken, read_logs, reason
 from baozi.broker.node_files import Ports, node_environment, search_path, write_files
 from baozi.broker.processes import MARK, end, is_alive, spawn, wait_until
-from baozi.broker.readiness import Notice, knock
+from baozi.broker.readiness import ReadySocket, check_broker_answers
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerNotStarted
 
@@ -110,13 +110,15 @@ def _run(folder: Folder, program: Path, ports: Ports, record: Record, deadline: 
     _start_epmd(folder.path, environment, ports.epmd)
     log = folder.path / "rabbitmq.log"
     log.unlink(missing_ok=True)
-    with Notice() as notice:
+    with ReadySocket() as notice:
         environment["NOTIFY_SOCKET"] = notice.path
         node = spawn([str(program)], environment, folder.path, "startup.log")
         ready = notice.wait(node, deadline)
     if not ready:
         raise _failed(folder, record, late=ready is None)
-    return record.model_copy(update={"pid": node.pid, "version": knock(record.url, 5), "ready": True})
+    return record.model_copy(
+        update={"pid": node.pid, "version": check_broker_answers(record.url, 5), "ready": True}
+    )
 
 
 def _failed(folder: Folder, record: Record, late: bool) -> BrokerNotStarted:

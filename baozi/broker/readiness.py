@@ -20,7 +20,7 @@ _VERSION = re.compile(rb"\x07versionS\x00\x00\x00.([0-9A-Za-z.+~-]+)", re.DOTALL
 _LONGEST_PATH = 100
 
 
-class Notice:
+class ReadySocket:
     """The socket on which a node says ``READY=1``. RabbitMQ's systemd guide: NOTIFY_SOCKET, Type=notify."""
 
     def __enter__(self) -> Self:
@@ -59,7 +59,7 @@ class Notice:
         return None
 
 
-def knock(url: str, timeout: float) -> str | None:
+def check_broker_answers(url: str, timeout: float) -> str | None:
     """See that a broker answers at ``url``, or at one of several, within ``timeout`` seconds each.
 
     Returns:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from baozi.dead_letters.letter import TRACEBACK, DeadMessage
-from baozi.dead_letters.queue import Replay, find, looking
+from baozi.dead_letters.queue import Replay, browsing, find
 from baozi.errors import UsageError
 from baozi.lines import say
 from baozi.shown import shown, to_json
@@ -36,8 +36,8 @@ def list_command(
 ) -> None:
     """List the dead letters, oldest first, a line each; with --json, an object each."""
     count = 0
-    with looking(timeout) as look:
-        for letter in look.letters(limit):
+    with browsing(timeout) as browser:
+        for letter in browser.letters(limit):
             if not as_json and not count:
                 print(_ROW.format("id", "attempts", "first (UTC)", "last (UTC)", "consumer", "reason"))
             print(to_json(_facts(letter)) if as_json else _row(letter))
@@ -49,9 +49,9 @@ def list_command(
 @app.command("show")
 def show_command(wanted: Ids, timeout: Timeout = None, as_json: Json = False) -> None:
     """Show all of a dead letter: why it died, its headers, its body as it came."""
-    _see_that_each_says_something(wanted)
-    with looking(timeout) as look:
-        found = find(look, wanted)
+    _check_ids_not_empty(wanted)
+    with browsing(timeout) as browser:
+        found = find(browser, wanted)
     for letter in found:
         facts = {**_facts(letter), **_contents(letter)}
         if as_json:
@@ -72,13 +72,13 @@ def replay_command(
     """Put dead letters on the queue again; each leaves the dead letters when the broker has it there."""
     if bool(wanted) == everything:
         raise UsageError("Name the dead letters to replay, or say --all.")
-    _see_that_each_says_something(wanted or [])
+    _check_ids_not_empty(wanted or [])
     count = 0
     try:
-        with looking(timeout) as look, Replay(timeout) as replay:
-            for letter in look.letters() if everything else find(look, wanted or []):
+        with browsing(timeout) as browser, Replay(timeout) as replay:
+            for letter in browser.letters() if everything else find(browser, wanted or []):
                 replay.put(letter)
-                look.take_away(letter)
+                browser.remove(letter)
                 count += 1
     except BaseException:
         if count:
@@ -95,17 +95,17 @@ def drop_command(
     as_json: Json = False,
 ) -> None:
     """Throw dead letters away, for ever."""
-    _see_that_each_says_something(wanted)
+    _check_ids_not_empty(wanted)
     if not yes:
-        wanted = _asked(wanted, timeout)
-    with looking(timeout) as look:
-        found = find(look, wanted)
+        wanted = _confirmed_ids(wanted, timeout)
+    with browsing(timeout) as browser:
+        found = find(browser, wanted)
         for letter in found:
-            look.take_away(letter)
+            browser.remove(letter)
     _say_count("dropped", len(found), as_json)
 
 
-def _see_that_each_says_something(wanted: list[str]) -> None:
+def _check_ids_not_empty(wanted: list[str]) -> None:
     """Refuse an id that is empty, as a shell's variable that is not set: every letter's id begins with it.
 
     Raises:
@@ -115,12 +115,12 @@ def _see_that_each_says_something(wanted: list[str]) -> None:
         raise UsageError("An id is empty; give a letter's id, or its first letters.")
 
 
-def _asked(wanted: list[str], timeout: float | None) -> list[str]:
+def _confirmed_ids(wanted: list[str], timeout: float | None) -> list[str]:
     """Ask about the letters that ``wanted`` means, and return their whole ids."""
     if not sys.stdin.isatty():
         raise UsageError("Nobody can be asked here whether to drop it for ever; say --yes.")
-    with looking(timeout) as look:
-        found = find(look, wanted)
+    with browsing(timeout) as browser:
+        found = find(browser, wanted)
     for letter in found:
         typer.echo(_row(letter), err=True)
     typer.confirm("Drop this for ever?" if len(found) == 1 else "Drop these for ever?", abort=True, err=True)

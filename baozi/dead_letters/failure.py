@@ -10,28 +10,28 @@ from baozi.worker.checking import Refused
 _LONGEST = 4000
 
 
-def tell(einfo: Any, error: BaseException) -> None:
+def attach_reason(einfo: Any, error: BaseException) -> None:
     """Have ``einfo``, which a pool process sends to the worker's main process, tell of ``error`` itself.
 
     Args:
         einfo: billiard's.
         error: the exception that was raised.
     """
-    einfo.reason = described(error)
+    einfo.reason = describe(error)
     einfo.end = "".join(traceback.format_exception(error))[-_LONGEST:]
 
 
-def told(einfo: Any, error: BaseException) -> tuple[str, str | None]:
-    """Return reason and traceback, as :func:`tell` left them in ``einfo``; or else those of ``error``.
+def reason_and_traceback(einfo: Any, error: BaseException) -> tuple[str, str | None]:
+    """Return what :func:`attach_reason` left in ``einfo``; if it left nothing, take it from ``error``.
 
     Args:
         einfo: billiard's.
         error: what arrived in the worker's main process, where the failure may have come about: a time limit.
     """
-    return getattr(einfo, "reason", described(error)), getattr(einfo, "end", einfo.traceback)
+    return getattr(einfo, "reason", describe(error)), getattr(einfo, "end", einfo.traceback)
 
 
-def described(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
     """Return the type and the text of ``error``; of a refusal, only the reason that its text is."""
     if isinstance(error, Refused | DeadLetter):
         return str(error)

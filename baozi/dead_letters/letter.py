@@ -20,22 +20,24 @@ from kombu import Producer
 
 from baozi.amqp import decoding
 from baozi.amqp.inflating import LONGEST, inflated
-from baozi.amqp.properties import HEADERS, Malformed, field, fields, join, split, table
+from baozi.amqp.properties import HEADERS, MalformedProperties, field, fields, join, split, table
 from baozi.errors import NotABaozi
 from baozi.model import RUN_HEADER, Baozi, Tray
 from baozi.settings import settings
 
-#: Headers that a burial adds (:mod:`baozi.dead_letters.burial`).
+#: Headers that a burial adds (:mod:`baozi.dead_letters.republishing`).
 REASON, CONSUMER, DIED_AT, DELIVERIES = "baozi-reason", "baozi-consumer", "baozi-died-at", "baozi-deliveries"
 #: The end of the traceback of the exception that it died of.
 TRACEBACK = "baozi-traceback"
 #: How many bytes at the start of the body are the message's own properties: they would not fit in one frame
 #: with those of the burial.
 PROPERTIES = "baozi-properties"
-_BURIALS = frozenset(name.encode() for name in (REASON, CONSUMER, DIED_AT, DELIVERIES, TRACEBACK, PROPERTIES))
+_DEAD_LETTER_HEADERS = frozenset(
+    name.encode() for name in (REASON, CONSUMER, DIED_AT, DELIVERIES, TRACEBACK, PROPERTIES)
+)
 #: Headers that the broker adds to what it delivers again or moves to the dead letters. Sent on with them, a
 #: message would look as if it had failed already.
-_BROKERS = frozenset(
+_BROKER_HEADERS = frozenset(
     f"x-{name}".encode()
     for name in (
         "death",
@@ -46,7 +48,7 @@ _BROKERS = frozenset(
 )
 #: Properties that only the first sender may set, or that would let the broker throw a message away: a user's
 #: name, which the broker compares with the connection's, and the time to live.
-_NOT_SENT_ON = frozenset({"user_id", "expiration", "cluster_id"})
+_NOT_REPUBLISHED = frozenset({"user_id", "expiration", "cluster_id"})
 
 #: Bytes of a frame that are not its payload, and of a content header before its properties (AMQP 0-9-1,
 #: sections 4.2.3 and 4.2.6.1).
@@ -84,7 +86,7 @@ class DeadMessage:
         """Take a py-amqp message that :mod:`baozi.amqp.decoding` has decoded."""
         raw = decoding.raw_properties(message) or join({})
         added = _decoded(raw)[HEADERS]
-        original = _unpacked(bytes(message.body), raw, added)
+        original = _original_message(bytes(message.body), raw, added)
         properties = _decoded(original.properties)
         headers = {**properties.pop(HEADERS), **added}
         return cls(original, headers, properties, message.delivery_tag)
@@ -209,14 +211,14 @@ def deliveries(headers: Mapping[str, Any]) -> int:
     )
 
 
-def as_it_came(properties: bytes) -> bytes:
+def original_properties(properties: bytes) -> bytes:
     """Return ``properties`` (flags and values) without the headers that a burial and the broker added."""
     try:
         parts = split(properties)
         headers = fields(parts.get(HEADERS))
-    except Malformed:  # the broker refuses such a message
+    except MalformedProperties:  # the broker refuses such a message
         return properties
-    own = [it for it in headers if it.name not in _BURIALS | _BROKERS]
+    own = [it for it in headers if it.name not in _DEAD_LETTER_HEADERS | _BROKER_HEADERS]
     if len(own) == len(headers):
         return properties
     parts[HEADERS] = table(own)
@@ -225,28 +227,28 @@ def as_it_came(properties: bytes) -> bytes:
     return join(parts)
 
 
-def _unpacked(body: bytes, properties: bytes, headers: Mapping[str, Any]) -> Original:
-    """Return the message that a letter was: what :func:`buried` made a letter of."""
+def _original_message(body: bytes, properties: bytes, headers: Mapping[str, Any]) -> Original:
+    """Return the message that a letter was: what :func:`dead_lettered` made a letter of."""
     length = headers.get(PROPERTIES)
     # A letter that the broker made is no burial's: its sender wrote that header.
     if isinstance(length, int) and 0 < length <= len(body) and "x-first-death-reason" not in headers:
-        with suppress(Malformed):
+        with suppress(MalformedProperties):
             split(body[:length])
             return Original(body[length:], body[:length])
-    return Original(body, as_it_came(properties))
+    return Original(body, original_properties(properties))
 
 
-def buried(original: Original, facts: Mapping[str, Any], frame_max: int | None) -> Original:
+def dead_lettered(original: Original, facts: Mapping[str, Any], frame_max: int | None) -> Original:
     """Return ``original`` as it is put among the dead letters: with ``facts`` among its headers.
 
     Args:
-        original: with properties as :func:`as_it_came` returns them.
+        original: with properties as :func:`original_properties` returns them.
         facts: the headers of the burial.
         frame_max: bytes of the largest frame that the broker takes; None for no limit. RabbitMQ does not
             split the properties over several. If they do not fit, the original ones stand before the body.
     """
     added = [field(name, value) for name, value in facts.items()]
-    parts = split(sent_on(original.properties))
+    parts = split(publishable_properties(original.properties))
     parts[HEADERS] = table([*fields(parts.get(HEADERS)), *added])
     whole = join(parts)
     if frame_max is None or len(whole) + _CONTENT_HEADER + _FRAME <= frame_max:
@@ -255,12 +257,12 @@ def buried(original: Original, facts: Mapping[str, Any], frame_max: int | None) 
     return Original(original.properties + original.body, join({HEADERS: table(added)}))
 
 
-def sent_on(properties: bytes) -> bytes:
+def publishable_properties(properties: bytes) -> bytes:
     """Return ``properties`` without those that only the first sender may set."""
-    return join({name: value for name, value in split(properties).items() if name not in _NOT_SENT_ON})
+    return join({name: value for name, value in split(properties).items() if name not in _NOT_REPUBLISHED})
 
 
-class _Raw(amqp.Message):
+class _RawMessage(amqp.Message):
     """A message for py-amqp to publish whose properties are bytes already."""
 
     def __init__(self, message: Original) -> None:
@@ -271,10 +273,10 @@ class _Raw(amqp.Message):
         return self._raw
 
 
-def send_on(producer: Producer, message: Original, exchange: str, routing_key: str) -> None:
+def publish_unchanged(producer: Producer, message: Original, exchange: str, routing_key: str) -> None:
     """Publish ``message``, which somebody else made, mandatory and with nothing on it changed."""
     channel: Any = producer.channel
-    prepared: Any = _Raw(message)
+    prepared: Any = _RawMessage(message)
     if not isinstance(channel, amqp.Channel):  # in memory
         properties = _decoded(message.properties)
         named = {
@@ -290,7 +292,7 @@ def _decoded(properties: bytes) -> dict[str, Any]:
     decoded = decoding.properties(properties)
     found = {HEADERS: {}, **decoded}
     if decoded.fault:
-        with suppress(Malformed):
+        with suppress(MalformedProperties):
             for header in fields(split(properties).get(HEADERS)):
                 alone = decoding.properties(join({HEADERS: table([header])}))
                 found[HEADERS] |= alone[HEADERS] or {header.name.decode(errors="replace"): header.whole}

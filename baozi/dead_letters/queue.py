@@ -11,26 +11,26 @@ from kombu import Connection, Producer
 from tenacity import Retrying, retry_if_exception_type, stop_before_delay
 
 from baozi.amqp.confirms import ConfirmedChannel
-from baozi.amqp.connection import connect, using
+from baozi.amqp.connection import broker_errors, connect
 from baozi.audit import DeadLetters
-from baozi.dead_letters.letter import DeadMessage, Original, send_on, sent_on
+from baozi.backoff import exponential_wait, random_pause
+from baozi.dead_letters.letter import DeadMessage, Original, publish_unchanged, publishable_properties
 from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, NotABaozi, QueueFull, UsageError
 from baozi.model import NO_ORDER, ORDER_HEADER, order_of
-from baozi.pauses import between, growing
 from baozi.settings import settings
 from baozi.topology import Topology
 
 #: Letters that are fetched at once, and so those that are in memory.
 _PAGE = 500
 #: Seconds after which one asks whether there are any left, when none comes.
-_LOOK_EVERY = 1
+_POLL_EVERY = 1
 #: ``basic.nack``: class and method (RabbitMQ's extension of AMQP 0-9-1).
 _NACK = (60, 120)
 #: Seconds of the first and of the longest pause before a full queue is tried again, or others who look.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
 
 
-class Look:
+class Browser:
     """One look through all dead letters that are there now.
 
     A quorum queue hands out what was given back before all else. So the whole of what was seen is kept from
@@ -40,14 +40,14 @@ class Look:
     """
 
     def __init__(self, connection: Connection, timeout: float) -> None:
-        """Look over ``connection``; ``timeout`` is in seconds, for others to end and for each page."""
+        """Browser over ``connection``; ``timeout`` is in seconds, for others to end and for each page."""
         self._connection = connection
         self._timeout = timeout
         self._held: dict[int, int] = {}  # delivery tags, each with the number of its page
         self._pages = 0
-        self._taken = False
+        self._removed = False
         wanted = Topology.of(settings()).dead_queue()
-        with using():
+        with broker_errors():
             self._channel: Any = connection.channel()
             self._queue: Any = wanted(self._channel)
 
@@ -62,14 +62,14 @@ class Look:
         while page:
             yield from page
             left -= len(page)
-            with using():
+            with broker_errors():
                 page = self._page(min(left, _PAGE))
 
     def _first_page(self, limit: int | None) -> tuple[int, list[DeadMessage]]:
         """Wait until nobody else looks, and begin; return how many letters are to be seen, and the first."""
         deadline = time.monotonic() + self._timeout
         while True:
-            with using():
+            with broker_errors():
                 waiting, others = self._state()
                 left = waiting if limit is None else min(waiting, limit)
                 page = [] if others else self._page(min(left, _PAGE))
@@ -80,7 +80,7 @@ class Look:
                 return left, page
             if time.monotonic() >= deadline:
                 raise DeadLettersInUse()
-            time.sleep(between(_FIRST_PAUSE, _LONGEST_PAUSE))
+            time.sleep(random_pause(_FIRST_PAUSE, _LONGEST_PAUSE))
 
     def _state(self) -> tuple[int, int]:
         declared = self._queue.queue_declare(passive=True)
@@ -97,7 +97,7 @@ class Look:
         tag = self._channel.basic_consume(self._queue.name, callback=page.append)
         while len(page) < size:
             try:
-                self._connection.drain_events(timeout=_LOOK_EVERY)
+                self._connection.drain_events(timeout=_POLL_EVERY)
             except TimeoutError:
                 if self._state()[0] == 0:
                     break
@@ -108,31 +108,31 @@ class Look:
         self._held |= {message.delivery_tag: self._pages for message in page}
         return [DeadMessage.of(message) for message in page]
 
-    def take_away(self, letter: DeadMessage) -> None:
+    def remove(self, letter: DeadMessage) -> None:
         """Take ``letter`` out of the queue, for ever.
 
         Raises:
             BrokerError: it may be there still.
         """
-        with using():
+        with broker_errors():
             self._channel.basic_ack(letter.delivery_tag)
         del self._held[letter.delivery_tag]
-        self._taken = True
+        self._removed = True
 
-    def give_back(self) -> None:
+    def close(self) -> None:
         """End the look.
 
         Raises:
             BrokerError: the connection was lost, and the broker gives the letters back by itself.
         """
-        with using():
-            if self._taken:
-                self._see_that_they_are_gone()
+        with broker_errors():
+            if self._removed:
+                self._wait_for_acknowledgements()
             self._requeue()
             # Its answer says that the broker has done all that was asked for.
             self._channel.close()
 
-    def _see_that_they_are_gone(self) -> None:
+    def _wait_for_acknowledgements(self) -> None:
         """Wait until the queue has every acknowledgement, for a channel that closes forgets some of them.
 
         RabbitMQ's channel has no more than 32 commands on their way to a quorum queue
@@ -152,7 +152,7 @@ class Look:
 
 
 @contextmanager
-def looking(timeout: float | None = None) -> Iterator[Look]:
+def browsing(timeout: float | None = None) -> Iterator[Browser]:
     """Open a look; ``timeout`` in seconds, default: the setting ``broker_timeout``.
 
     Raises:
@@ -160,20 +160,24 @@ def looking(timeout: float | None = None) -> Iterator[Look]:
     """
     limit = settings().broker_timeout if timeout is None else timeout
     with connect("dead letters", timeout=limit) as connection:
-        look = Look(connection, limit)
+        browser = Browser(connection, limit)
         try:
-            yield look
+            yield browser
         except BaseException:
             with suppress(BrokerError):
-                look.give_back()
+                browser.close()
             raise
-        look.give_back()
+        browser.close()
 
 
 def browse() -> Iterator[DeadMessage]:
-    """Yield every dead letter, oldest first, and take none away; it raises as :meth:`Look.letters` does."""
-    with looking() as look:
-        yield from look.letters()
+    """Yield every dead letter, oldest first, and remove none.
+
+    Raises:
+        BaoziError: as :meth:`Browser.letters`.
+    """
+    with browsing() as browser:
+        yield from browser.letters()
 
 
 def of_run(run: str) -> DeadLetters:
@@ -199,10 +203,10 @@ def runs_of_letters(timeout: float | None = None) -> set[str]:
         timeout: seconds to wait for the broker; default: ``broker_timeout``.
 
     Raises:
-        BrokerError: as :meth:`Look.letters` says.
+        BrokerError: as :meth:`Browser.letters` says.
     """
-    with looking(timeout) as look:
-        return {run for letter in look.letters() for run in letter.runs}
+    with browsing(timeout) as browser:
+        return {run for letter in browser.letters() for run in letter.runs}
 
 
 def _order_id(letter: DeadMessage) -> str:
@@ -211,16 +215,16 @@ def _order_id(letter: DeadMessage) -> str:
     return NO_ORDER
 
 
-def find(look: Look, wanted: Sequence[str]) -> list[DeadMessage]:
+def find(browser: Browser, wanted: Sequence[str]) -> list[DeadMessage]:
     """Return the letters whose ids begin with one of ``wanted``, oldest first.
 
     Raises:
         UsageError: there is none, or such a beginning fits several; copies of one letter are one.
-        BrokerError: as :meth:`Look.letters` says.
+        BrokerError: as :meth:`Browser.letters` says.
     """
     ids: dict[str, str] = {}
     found = []
-    for letter in look.letters():
+    for letter in browser.letters():
         fits = [beginning for beginning in wanted if letter.id.startswith(beginning)]
         for beginning in fits:
             if ids.setdefault(beginning, letter.id) != letter.id:
@@ -260,13 +264,13 @@ class Replay:
         queue = settings().queue
 
         def send(producer: Producer) -> None:
-            message = Original(letter.body, sent_on(letter.original.properties))
+            message = Original(letter.body, publishable_properties(letter.original.properties))
             # By the queue's own key: the one that it came with may have been a delayed message's.
-            send_on(producer, message, queue, queue)
+            publish_unchanged(producer, message, queue, queue)
 
         tries = Retrying(
             retry=retry_if_exception_type(QueueFull),
-            wait=growing(_FIRST_PAUSE, _LONGEST_PAUSE),
+            wait=exponential_wait(_FIRST_PAUSE, _LONGEST_PAUSE),
             stop=stop_before_delay(self._timeout),
             reraise=True,
         )

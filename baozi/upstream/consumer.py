@@ -24,19 +24,19 @@ from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.request import Request as CeleryRequest
 
 from baozi import reliable
-from baozi.amqp.connection import answering_within, connecting, using
+from baozi.amqp.connection import broker_errors, connect_errors, limit_waits
 from baozi.amqp.reading import read_in_pieces
-from baozi.dead_letters.burial import Rejection, SendingOn, bury, postpone
 from baozi.dead_letters.letter import deliveries, raw_body, raw_properties
+from baozi.dead_letters.republishing import Rejection, Republication, dead_letter, postpone
 from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
 from baozi.task import ReliableTask
 from baozi.upstream import with_step
 from baozi.upstream.message import UninflatedMessage
 from baozi.worker.batches import Batches
-from baozi.worker.checking import Refused, check_body, check_headers, wait
+from baozi.worker.checking import Refused, check_body, check_headers, seconds_until_due
 from baozi.worker.facts import facts
-from baozi.worker.startup import give_up, own_ledger, see_that_the_queue_is_ours
+from baozi.worker.startup import check_queue_belongs_to_own_ledger, exit_with_error, own_ledger_ids
 from baozi.worker.unsettled import Unsettled
 
 logger = get_logger(__name__)
@@ -81,7 +81,7 @@ class Consumer(CeleryConsumer):
 
     receive_alone: Callable[[Any], None]
     """Lets Celery handle one message, alone."""
-    sending_on: set[SendingOn]
+    republications: set[Republication]
     """The messages that leave the queue otherwise than eaten."""
     handed_over: "WeakSet[CeleryRequest]"
     """The requests that the pool was given. Those that are done are no longer reserved, as Celery has it."""
@@ -93,7 +93,7 @@ class Consumer(CeleryConsumer):
     def __init__(self, on_task_request: Callable[[Any], object], *arguments: Any, **options: Any) -> None:
         """Hand over to the pool by ``on_task_request``, as Celery's own consumer does."""
         super().__init__(lambda job: on_task_request(_Guarded(job, self)), *arguments, **options)
-        self.sending_on = set()
+        self.republications = set()
         self.handed_over = WeakSet()
         self.reliable = reliable.of(self.app)
         self.reliable.work()  # for a worker inside a program, which sends no signal at its start
@@ -102,38 +102,38 @@ class Consumer(CeleryConsumer):
         """Connect, and declare the topology on each connection: the broker may be a new one."""
         connection = super().connect()
         try:
-            with answering_within(connection, settings().broker_timeout):
+            with limit_waits(connection, settings().broker_timeout):
                 self.reliable.topology.declare(connection)
-            see_that_the_queue_is_ours(self.reliable)
+            check_queue_belongs_to_own_ledger(self.reliable)
         except (TopologyMismatch, AnotherLedger) as error:
-            give_up(error)
+            exit_with_error(error)
         return connection
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         """End the worker if to connect again mends nothing; else say so, and go on as Celery does."""
-        self._end_if_hopeless(exc)
+        self._exit_if_permanent(exc)
         super().on_connection_error_before_connected(exc)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
         """As above."""
-        self._end_if_hopeless(exc)
+        self._exit_if_permanent(exc)
         super().on_connection_error_after_connected(exc)
 
-    def _end_if_hopeless(self, error: Exception) -> None:
+    def _exit_if_permanent(self, error: Exception) -> None:
         """Where a right is missing, nobody but an administrator can mend it: Celery would try for ever.
 
         A queue that this worker may not declare may be on its way, or its node of the cluster: it has time.
         """
         uri = self.app.connection().as_uri()
         try:
-            with connecting(uri) if isinstance(error, NotAllowed) else using():
+            with connect_errors(uri) if isinstance(error, NotAllowed) else broker_errors():
                 raise error
-        except (NotPermitted, NoVirtualHost) as hopeless:
-            give_up(hopeless)
+        except (NotPermitted, NoVirtualHost) as permanent:
+            exit_with_error(permanent)
         except Unroutable as missing:
             self._missing_since = self._missing_since or time.monotonic()
             if time.monotonic() - self._missing_since > settings().broker_timeout:
-                give_up(missing)
+                exit_with_error(missing)
             time.sleep(_MISSING_PAUSE)
         except BrokerError:
             pass  # the broker is away, and waited for
@@ -154,14 +154,14 @@ class Consumer(CeleryConsumer):
             except (*self.connection_errors, *self.channel_errors):
                 raise
             except Refused as refused:
-                self.bury(message, str(refused))
+                self.dead_letter(message, str(refused))
             except Exception as error:
                 logger.exception("A message that passed the checks was refused.")
-                self.bury(message, f"not a Celery task: {type(error).__name__}: {error}")
+                self.dead_letter(message, f"not a Celery task: {type(error).__name__}: {error}")
 
         def sort_alone(message: Any) -> None:
             check_body(message, tasks)
-            seconds = wait(message, time.time())
+            seconds = seconds_until_due(message, time.time())
             if seconds:
                 self._postpone(message, seconds)
             else:
@@ -175,8 +175,8 @@ class Consumer(CeleryConsumer):
         def on_message(message: Any) -> None:
             if batches is not None:
                 unsettled.add(message)
-            message.bury = partial(self.bury, message)
-            message.leaving = False
+            message.dead_letter = partial(self.dead_letter, message)
+            message.being_republished = False
             if not self._is_guarded(message):
                 self._receive_unguarded(message, receive)
                 return
@@ -208,8 +208,8 @@ class Consumer(CeleryConsumer):
     @property
     def facts(self) -> dict[str, Any]:
         """What this worker tells of itself beside Celery's statistics."""
-        batches = self._batches.out if self._batches is not None else 0
-        return facts(self.reliable.topology, own_ledger(), batches)
+        batches = self._batches.in_progress if self._batches is not None else 0
+        return facts(self.reliable.topology, own_ledger_ids(), batches)
 
     def _new_batches(self) -> Batches | None:
         """The batches of this connection: none but on AMQP, in an event loop, and for tasks that have any."""
@@ -234,26 +234,26 @@ class Consumer(CeleryConsumer):
             self._batches.stop()
         # Those that wait here for a free pool process.
         self.controller.semaphore.clear()
-        self.sending_on = {one for one in self.sending_on if one.handed_over}
+        self.republications = {one for one in self.republications if one.handed_over}
 
     @property
-    def in_hand(self) -> bool:
+    def is_busy(self) -> bool:
         """Whether a pool process has anything: begun, or handed to it and not begun yet.
 
         The pool would wait for both at its end, when nobody takes their results.
         """
         handed_over = any(request in state.reserved_requests for request in self.handed_over)
-        batches_out = self._batches is not None and self._batches.out > 0
-        return bool(handed_over or state.active_requests or batches_out or self.sending_on)
+        batches_in_progress = self._batches is not None and self._batches.in_progress > 0
+        return bool(handed_over or state.active_requests or batches_in_progress or self.republications)
 
-    def give_up(self) -> None:
+    def kill_batches(self) -> None:
         """End the batches that are out, with their pool processes. Celery does so for single messages."""
         if self._batches is not None:
             self._batches.kill()
 
     def on_close(self) -> None:
         """Forget what came over a connection that is lost: the broker will deliver it again."""
-        self.sending_on.clear()
+        self.republications.clear()
         if self._batches is not None:
             self._batches.end()
             self._batches = None
@@ -263,10 +263,10 @@ class Consumer(CeleryConsumer):
         """At the worker's end, settle what is eaten and give back the rest, while there is a connection."""
         if self._batches is not None:
             with suppress(*self.connection_errors):
-                self._batches.settle_and_give_back()
+                self._batches.settle_and_requeue()
         super().shutdown()
 
-    def bury(self, message: Any, reason: str, traceback: str | None = None) -> None:
+    def dead_letter(self, message: Any, reason: str, traceback: str | None = None) -> None:
         """Have ``message`` copied to the dead letters with ``reason``, then acknowledged. From any thread."""
         logger.error("Dead-lettering a message: %s", reason)
         topology = self.reliable.topology
@@ -280,52 +280,52 @@ class Consumer(CeleryConsumer):
             str(self.hostname),
             topology.dead,
         )
-        self._send_on(message, SendingOn(self, message, bury, rejection))
+        self._republish(message, Republication(self, message, dead_letter, rejection))
 
     def _postpone(self, message: Any, seconds: int) -> None:
         """Have the broker keep ``message`` for ``seconds``: here it would be in the place of another."""
 
         def cannot(error: str) -> None:
-            message.leaving = False
-            self.bury(message, f"cannot be delayed until its ETA: {error}")
+            message.being_republished = False
+            self.dead_letter(message, f"cannot be delayed until its ETA: {error}")
 
         arguments = raw_body(message), raw_properties(message), seconds, self.reliable.topology.name
-        self._send_on(message, SendingOn(self, message, postpone, *arguments, on_final=cannot))
+        self._republish(message, Republication(self, message, postpone, *arguments, on_final=cannot))
 
-    def _send_on(self, message: Any, sending: SendingOn) -> None:
-        if message.leaving:
+    def _republish(self, message: Any, republication: Republication) -> None:
+        if message.being_republished:
             return
-        message.leaving = True
-        self.sending_on.add(sending)
-        self.call_soon(self.on_task_request, sending)
+        message.being_republished = True
+        self.republications.add(republication)
+        self.call_soon(self.on_task_request, republication)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
         """Bury a body that is not JSON, is of a refused type, or cannot be decompressed."""
         if not self._is_guarded(message):
             super().on_decode_error(message, exc)
             return
-        self.bury(message, f"cannot be decoded: {exc}")
+        self.dead_letter(message, f"cannot be decoded: {exc}")
 
     def on_unknown_message(self, _body: object, message: Any) -> None:
         """Bury what no Celery client sent."""
         if not self._is_guarded(message):
             super().on_unknown_message(_body, message)
             return
-        self.bury(message, "not a Celery task: it has no task header")
+        self.dead_letter(message, "not a Celery task: it has no task header")
 
     def on_unknown_task(self, _body: object, message: Any, exc: Exception) -> None:
         """Bury a task that this app does not have."""
         if not self._is_guarded(message):
             super().on_unknown_task(_body, message, exc)
             return
-        self.bury(message, f"unknown task: {exc}")
+        self.dead_letter(message, f"unknown task: {exc}")
 
     def on_invalid_task(self, _body: object, message: Any, exc: Exception) -> None:
         """Bury a task that Celery calls invalid."""
         if not self._is_guarded(message):
             super().on_invalid_task(_body, message, exc)
             return
-        self.bury(message, f"not a Celery task: {exc}")
+        self.dead_letter(message, f"not a Celery task: {exc}")
 
 
 class _Guarded:

@@ -15,7 +15,7 @@ from kombu.transport.native_delayed_delivery import (
     declare_native_delayed_delivery_exchanges_and_queues,
 )
 
-from baozi.amqp.connection import answering_within
+from baozi.amqp.connection import limit_waits
 from baozi.settings import settings
 
 
@@ -33,7 +33,7 @@ class DelayedDelivery(CeleryDelayedDelivery):
         # kombu leaves its channels open: a connection of its own, they go with it.
         with (
             c.connection.clone() as connection,
-            answering_within(connection, settings().broker_timeout),
+            limit_waits(connection, settings().broker_timeout),
         ):
             declare_native_delayed_delivery_exchanges_and_queues(connection, queue_type)
             for queue in c.app.amqp.queues.values():

@@ -85,7 +85,7 @@ class Dispatcher(EventDispatcher):
         if not self._takes_events():
             self._dropped += len(event) if isinstance(event, list) else 1
             return
-        self._tell_what_was_dropped()
+        self._log_dropped()
         self.buffer_while_offline = not retry
         kept, full = self._outbound_buffer, len(self._outbound_buffer) == _KEPT
         celerys: Any = super()  # the stubs leave the method out
@@ -115,7 +115,7 @@ class Dispatcher(EventDispatcher):
                 self.flush()
         celerys.on_send_buffered()
 
-    def _tell_what_was_dropped(self) -> None:
+    def _log_dropped(self) -> None:
         """Log how many events were dropped since it was logged last, if any."""
         if self._dropped:
             logger.warning(
@@ -127,7 +127,7 @@ class Dispatcher(EventDispatcher):
 
     def close(self) -> None:
         """Send no more."""
-        self._tell_what_was_dropped()
+        self._log_dropped()
         super().close()
 
 

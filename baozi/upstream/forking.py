@@ -14,24 +14,24 @@ from typing import Any
 
 from kombu import pools
 
-from baozi.amqp.connection import let_go
+from baozi.amqp.connection import close_inherited_socket
 
 
-def without_parents_connections(app: Any) -> None:
+def drop_connections_after_fork(app: Any) -> None:
     """Have each child of this process begin with empty pools of connections and producers.
 
     Args:
         app: Celery's, whose ``apply_async`` and ``control`` use the pools.
     """
-    os.register_at_fork(after_in_child=lambda: _begin_in_child(app))
+    os.register_at_fork(after_in_child=lambda: _reset_after_fork(app))
 
 
-def _begin_in_child(app: Any) -> None:
+def _reset_after_fork(app: Any) -> None:
     # Another thread of the parent may have held a pool's lock: the child makes new pools, and takes no lock.
     for pool in pools.connections.values():
         for connection in chain(list(pool._dirty), list(pool._resource.queue)):
             if hasattr(connection, "_connection"):  # else it is one that nobody needed yet
-                let_go(connection)
+                close_inherited_socket(connection)
     pools.connections.clear()
     pools.producers.clear()
     app._after_fork()

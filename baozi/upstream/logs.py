@@ -32,22 +32,22 @@ class _Shown:
         return shown(repr(self._value))
 
 
-class WrittenOut(logging.Filter):
+class EscapeFilter(logging.Filter):
     """Has control characters, and others that nobody can see, written out. Lets every record pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Change ``record``: its values, its text and its traceback."""
         record.msg = shown_lines(record.msg) if isinstance(record.msg, str) else _Shown(record.msg)
         if isinstance(record.args, Mapping):
-            record.args = {name: _written_out(value) for name, value in record.args.items()}
+            record.args = {name: _escaped(value) for name, value in record.args.items()}
         elif record.args:
-            record.args = tuple(map(_written_out, record.args))
+            record.args = tuple(map(_escaped, record.args))
         if record.exc_info and not record.exc_text:
             record.exc_text = _traceback(record.exc_info)
         return True
 
 
-def _written_out(value: Any) -> Any:
+def _escaped(value: Any) -> Any:
     # Numbers stay numbers, for "%d" and the like.
     return value if value is None or isinstance(value, int | float) else _Shown(value)
 
@@ -61,7 +61,7 @@ def _traceback(exc_info: Any) -> str:
 
 
 @after_setup_logger.connect
-def show_what_is_recorded(logfile: object = None, **_: object) -> None:
+def log_recorded_tasks(logfile: object = None, **_: object) -> None:
     """Have a log file, which may be all that is left of a worker's output, say what was recorded.
 
     Celery's own lines of the level INFO would be one for each message of a batch.
@@ -72,7 +72,7 @@ def show_what_is_recorded(logfile: object = None, **_: object) -> None:
 
 @after_setup_logger.connect
 @after_setup_task_logger.connect
-def write_out(logger: logging.Logger, **_: object) -> None:
+def add_escape_filter(logger: logging.Logger, **_: object) -> None:
     """Have each handler of ``logger`` do so."""
     for handler in logger.handlers:
-        handler.addFilter(WrittenOut())
+        handler.addFilter(EscapeFilter())

@@ -19,7 +19,7 @@ from celery.platforms import signals
 from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 
-from baozi.dead_letters.failure import told
+from baozi.dead_letters.failure import reason_and_traceback
 from baozi.worker.checking import EXPIRED, REVOKED
 
 
@@ -39,7 +39,7 @@ class Request(CeleryRequest):
         # billiard wraps what a child raised, to carry its traceback along; Reject wraps its reason.
         error = getattr(error, "exc", error)
         error = error.args[0] if isinstance(error, Reject) else error
-        self._reason, self._traceback = told(exc_info, error)
+        self._reason, self._traceback = reason_and_traceback(exc_info, error)
         if isinstance(error, MemoryError):
             # Celery would end the whole worker, and then the next one that gets this message. Memory may be
             # there another time: as if the child had been killed for it.
@@ -71,7 +71,7 @@ class Request(CeleryRequest):
     def _announce_revoked(self, reason: str, terminated: bool, signum: Any, expired: bool) -> None:
         if not self.acknowledged:
             self._reason, self._traceback = EXPIRED if expired else REVOKED, None
-            self._bury()
+            self._dead_letter()
         celerys: Any = super()  # the stubs leave the method out
         celerys._announce_revoked(reason, terminated, signum, expired)
 
@@ -80,16 +80,16 @@ class Request(CeleryRequest):
         state.task_ready(self)
         if not self.acknowledged:
             self._reason = f"{type(error).__name__}: {error}"
-            self._bury()
+            self._dead_letter()
 
     def reject(self, requeue: bool = False) -> None:
         """Give the message back to the broker (``requeue``), or bury it."""
         if requeue or self.acknowledged:
             super().reject(requeue=requeue)
             return
-        self._bury()
+        self._dead_letter()
 
-    def _bury(self) -> None:
+    def _dead_letter(self) -> None:
         # A request knows its message but not its consumer, which therefore left word there.
         self.acknowledged = True
-        self.message.bury(self._reason, self._traceback)
+        self.message.dead_letter(self._reason, self._traceback)

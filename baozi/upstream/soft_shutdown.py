@@ -23,7 +23,7 @@ from baozi.settings import settings
 logger = get_logger(__name__)
 
 #: Seconds between two looks: for a signal, and then for what is still in hand.
-_LOOK_EVERY, _LOOK_AGAIN = 1, 0.1
+_SIGNAL_POLL_EVERY, _DRAIN_POLL_EVERY = 1, 0.1
 
 #: Whether Celery, which alone reads that variable, takes SIGTERM for SIGQUIT.
 _REMAPPED = vars(celery.apps.worker)["REMAP_SIGTERM"] == "SIGQUIT"
@@ -35,7 +35,7 @@ class SoftShutdown(StartStopStep):
     """The worker's step that ends it: at first softly; asked again, or at the deadline, as Celery does."""
 
     _draining = False
-    _cold: Handler
+    _cold_shutdown: Handler
 
     def __init__(self, parent: Any, **options: Any) -> None:
         """Begin with no end in sight."""
@@ -48,37 +48,37 @@ class SoftShutdown(StartStopStep):
             self._take_over(worker, number)
 
     def _take_over(self, worker: Any, number: signal.Signals) -> None:
-        cold: Any = signal.getsignal(number)
+        cold_shutdown: Any = signal.getsignal(number)
 
         def handle(signum: int, frame: Any) -> None:
-            signal.signal(number, cold)
+            signal.signal(number, cold_shutdown)
             if worker.consumer is None or worker.consumer.connection is None or worker.consumer.hub is None:
-                cold(signum, frame)  # nothing is in hand, and no loop runs that would look
+                cold_shutdown(signum, frame)  # nothing is in hand, and no loop runs that would look
                 return
             # All else is for the event loop: a signal comes between any two steps of it.
-            self._cold = cold
+            self._cold_shutdown = cold_shutdown
             self._deadline = time.monotonic() + settings().soft_shutdown_timeout
 
-        if callable(cold):
+        if callable(cold_shutdown):
             signal.signal(number, handle)
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
         """Have the loop of a new connection look for the signal."""
         self._draining = False
-        hub.timer.call_repeatedly(_LOOK_EVERY, self._look, (worker, hub))
+        hub.timer.call_repeatedly(_SIGNAL_POLL_EVERY, self._check, (worker, hub))
 
-    def _look(self, worker: Any, hub: Any) -> None:
+    def _check(self, worker: Any, hub: Any) -> None:
         if self._deadline is None or state.should_terminate:
             return
         if not self._draining:
             self._draining = True
             logger.warning("Stopping: what is in hand has %g s.", settings().soft_shutdown_timeout)
             worker.consumer.drain()
-            hub.timer.call_repeatedly(_LOOK_AGAIN, self._look, (worker, hub))
-        if not worker.consumer.in_hand:
+            hub.timer.call_repeatedly(_DRAIN_POLL_EVERY, self._check, (worker, hub))
+        if not worker.consumer.is_busy:
             state.should_stop = EX_OK  # type: ignore[assignment]  # the stubs say it is never set
         elif time.monotonic() >= self._deadline:
             self._deadline = None
             logger.warning("Not done in time: what is in hand is given back.")
-            worker.consumer.give_up()
-            self._cold(signal.SIGQUIT, None)
+            worker.consumer.kill_batches()
+            self._cold_shutdown(signal.SIGQUIT, None)

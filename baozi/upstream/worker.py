@@ -24,7 +24,7 @@ class Worker(CeleryWorker):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         """Take Celery's own arguments."""
-        with _named():
+        with _exit_code_on_error():
             super().__init__(*arguments, **options)
 
     prefetched: int | None = None
@@ -39,7 +39,7 @@ class Worker(CeleryWorker):
 
     def start(self) -> None:
         """Work until the worker is told to stop."""
-        with _named():
+        with _exit_code_on_error():
             super().start()
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
@@ -50,7 +50,7 @@ class Worker(CeleryWorker):
 
 
 @contextmanager
-def _named() -> Iterator[None]:
+def _exit_code_on_error() -> Iterator[None]:
     """End the process with a sentence and an exit code where Python would with a traceback and 1."""
     try:
         yield

@@ -24,7 +24,7 @@ logger = get_logger(__name__)
 #: What a Celery client embeds: what is to follow the task, if it has any value.
 _EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
 #: Names of Celery's own headers, as :class:`celery.app.task.Context` has them.
-_CELERYS = frozenset(vars(Context)) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
+_CELERY_HEADERS = frozenset(vars(Context)) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
 _DECODER = json.JSONDecoder(object_hook=object_hook)
 
 
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
     """What a pool process made of a batch."""
 
     finished: list[Finished]
-    left: list[int]
+    not_executed: list[int]
     """The numbers in the batch of the messages that were not executed. Each must be executed alone."""
 
 
@@ -74,7 +74,7 @@ def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answe
     except Reject:
         logger.warning("The messages of a batch are tried one by one.")
     except Raised as raised:
-        about = failure.described(raised.error)
+        about = failure.describe(raised.error)
         logger.warning("%s failed with a list. Its messages are tried one by one: %s", task_name, about)
     except SoftTimeLimitExceeded:
         logger.warning("A batch took too long: its messages are tried one by one.")
@@ -85,7 +85,7 @@ def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answe
 
 def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
     began = time.monotonic()
-    app = reliable.at_work().app
+    app = reliable.of_worker().app
     task: Any = app.tasks[task_name]
     finished: dict[int, Finished] = {}
     prepared: dict[int, tuple[list[Any], dict[str, Any], list[Work]]] = {}
@@ -99,7 +99,7 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
         group.add([work for _, _, works in prepared.values() for work in works])
         for number, (args, kwargs, works) in prepared.items():
             request = {
-                "headers": _custom(items[number].headers),
+                "headers": _custom_headers(items[number].headers),
                 **items[number].headers,
                 "args": args,
                 "kwargs": kwargs,
@@ -125,9 +125,9 @@ def _loads(body: bytes | str) -> Any:
     return _DECODER.decode(body.decode() if isinstance(body, bytes) else body)
 
 
-def _custom(headers: Mapping[str, Any]) -> dict[str, Any]:
+def _custom_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
     """Return what Celery's request would find to be the sender's own headers, by popping all its names."""
-    return {name: value for name, value in headers.items() if name not in _CELERYS}
+    return {name: value for name, value in headers.items() if name not in _CELERY_HEADERS}
 
 
 def _is_ignored(info: Any) -> bool:

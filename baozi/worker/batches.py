@@ -32,7 +32,7 @@ _LONGEST_BODY = 10_000
 _SPECIAL = ("eta", "expires", "retries", "shadow", "stamped_headers", "compression", "x-delivery-count")
 
 
-class Outcome(NamedTuple):
+class BatchOutcome(NamedTuple):
     """What became of a batch: ``answer`` is None if its pool process was lost."""
 
     messages: list[Any]
@@ -58,13 +58,13 @@ class Batches:
         self._unsettled = unsettled
         self._largest = max(limits.values())
         self._arrived: deque[Any] = deque()
-        self._outcomes: deque[Outcome] = deque()
+        self._outcomes: deque[BatchOutcome] = deque()
         self._jobs: dict[int, Any] = {}
-        self._leaving: list[Any] = []
+        self._current_batch: list[Any] = []
         self._stopped = False
         self._ended = False
-        self._asked = False
-        self._awaited = False
+        self._pool_requested = False
+        self._dispatch_scheduled = False
         # What there is when the first message comes, modules above all, stays: nobody need look through it
         # again and again for what may go.
         gc.freeze()
@@ -73,23 +73,23 @@ class Batches:
 
     def take(self, message: Any) -> bool:
         """Take ``message`` if it is a plain one."""
-        if not self._plain(message):
+        if not self._is_plain(message):
             return False
         self._arrived.append(message)
-        self._look_soon()
+        self._schedule_dispatch()
         return True
 
-    def _look_soon(self) -> None:
-        """Have :meth:`look` called before the event loop waits again.
+    def _schedule_dispatch(self) -> None:
+        """Have :meth:`dispatch` called before the event loop waits again.
 
         Not by its ``on_tick``, a set: where the pool's own entry came first, what was handed over would stay
         here until something else wakes the loop.
         """
-        if not self._awaited:
-            self._awaited = True
-            self._consumer.call_soon(self.look)
+        if not self._dispatch_scheduled:
+            self._dispatch_scheduled = True
+            self._consumer.call_soon(self.dispatch)
 
-    def _plain(self, message: Any) -> bool:
+    def _is_plain(self, message: Any) -> bool:
         headers = message.headers
         return (
             headers.get("task") in self._limits
@@ -99,11 +99,11 @@ class Batches:
             and message.content_encoding == "utf-8"
             and len(message.body) <= _LONGEST_BODY
             and not any(map(headers.get, _SPECIAL))
-            and self._in_time(headers)
+            and self._accepts_time_limits(headers)
             and self._consumer.task_buckets[headers["task"]] is None
         )
 
-    def _in_time(self, headers: Any) -> bool:
+    def _accepts_time_limits(self, headers: Any) -> bool:
         """Whether a message with these ``headers`` may take as long as a batch may.
 
         Celery's client writes the task's own limits into each message.
@@ -115,16 +115,16 @@ class Batches:
         ours = (task.time_limit, task.soft_time_limit)
         return all(not limit or limit >= own for limit, own in zip(limits, ours, strict=False))
 
-    def look(self) -> None:
+    def dispatch(self) -> None:
         """Hand over what has arrived, if a pool process is free; settle what has come back."""
-        self._awaited = False
+        self._dispatch_scheduled = False
         while not self._ended:
             outcomes = []
             while self._outcomes:
                 outcomes.append(self._outcomes.popleft())
                 self._jobs.pop(id(outcomes[-1].messages))
             # First the next batch, then the acknowledgements: the pool process need not wait for them.
-            if self._arrived and not (self._asked or self._stopped):
+            if self._arrived and not (self._pool_requested or self._stopped):
                 self._hand_over()
             if outcomes:
                 self._settle(outcomes)
@@ -132,7 +132,7 @@ class Batches:
                 return
 
     @property
-    def out(self) -> int:
+    def in_progress(self) -> int:
         """How many batches are with pool processes."""
         return len(self._jobs)
 
@@ -153,13 +153,13 @@ class Batches:
                     pool.terminate_job(pid, signal.SIGKILL)
 
     def _hand_over(self) -> None:
-        if self.out >= self._consumer.pool.num_processes:
+        if self.in_progress >= self._consumer.pool.num_processes:
             return
         # What is already in the socket will be read before the next look: it may come along.
         if len(self._arrived) < self._largest and self._socket.poll(0):
-            self._look_soon()
+            self._schedule_dispatch()
             return
-        self._asked = True
+        self._pool_requested = True
         self._consumer.on_task_request(self)
 
     def execute_using_pool(self, pool: Any) -> None:
@@ -168,16 +168,16 @@ class Batches:
         Raises:
             TaskRevokedError: there is nothing to send, and the pool process stays free.
         """
-        self._asked = False
-        batch = self._leaving = self._next()
+        self._pool_requested = False
+        batch = self._current_batch = self._next_batch()
         if not batch:
             raise TaskRevokedError
         self._announce(batch)
 
         def on_answer(answer: Any) -> None:
             # In the threads pool this is another thread, and the event loop is woken.
-            self._outcomes.append(Outcome(batch, answer if isinstance(answer, Answer) else None))
-            self._look_soon()
+            self._outcomes.append(BatchOutcome(batch, answer if isinstance(answer, Answer) else None))
+            self._schedule_dispatch()
 
         task = self._consumer.app.tasks[batch[0].headers["task"]]
         self._jobs[id(batch)] = pool.apply_async(
@@ -193,7 +193,7 @@ class Batches:
             timeout=task.time_limit,
         )
 
-    def _next(self) -> list[Any]:
+    def _next_batch(self) -> list[Any]:
         """Take the next batch of what has arrived, of one task, but what was revoked since."""
         batch: list[Any] = []
         while self._arrived:
@@ -208,10 +208,10 @@ class Batches:
 
     def fail(self, _: Exception) -> None:
         """Have each of a batch that could not be handed over tried alone."""
-        for message in self._leaving:
+        for message in self._current_batch:
             self._consumer.receive_alone(message)
 
-    def _settle(self, outcomes: Collection[Outcome]) -> None:
+    def _settle(self, outcomes: Collection[BatchOutcome]) -> None:
         done = []
         for messages, answer in outcomes:
             if answer is None:
@@ -220,16 +220,16 @@ class Batches:
                     message.reject_log_error(logger, self._consumer.connection_errors, requeue=True)
                 continue
             done += [(messages[it.number], it) for it in answer.finished]
-            for number in answer.left:
+            for number in answer.not_executed:
                 self._consumer.receive_alone(messages[number])
         self._unsettled.acknowledge([message for message, _ in done])
         self._report(done)
 
-    def settle_and_give_back(self) -> None:
+    def settle_and_requeue(self) -> None:
         """At the end: settle what has come back, and give back the rest."""
         self._arrived.clear()
-        self.look()
-        self._unsettled.give_back()
+        self.dispatch()
+        self._unsettled.requeue()
 
     def _announce(self, batch: list[Any]) -> None:
         state.total_count.update([message.headers["task"] for message in batch])
@@ -239,7 +239,7 @@ class Batches:
                 self._signal_received(message)
         events = self._events()
         if events is not None:
-            events.send_together([event for message in batch for event in _beginning(message.headers)])
+            events.send_together([event for message in batch for event in _start_events(message.headers)])
 
     def _signal_received(self, message: Any) -> None:
         """Send the signal with what a receiver gets for a message alone: Celery's request."""
@@ -276,7 +276,9 @@ class Batches:
         return events if wanted else None
 
 
-def _beginning(headers: Mapping[str, Any]) -> tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]:
+def _start_events(
+    headers: Mapping[str, Any],
+) -> tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]:
     """Return the events of a message that is handed over."""
     about = {
         "uuid": headers["id"],

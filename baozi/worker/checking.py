@@ -257,7 +257,7 @@ def _check_signature(name: str, signature: Any, tasks: Mapping[str, Task[Any, An
         )
 
 
-def wait(message: Any, now: float) -> int:
+def seconds_until_due(message: Any, now: float) -> int:
     """Return for how many seconds ``message`` is to be delayed yet; 0 if its time has come.
 
     Args:
@@ -282,7 +282,7 @@ def wait(message: Any, now: float) -> int:
     return seconds
 
 
-def check_again(request: Any, now: float) -> None:
+def check_before_start(request: Any, now: float) -> None:
     """Check a task that begins: with threads, it may have waited in the pool since it was checked.
 
     Args:

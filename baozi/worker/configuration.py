@@ -128,7 +128,7 @@ def needs() -> list[Need]:
     ]
 
 
-def give(conf: CelerySettings) -> list[Need]:
+def apply_requirements(conf: CelerySettings) -> list[Need]:
     """Set what the promises need in an app's ``conf``, but no setting that the app sets itself.
 
     Args:

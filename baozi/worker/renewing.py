@@ -8,7 +8,7 @@ from baozi import one_machine
 from baozi.errors import AnotherMachine
 
 
-class Renewing(StartStopStep):
+class LedgerUseRenewal(StartStopStep):
     """Renews the use of the ledger as long as the worker's event loop runs."""
 
     def register_with_event_loop(self, _worker: Any, hub: Any) -> None:
@@ -20,6 +20,6 @@ def _renew() -> None:
     try:
         one_machine.renew()
     except AnotherMachine as error:
-        from baozi.worker.startup import give_up  # noqa: PLC0415  # it loads what only a worker needs
+        from baozi.worker.startup import exit_with_error  # noqa: PLC0415  # it loads what only a worker needs
 
-        give_up(error)
+        exit_with_error(error)

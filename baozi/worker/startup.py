@@ -14,8 +14,8 @@ from billiard import cpu_count
 from celery.utils.log import get_logger
 from sqlalchemy import URL
 
-from baozi import belonging, one_machine
-from baozi.amqp.connection import check_same_broker, connect, using
+from baozi import one_machine, queue_ownership
+from baozi.amqp.connection import broker_errors, check_same_broker, connect
 from baozi.errors import BaoziError, BrokerAway, UsageError
 from baozi.ledger import Ledger
 from baozi.model import checked_name
@@ -27,14 +27,14 @@ from baozi.upstream.stdout import keep_off_stdout
 from baozi.worker.configuration import UNCONFIRMED, Need
 
 #: The id of this worker's ledger, once it was opened.
-_own: list[str] = []
+_own_ledger_ids: list[str] = []
 
 logger = get_logger(__name__)
 
 #: Files that a worker has open, and those that each process of its pool adds. With four, 40 were enough.
 _FILES, _FILES_OF_A_PROCESS = 48, 6
 #: The consumer of a node name that names none.
-_CELERYS_NAME = "celery"
+_DEFAULT_CONSUMER = "celery"
 #: Bytes of a node name: Celery makes a queue's name of it, of at most 255, with some words behind.
 _LONGEST_NODE_NAME = 200
 
@@ -78,11 +78,11 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
         conf: its app's settings.
         options: the worker's options by name, as its command line has them.
     """
-    _open_what_is_closed()
+    _reopen_closed_outputs()
     if reliable.whole_app:
         keep_off_stdout(instance)
     restart_with_the_same_command()
-    _take_usr2()
+    _ignore_usr2()
     try:
         instance.hostname = _node_name(instance.hostname, sys.argv)
         if reliable.whole_app:
@@ -103,7 +103,7 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
             check_same_broker(f"Celery's {name}", getattr(conf, name), reliable.broker)
         _declare(reliable)
     except BaoziError as error:
-        give_up(error)
+        exit_with_error(error)
 
 
 def _prefetched(largest_batch: int, conf: Any, options: dict[str, Any]) -> int:
@@ -125,7 +125,7 @@ def _prefetched(largest_batch: int, conf: Any, options: dict[str, Any]) -> int:
     return asked
 
 
-def _open_what_is_closed() -> None:
+def _reopen_closed_outputs() -> None:
     """Have an output that was closed when Python started lead nowhere: billiard cannot fork without one."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
@@ -133,7 +133,7 @@ def _open_what_is_closed() -> None:
             setattr(sys, f"__{name}__", getattr(sys, name))
 
 
-def _take_usr2() -> None:
+def _ignore_usr2() -> None:
     """Keep SIGUSR2 from ending the worker. Without ``CELERY_RDBSIG`` Celery has no use for it."""
 
     def tell(_number: int, _frame: object) -> None:
@@ -154,8 +154,8 @@ def _node_name(name: str, arguments: Sequence[str]) -> str:
         UsageError: the consumer's name may not be one, or the machine's.
     """
     consumer, _, machine = name.partition("@")
-    meant = any(f"{_CELERYS_NAME}@" in argument for argument in arguments)
-    if consumer == _CELERYS_NAME and machine != gethostname() and not meant:
+    meant = any(f"{_DEFAULT_CONSUMER}@" in argument for argument in arguments)
+    if consumer == _DEFAULT_CONSUMER and machine != gethostname() and not meant:
         consumer, machine = machine, gethostname()
     checked_name(consumer, "consumer")
     name = f"{consumer}@{machine}"
@@ -189,18 +189,18 @@ def _open_ledger(reliable: Guarded) -> None:
     It is closed again, so that no pool process inherits it.
     """
     with closing(Ledger(reliable.ledger).open()) as ledger:
-        belonging.see_that_it_is_the_ledger_of(reliable.topology.name, ledger)
-        _own[:] = [ledger.identity()]
+        queue_ownership.check_ledger_belongs_to_queue(reliable.topology.name, ledger)
+        _own_ledger_ids[:] = [ledger.identity()]
         if ledger.file is not None:
             one_machine.use(ledger.file)
 
 
-def own_ledger() -> list[str]:
+def own_ledger_ids() -> list[str]:
     """Return the id of this worker's ledger, once it was opened; before, nothing."""
-    return list(_own)
+    return list(_own_ledger_ids)
 
 
-def see_that_the_queue_is_ours(reliable: Guarded) -> None:
+def check_queue_belongs_to_own_ledger(reliable: Guarded) -> None:
     """See that the queue belongs to this worker's ledger.
 
     Args:
@@ -209,8 +209,8 @@ def see_that_the_queue_is_ours(reliable: Guarded) -> None:
     Raises:
         AnotherLedger: it belongs to another one.
     """
-    for ledger_id in _own:
-        belonging.see_that_it_is_ours(reliable.topology, ledger_id, reliable.broker)
+    for ledger_id in _own_ledger_ids:
+        queue_ownership.check_queue_belongs_to_ledger(reliable.topology, ledger_id, reliable.broker)
 
 
 def _declare(reliable: Guarded) -> None:
@@ -219,12 +219,12 @@ def _declare(reliable: Guarded) -> None:
     except BrokerAway as error:
         print(f"{error} Waiting for it.", file=sys.stderr)
         return
-    with connection, using():
+    with connection, broker_errors():
         reliable.topology.declare(connection)
-    see_that_the_queue_is_ours(reliable)
+    check_queue_belongs_to_own_ledger(reliable)
 
 
-def give_up(error: BaoziError) -> NoReturn:
+def exit_with_error(error: BaoziError) -> NoReturn:
     """End the worker with the error's one sentence and its exit code."""
     # SystemExit passes through Celery's signal handling; any other exception would only be logged.
     print(error, file=sys.stderr)

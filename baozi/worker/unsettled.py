@@ -64,7 +64,7 @@ class Unsettled:
         ]
         channel.connection.transport.write(b"".join(frames))
 
-    def give_back(self) -> None:
+    def requeue(self) -> None:
         """Give back all that is left, in one frame, as not even tried.
 
         A channel that is closed gives them back too, but RabbitMQ would count that as a failed delivery.

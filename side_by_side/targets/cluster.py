@@ -13,7 +13,7 @@ from typing import Any
 from baozi.broker import container, engine
 from baozi.broker.engine import docker, inspected
 from baozi.broker.failure import reason
-from baozi.broker.readiness import knock
+from baozi.broker.readiness import check_broker_answers
 from baozi.errors import BrokerAway, BrokerNotStarted, NoBroker
 from side_by_side.faults.proxy import Address
 
@@ -72,7 +72,7 @@ class DockerCluster:
         for node in range(self.nodes):
             self._start_node(node)
         self._wait(lambda: len(self._running()) == self.nodes, "the nodes to be one cluster")
-        self.version = knock(f"amqp://{self.login}@127.0.0.1:{self._ports[0]}{self.path}", 5)
+        self.version = check_broker_answers(f"amqp://{self.login}@127.0.0.1:{self._ports[0]}{self.path}", 5)
 
     def _create(self, node: int, environment: Path, conf: Path) -> None:
         _done(

@@ -53,7 +53,7 @@ class SingleNode:
         if self.broker.record.kind == "private":
             self.broker.revive()
         else:
-            record = container.start_again(Folder(self.broker.folder), self.broker.record)
+            record = container.restart_container(Folder(self.broker.folder), self.broker.record)
             self.broker = TemporaryBroker(self.broker.folder, record)
 
     def control(self, *arguments: str) -> str:

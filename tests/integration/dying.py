@@ -58,7 +58,7 @@ POINTS: dict[str, Callable[[Callable[[], None]], None]] = {
     "in the function, after some SQL": lambda die: _after(Transaction, "execute", die),
     "after the function": lambda die: _before(Recording, "finish", die),
     "before the commit": lambda die: _after(Recording, "finish", die),
-    "after the commit": lambda die: _before(execution, "_tell", die),
+    "after the commit": lambda die: _before(execution, "_notify_tasks", die),
     "before the acknowledgement": _before_the_acknowledgement,
 }
 

@@ -85,10 +85,10 @@ def test_of_workers_that_start_together_with_ledgers_of_their_own_one_stays(plac
 
 def test_many_workers_of_one_ledger_start_together(place: Place) -> None:
     program = (
-        "from contextlib import closing;from baozi.ledger import Ledger;from baozi import belonging;"
+        "from contextlib import closing;from baozi.ledger import Ledger;from baozi import queue_ownership;"
         "from baozi.settings import settings;from baozi.topology import Topology\n"
         "with closing(Ledger(settings().ledger).open()) as ledger: own = ledger.identity()\n"
-        "for _ in range(5): belonging.see_that_it_is_ours(Topology.of(settings()), own)"
+        "for _ in range(5): queue_ownership.check_queue_belongs_to_ledger(Topology.of(settings()), own)"
     )
     place.produce("r", "alex", 1)
     looking = [

@@ -153,8 +153,8 @@ def test_a_letter_tells_why_it_died_and_is_eaten_when_it_is_replayed(place: Plac
 KILLED = """
 import os, signal
 from baozi.__main__ import main
-from baozi.dead_letters.queue import Look
-Look.take_away = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from baozi.dead_letters.queue import Browser
+Browser.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """
 
@@ -210,8 +210,8 @@ def test_of_many_letters_each_look_sees_all_in_their_order_and_takes_none_away(
     for _ in range(2):
         numbers = [baozi.number for letter in dead_letters.browse() for baozi in letter.baozi]
         assert numbers == list(range(95))
-    with dead_letters.looking() as look:
-        assert len(list(look.letters(limit=12))) == 12
+    with dead_letters.browsing() as browser:
+        assert len(list(browser.letters(limit=12))) == 12
     assert dead_letters.of_run("r").by_producer == {"egon": 95}
     wait_until(lambda: place.waiting("baozi.dead") == 95, "the letters to be back in the queue")
 
@@ -222,8 +222,8 @@ def test_who_looks_while_another_does_is_told_so_and_not_that_there_is_none(
     monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: private_place.url)
     declare(private_place)
     bury(private_place, 0)
-    with dead_letters.looking() as look:
-        assert len(list(look.letters())) == 1
+    with dead_letters.browsing() as browser:
+        assert len(list(browser.letters())) == 1
         done = private_place.run("dead", "list", "--timeout", "1")
         assert (done.returncode, done.stdout) == (3, "")
         assert done.stderr.startswith("Somebody else is looking")

@@ -16,7 +16,7 @@ from kombu import Connection
 
 from baozi.amqp import confirms
 from baozi.amqp import publisher as confirmed
-from baozi.amqp.connection import CONNECT_TIMEOUT, connect, using
+from baozi.amqp.connection import CONNECT_TIMEOUT, broker_errors, connect
 from baozi.errors import BrokerAway
 from baozi.model import Baozi
 from baozi.settings import settings
@@ -115,7 +115,7 @@ def test_a_frame_whose_rest_does_not_come_is_not_waited_for_for_ever(network: Pr
     connection: Any = connect("test")
     network.set_condition(NetworkCondition(halt_after=9))  # a frame's head has seven
     began = time.monotonic()
-    with pytest.raises(BrokerAway), using():
+    with pytest.raises(BrokerAway), broker_errors():
         connection.channel()
     assert time.monotonic() - began < CONNECT_TIMEOUT + LATE
     connection.collect()

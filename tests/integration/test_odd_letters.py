@@ -11,7 +11,7 @@ from struct import pack
 import pytest
 
 from baozi.amqp.properties import field, fields, split
-from baozi.dead_letters.letter import as_it_came
+from baozi.dead_letters.letter import original_properties
 from tests.integration.place import Place
 from tests.integration.raised import CONTROLS
 from tests.integration.raw_messages import (
@@ -180,7 +180,7 @@ def commands_that_look(place: Place) -> Iterable[str]:
 
 def compared(body: bytes, raw: bytes) -> tuple[bytes, bytes]:
     """A message but for what RabbitMQ 3.10 does to headers: it adds its count, and sorts them."""
-    parts = split(as_it_came(raw))
+    parts = split(original_properties(raw))
     headers = sorted(fields(parts.pop("application_headers", None)))
     return body, properties(*headers, **parts)
 

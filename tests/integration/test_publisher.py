@@ -185,7 +185,7 @@ def test_what_a_full_queue_refuses_is_told_exactly(private_here: Place) -> None:
     # One that does not know of the bound, and runs ahead.
     accepted = Accepted()
     publisher = Publisher("test", chosen(capacity=3), None, accepted)
-    publisher._publisher._confirmed._size = 50
+    publisher._publisher._confirmed._window_size = 50
     with pytest.raises(QueueFull) as full:  # noqa: PT012  # either may be the first to know
         publisher.put_ahead([baozi(number) for number in range(1, 60)], timeout=1)
         publisher.flush(timeout=1)

@@ -9,7 +9,7 @@ import pytest
 
 from baozi.broker.failure import port_taken, reason
 from baozi.broker.processes import MARK, end, is_alive, marked, spawn, wait_until
-from baozi.broker.readiness import knock
+from baozi.broker.readiness import check_broker_answers
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerAway, BrokerError, UsageError
 
@@ -121,10 +121,10 @@ def test_a_marked_process_is_ended_with_all_its_descendants(tmp_path: Path) -> N
 
 def test_a_broker_that_is_away_is_told_without_the_password() -> None:
     with pytest.raises(BrokerAway, match=r"amqp://u:\*\*\*@127\.0\.0\.1:1//"):
-        knock("amqp://u:secret@127.0.0.1:1//", 1)
+        check_broker_answers("amqp://u:secret@127.0.0.1:1//", 1)
     with pytest.raises(UsageError, match="port is not a number"):
-        knock("amqp://u:secret@h:port//", 1)
-    assert knock("memory://", 1) is None
+        check_broker_answers("amqp://u:secret@h:port//", 1)
+    assert check_broker_answers("memory://", 1) is None
 
 
 @pytest.mark.parametrize(

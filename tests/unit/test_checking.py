@@ -23,7 +23,7 @@ from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 from baozi.amqp.inflating import LONGEST, inflated
 from baozi.upstream.consumer import Consumer, _Guarded
 from baozi.upstream.request import Request
-from baozi.worker.checking import LONGEST_DELAY, Refused, check_body, check_headers, wait
+from baozi.worker.checking import LONGEST_DELAY, Refused, check_body, check_headers, seconds_until_due
 from tasks.app import app
 from tasks.eating import eat
 
@@ -81,7 +81,7 @@ def refused(checked: Any) -> str | None:
     try:
         check_headers(checked, TASKS)
         check_body(checked, TASKS)
-        wait(checked, 0.0)
+        seconds_until_due(checked, 0.0)
     except Refused as refusal:
         return str(refusal)
     return None
@@ -179,7 +179,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 )
 def test_what_is_due_later_waits_for_whole_seconds(eta: str, seconds: int) -> None:
     later = message({"task": "tasks.eat", "id": "x", "eta": eta})
-    assert wait(later, NOW) == seconds
+    assert seconds_until_due(later, NOW) == seconds
     assert ("eta" in later.headers) == bool(seconds), "Celery must not hold what is due"
 
 
@@ -188,7 +188,7 @@ def test_what_is_due_later_waits_for_whole_seconds(eta: str, seconds: int) -> No
 )
 def test_what_is_due_later_than_the_broker_can_wait_is_refused(eta: str) -> None:
     with pytest.raises(Refused, match="further away"):
-        wait(message({"eta": eta}), NOW)
+        seconds_until_due(message({"eta": eta}), NOW)
 
 
 @pytest.mark.parametrize(
@@ -234,17 +234,17 @@ def test_a_lost_connection_leaves_the_slot_free_too() -> None:
 
 def test_what_the_pool_was_given_and_has_not_begun_is_in_hand_until_it_is_done() -> None:
     consumer: Any = Consumer.__new__(Consumer)
-    consumer.handed_over, consumer.sending_on = WeakSet(), set()
+    consumer.handed_over, consumer.republications = WeakSet(), set()
     request = Mock(spec=Request)
     request.execute_using_pool.side_effect = TaskRevokedError
     state.reserved_requests.add(request)
     try:
         with pytest.raises(TaskRevokedError):
             _Guarded(request, consumer).execute_using_pool(None)
-        assert not consumer.in_hand, "it was revoked"
+        assert not consumer.is_busy, "it was revoked"
         request.execute_using_pool.side_effect = None
         _Guarded(request, consumer).execute_using_pool(None)
-        assert consumer.in_hand
+        assert consumer.is_busy
     finally:
         state.task_ready(request)
-    assert not consumer.in_hand
+    assert not consumer.is_busy

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from baozi.amqp import publisher as confirmed
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.amqp.publisher import ConfirmedPublisher
-from baozi.amqp.window import Fate, Window
+from baozi.amqp.window import Outcome, Window
 from baozi.errors import BaoziError, BrokerAway, NotPermitted, QueueFull, Unroutable
 
 
@@ -36,7 +36,7 @@ class Note:
 
 @dataclass
 class Broker:
-    """What each ``settle`` meets, in this order; when there is nothing more, all is confirmed at once."""
+    """What each ``wait_for_confirms`` meets, in this order; after the last, all is confirmed at once."""
 
     events: list[tuple[str, int, bool]]
     has: set[str] = field(default_factory=set)
@@ -75,7 +75,7 @@ class Channel:
     def flush(self, deadline: float) -> None:
         """Write nothing."""
 
-    def settle(self, _deadline: float, _silence: float) -> list[tuple[str, Fate]]:
+    def wait_for_confirms(self, _deadline: float, _silence: float) -> list[tuple[str, Outcome]]:
         """Let the next event happen."""
         assert self.window, "it waits for nothing"
         kind, which, multiple = self.broker.events.pop(0) if self.broker.events else ("confirm", 0, True)
@@ -91,7 +91,7 @@ class Channel:
         settled = (
             self.window.refused(tag, multiple) if kind == "refuse" else self.window.confirmed(tag, multiple)
         )
-        self.broker.has |= {message_id for message_id, fate in settled if fate is Fate.CONFIRMED}
+        self.broker.has |= {message_id for message_id, outcome in settled if outcome is Outcome.CONFIRMED}
         gone = {message_id for message_id, _ in settled}
         self.ids = {tag: message_id for tag, message_id in self.ids.items() if message_id not in gone}
         return settled
@@ -100,7 +100,7 @@ class Channel:
         """Return the error."""
         return Unroutable()
 
-    def abort(self) -> list[tuple[str, Fate]]:
+    def abort(self) -> list[tuple[str, Outcome]]:
         """Hang up; some of what was under way may have arrived all the same."""
         lost = self.window.lost()
         self.broker.has |= {message_id for message_id, _ in lost[::2]}
@@ -155,10 +155,10 @@ def test_no_more_are_under_way_than_the_window_holds(sizes: list[int], window: i
     widest = 0
 
     class Watched(Channel):
-        def settle(self, deadline: float, silence: float) -> list[tuple[str, Fate]]:
+        def wait_for_confirms(self, deadline: float, silence: float) -> list[tuple[str, Outcome]]:
             nonlocal widest
             widest = max(widest, self.waiting)
-            return super().settle(deadline, silence)
+            return super().wait_for_confirms(deadline, silence)
 
     broker = Broker([])
     number = 0

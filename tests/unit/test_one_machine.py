@@ -28,7 +28,7 @@ def ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A ledger, on a machine that is ours."""
     be(OURS, tmp_path, monkeypatch)
     monkeypatch.setattr(one_machine, "OBSERVED", 1.0)
-    monkeypatch.setattr(one_machine, "_LOOK_EVERY", 0.02)
+    monkeypatch.setattr(one_machine, "_POLL_EVERY", 0.02)
     return tmp_path / "ledger.sqlite3"
 
 

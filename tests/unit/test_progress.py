@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baozi.journal import Event, Journal, OrderEvent
-from baozi.progress import Progress, Witness, own_journal
+from baozi.progress import JournalReader, Progress, own_journal
 
 
 @given(order=st.permutations(range(12)), reached=st.integers(0, 12))
@@ -85,7 +85,7 @@ def test_two_orders_of_one_name_have_two_ids(tmp_path: Path) -> None:
 
 
 def test_a_journal_is_read_on_where_it_was_left(tmp_path: Path) -> None:
-    witness = Witness("r", [tmp_path / "r"])
+    witness = JournalReader("r", [tmp_path / "r"])
     assert witness.progress() == []
     with Journal(tmp_path / "r" / "alex.journal") as journal:
         journal.write(OrderEvent.OPENED, f"r/alex/{'0' * 32}/1")

@@ -10,8 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from baozi.amqp import decoding
-from baozi.amqp.properties import HEADERS, Malformed, field, fields, join, split, table
-from baozi.dead_letters.letter import DIED_AT, REASON, DeadMessage, Original, as_it_came, buried, sent_on
+from baozi.amqp.properties import HEADERS, MalformedProperties, field, fields, join, split, table
+from baozi.dead_letters.letter import (
+    DIED_AT,
+    REASON,
+    DeadMessage,
+    Original,
+    dead_lettered,
+    original_properties,
+    publishable_properties,
+)
 from baozi.shown import to_json
 from tests.integration.raw_messages import header, properties, short, text
 
@@ -68,8 +76,8 @@ def test_properties_that_are_split_and_joined_are_the_same_bytes(message: dict[s
 def test_a_letter_of_any_size_and_frame_tells_its_reason_and_gives_its_message_back(
     message: dict[str, Any], reason: str, frame_max: int
 ) -> None:
-    raw = sent_on(encoded(message))
-    letter = buried(Original(b"body", raw), {REASON: reason, DIED_AT: 5.0}, frame_max)
+    raw = publishable_properties(encoded(message))
+    letter = dead_lettered(Original(b"body", raw), {REASON: reason, DIED_AT: 5.0}, frame_max)
     read = DeadMessage.of(delivered(letter.body, letter.properties))
     assert read.reason == reason
     assert read.last_at == 5
@@ -88,7 +96,7 @@ def test_properties_that_are_cut_off_are_said_to_be_so(cut: int) -> None:
     whole = encoded({"content_type": "a", HEADERS: {"b": 1, "c": "text", "d": {"e": [1]}}, "message_id": "f"})
     assert 40 < len(whole) < 60
     if cut < len(whole):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedProperties):
             fields(split(whole[:cut]).get(HEADERS))
 
 
@@ -101,7 +109,7 @@ def test_only_what_a_burial_and_the_broker_added_is_taken_off() -> None:
         field("baozi-reason", "rejected"),
     ]
     raw = properties(*own, *added, content_type=short("a"))
-    assert as_it_came(raw) == properties(*own, content_type=short("a"))
+    assert original_properties(raw) == properties(*own, content_type=short("a"))
 
 
 @pytest.mark.parametrize("time", [float("nan"), float("inf"), -float("inf")])

@@ -80,7 +80,7 @@ def test_exactly_what_is_done_is_acknowledged_and_in_one_write(steps: list[tuple
             done |= tags
         assert channel.acknowledged == done
     rest = set(channel.outstanding)
-    unsettled.give_back()
+    unsettled.requeue()
     assert channel.given_back == rest
 
 

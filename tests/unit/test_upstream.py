@@ -153,13 +153,13 @@ def test_a_name_that_is_gone_is_one_sentence() -> None:
 #: What classes of ours add to those that they are derived from. All else they override: it must be there.
 ADDED = {
     "Consumer": {
-        "in_hand",
+        "is_busy",
         "drain",
-        "give_up",
-        "bury",
+        "kill_batches",
+        "dead_letter",
         "_postpone",
-        "_send_on",
-        "_end_if_hopeless",
+        "_republish",
+        "_exit_if_permanent",
         "_is_guarded",
         "_is_reliable",
         "_receive_unguarded",
@@ -171,15 +171,15 @@ ADDED = {
     },
     "Blueprint": set(),
     "DelayedDelivery": set(),
-    "Dispatcher": {"_amqp", "_takes_events", "_tell_what_was_dropped", "send_together"},
+    "Dispatcher": {"_amqp", "_takes_events", "_log_dropped", "send_together"},
     "Events": set(),
     "UninflatedMessage": {"inflate"},
-    "Request": {"_reason", "_traceback", "fail", "_bury"},
+    "Request": {"_reason", "_traceback", "fail", "_dead_letter"},
     "AMQP": {"_route"},
-    "SoftShutdown": {"_draining", "_take_over", "_look", "register_with_event_loop"},
+    "SoftShutdown": {"_draining", "_take_over", "_check", "register_with_event_loop"},
     "CheckingTransport": set(),
     "Worker": {"prefetched"},
-    "WrittenOut": set(),
+    "EscapeFilter": set(),
 }
 
 

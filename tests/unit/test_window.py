@@ -5,9 +5,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from baozi.amqp.window import Fate, Window
+from baozi.amqp.window import Outcome, Window
 
-Settled = list[tuple[str, Fate]]
+Settled = list[tuple[str, Outcome]]
 
 #: Few, so that one is sent again after it was settled, as a publisher does.
 _NUMBERS = st.integers(0, 5)
@@ -31,33 +31,33 @@ class WindowBesideAModel(RuleBasedStateMachine):
             return
         self.last_tag += 1
         assert self.window.sent(f"{number}") == self.last_tag
-        self.waiting.append((f"{number}", Fate.UNKNOWN))
+        self.waiting.append((f"{number}", Outcome.UNKNOWN))
         self.tags.append(self.last_tag)
 
     @rule(number=_NUMBERS)
     def give_back(self, number: int) -> None:
         self.window.returned(f"{number}")
-        self.waiting = [(i, Fate.RETURNED if i == f"{number}" else fate) for i, fate in self.waiting]
+        self.waiting = [(i, Outcome.RETURNED if i == f"{number}" else outcome) for i, outcome in self.waiting]
 
     @rule(tag=st.integers(0, 9), multiple=st.booleans(), confirm=st.booleans())
     def settle(self, tag: int, multiple: bool, confirm: bool) -> None:
         told = self.window.confirmed(tag, multiple) if confirm else self.window.refused(tag, multiple)
-        said = Fate.CONFIRMED if confirm else Fate.REFUSED
+        said = Outcome.CONFIRMED if confirm else Outcome.REFUSED
         expected: Settled = []
         left: Settled = []
         left_tags = []
-        for each, (message_id, fate) in zip(self.tags, self.waiting, strict=True):
+        for each, (message_id, outcome) in zip(self.tags, self.waiting, strict=True):
             if each == tag or (multiple and (each < tag or tag == 0)):
-                expected.append((message_id, fate if fate == Fate.RETURNED else said))
+                expected.append((message_id, outcome if outcome == Outcome.RETURNED else said))
             else:
-                left.append((message_id, fate))
+                left.append((message_id, outcome))
                 left_tags.append(each)
         self.waiting, self.tags = left, left_tags
         assert told == expected
 
     @rule()
     def reconnect(self) -> None:
-        assert self.window.lost() == [(message_id, Fate.UNKNOWN) for message_id, _ in self.waiting]
+        assert self.window.lost() == [(message_id, Outcome.UNKNOWN) for message_id, _ in self.waiting]
         self.waiting, self.tags, self.last_tag = [], [], 0
 
     @invariant()
@@ -80,5 +80,5 @@ def test_what_was_returned_before_a_reconnect_may_be_confirmed_after_it() -> Non
     window = Window()
     window.sent("a")
     window.returned("a")
-    assert window.lost() == [("a", Fate.UNKNOWN)]
-    assert window.confirmed(window.sent("a"), multiple=False) == [("a", Fate.CONFIRMED)]
+    assert window.lost() == [("a", Outcome.UNKNOWN)]
+    assert window.confirmed(window.sent("a"), multiple=False) == [("a", Outcome.CONFIRMED)]

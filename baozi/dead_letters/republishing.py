@@ -23,13 +23,13 @@ from baozi.dead_letters.letter import (
     REASON,
     TRACEBACK,
     Original,
-    as_it_came,
-    buried,
-    send_on,
-    sent_on,
+    dead_lettered,
+    original_properties,
+    publish_unchanged,
+    publishable_properties,
 )
 from baozi.errors import BrokerError, NotPermitted, PutRefused, Unroutable
-from baozi.reliable import at_work
+from baozi.reliable import of_worker
 from baozi.settings import settings
 
 logger = get_logger(__name__)
@@ -64,7 +64,7 @@ class Failure(NamedTuple):
     """Whether it would fail again."""
 
 
-def bury(rejection: Rejection) -> Failure | None:
+def dead_letter(rejection: Rejection) -> Failure | None:
     """Publish the message to the dead letters; return why that failed, or None. Called in a pool process."""
     facts: dict[str, Any] = {
         REASON: _text(rejection.reason[:_LONGEST_REASON]),
@@ -74,15 +74,15 @@ def bury(rejection: Rejection) -> Failure | None:
     }
     if rejection.traceback:
         facts[TRACEBACK] = _text(rejection.traceback[-_LONGEST_TRACEBACK:])
-    original = Original(rejection.body, as_it_came(rejection.properties))
+    original = Original(rejection.body, original_properties(rejection.properties))
     return _publish(
-        lambda frame_max: buried(original, facts, frame_max), rejection.exchange, rejection.routing_key
+        lambda frame_max: dead_lettered(original, facts, frame_max), rejection.exchange, rejection.routing_key
     )
 
 
 def postpone(body: bytes, properties: bytes, seconds: int, queue: str) -> Failure | None:
     """Publish a message that arrives in ``queue`` after ``seconds``; return why that failed, or None."""
-    original = Original(body, sent_on(as_it_came(properties)))
+    original = Original(body, publishable_properties(original_properties(properties)))
     # By the queue's own key: the one that it came with may be a delayed message's already, and long.
     return _publish(lambda _: original, level_name(MAX_LEVEL), calculate_routing_key(seconds, queue))
 
@@ -95,12 +95,12 @@ def _text(text: str) -> str:
 def _publish(make: Callable[[int | None], Original], exchange: str, routing_key: str) -> Failure | None:
     # Threads and solo pools take an exception for the worker's own.
     try:
-        channel = ConfirmedChannel(connect("burial", url=at_work().broker))
+        channel = ConfirmedChannel(connect("burial", url=of_worker().broker))
         try:
             message = make(channel.frame_max if channel.takes_frames else None)
 
             def send(producer: Producer) -> None:
-                send_on(producer, message, exchange, routing_key)
+                publish_unchanged(producer, message, exchange, routing_key)
 
             channel.publish(send, deadline=time.monotonic() + settings().broker_timeout)
         finally:
@@ -115,7 +115,7 @@ def _publish(make: Callable[[int | None], Original], exchange: str, routing_key:
     return None
 
 
-class SendingOn:
+class Republication:
     """One message on its way out of the queue. Celery's consumer hands it over as it does a request."""
 
     def __init__(
@@ -131,7 +131,7 @@ class SendingOn:
         Args:
             consumer: the worker's.
             message: the one that is sent on.
-            function: :func:`bury` or :func:`postpone`.
+            function: :func:`dead_letter` or :func:`postpone`.
             arguments: its arguments.
             on_final: called with the error if it would fail again; default: the message is given back, and
                 the broker dead-letters it at its delivery limit.
@@ -160,7 +160,7 @@ class SendingOn:
         self._consumer.call_soon(self._settle, answer)
 
     def _settle(self, answer: Any) -> None:
-        self._consumer.sending_on.discard(self)
+        self._consumer.republications.discard(self)
         if answer is None:
             self._message.ack_log_error(logger, self._consumer.connection_errors)
         elif isinstance(answer, Failure) and answer.final and self._on_final:

@@ -10,7 +10,7 @@ from math import inf, ldexp
 from tenacity import RetryCallState, wait_fixed
 
 
-def doubled(attempt: int, first: float, longest: float) -> float:
+def exponential_backoff(attempt: int, first: float, longest: float) -> float:
     """Return the pause after ``attempt`` failed: ``first`` at first, then doubled, at most ``longest``.
 
     It has no jitter.
@@ -22,34 +22,34 @@ def doubled(attempt: int, first: float, longest: float) -> float:
     return min(pause, longest)
 
 
-def growing(first: float, longest: float) -> Callable[[RetryCallState], float]:
+def exponential_wait(first: float, longest: float) -> Callable[[RetryCallState], float]:
     """Return tenacity's wait: pauses double from ``first`` to ``longest``; up to ``first`` is jitter.
 
     Tenacity's own ``wait_exponential_jitter`` adds up to a whole second, whatever the first pause is.
     """
 
     def wait(state: RetryCallState) -> float:
-        pause = doubled(state.attempt_number, first, longest)
+        pause = exponential_backoff(state.attempt_number, first, longest)
         return min(pause + random.uniform(0, first), longest)
 
     return wait
 
 
-def spread(attempt: int, first: float, longest: float) -> float:
+def jittered_backoff(attempt: int, first: float, longest: float) -> float:
     """Return the pause after ``attempt`` failed, half of which is jitter.
 
-    It is at least ``first`` doubled as in :func:`doubled`, and at most twice that. Many messages that failed
-    at the same time are so delivered again over a time that grows with each attempt, also at ``longest``.
+    It is at least what :func:`exponential_backoff` returns, and at most twice that. So many messages that
+    failed at the same time are delivered again at different times, further apart with each attempt.
     """
-    most = doubled(attempt + 1, first, longest)
+    most = exponential_backoff(attempt + 1, first, longest)
     return random.uniform(max(first, most / 2), most)
 
 
-def between(shortest: float, longest: float) -> float:
+def random_pause(shortest: float, longest: float) -> float:
     """Return a random pause: two clients that got in each other's way are then unlikely to do so again."""
     return random.uniform(shortest, longest)
 
 
-def steady(pause: float) -> Callable[[RetryCallState], float]:
+def fixed_wait(pause: float) -> Callable[[RetryCallState], float]:
     """Return tenacity's wait that is ``pause`` each time."""
     return wait_fixed(pause)

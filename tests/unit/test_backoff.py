@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tenacity import RetryCallState, Retrying
 
-from baozi import pauses
+from baozi import backoff
 from tests.unit.test_layout import ROOT, Names, working_code
 
 numbers = st.floats(0.001, 1000)
@@ -24,8 +24,8 @@ def test_a_pause_begins_with_the_first_and_is_doubled_up_to_the_longest(
     limits: list[float], attempt: int
 ) -> None:
     first, longest = limits
-    assert pauses.doubled(1, first, longest) == first
-    pause, following = (pauses.doubled(it, first, longest) for it in (attempt, attempt + 1))
+    assert backoff.exponential_backoff(1, first, longest) == first
+    pause, following = (backoff.exponential_backoff(it, first, longest) for it in (attempt, attempt + 1))
     assert following == min(2 * pause, longest)
 
 
@@ -34,23 +34,23 @@ def test_a_growing_pause_has_up_to_the_first_in_jitter_and_is_never_longer_than_
     limits: list[float], attempt: int
 ) -> None:
     first, longest = limits
-    plain = pauses.doubled(attempt, first, longest)
-    assert plain <= pauses.growing(first, longest)(state(attempt)) <= min(plain + first, longest)
+    plain = backoff.exponential_backoff(attempt, first, longest)
+    assert plain <= backoff.exponential_wait(first, longest)(state(attempt)) <= min(plain + first, longest)
 
 
 @given(ranges)
 def test_a_pause_between_two_is_neither_shorter_nor_longer(limits: list[float]) -> None:
-    assert limits[0] <= pauses.between(*limits) <= limits[1]
+    assert limits[0] <= backoff.random_pause(*limits) <= limits[1]
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 100])
 def test_a_steady_pause_does_not_grow(attempt: int) -> None:
-    assert pauses.steady(0.2)(state(attempt)) == 0.2
+    assert backoff.fixed_wait(0.2)(state(attempt)) == 0.2
 
 
 @pytest.mark.parametrize("attempt", [1, 2, 10**30])
 def test_without_a_first_pause_there_is_none(attempt: int) -> None:
-    assert pauses.growing(0, 0)(state(attempt)) == 0
+    assert backoff.exponential_wait(0, 0)(state(attempt)) == 0
 
 
 def own_backoffs(source: str) -> list[int]:
@@ -82,7 +82,7 @@ def is_pause(node: ast.AST) -> bool:
 
 
 def test_no_other_module_computes_a_backoff() -> None:
-    home = Path(pauses.__file__)
+    home = Path(backoff.__file__)
     found = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in working_code()

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from amqp.exceptions import NotFound, PreconditionFailed
 from kombu import Connection
 
-from baozi.amqp.connection import connect, using
+from baozi.amqp.connection import broker_errors, connect
 from baozi.errors import AnotherLedger, AnotherQueue, BrokerError, Unroutable
 from baozi.ledger import Ledger
 from baozi.settings import settings
@@ -33,7 +33,7 @@ _CURRENT = re.compile(r"but current is '([0-9a-f-]{36})'")
 UNKNOWN = "unknown"
 
 
-def see_that_it_is_ours(topology: Topology, ledger_id: str, url: str | None = None) -> None:
+def check_queue_belongs_to_ledger(topology: Topology, ledger_id: str, url: str | None = None) -> None:
     """Look to which ledger the queue belongs; if to none yet, make it belong to this one.
 
     A worker that cannot look, because it lacks the permission or the broker is away, says so and goes on.
@@ -48,7 +48,7 @@ def see_that_it_is_ours(topology: Topology, ledger_id: str, url: str | None = No
     """
     try:
         with closing(_connection(url)) as connection:
-            owner = _claimed(connection, topology, ledger_id)
+            owner = _claim(connection, topology, ledger_id)
     except (BrokerError, Unroutable) as error:
         print(f"{error} So it is not known to which ledger the queue belongs.", file=sys.stderr)
         return
@@ -60,7 +60,7 @@ def see_that_it_is_ours(topology: Topology, ledger_id: str, url: str | None = No
         )
 
 
-def see_that_it_is_the_ledger_of(queue: str, ledger: Ledger) -> None:
+def check_ledger_belongs_to_queue(queue: str, ledger: Ledger) -> None:
     """Look to which queue the ledger belongs; if to none yet, make it belong to this one.
 
     Args:
@@ -80,7 +80,7 @@ def see_that_it_is_the_ledger_of(queue: str, ledger: Ledger) -> None:
         )
 
 
-class Before(NamedTuple):
+class PreviousOwners(NamedTuple):
     """To what a queue and a ledger belonged before; None: to nothing yet."""
 
     ledger: str | None
@@ -89,7 +89,7 @@ class Before(NamedTuple):
     """The name of the queue to which the ledger belonged."""
 
 
-def adopt(topology: Topology, ledger: Ledger) -> Before:
+def adopt(topology: Topology, ledger: Ledger) -> PreviousOwners:
     """Make the queue and the ledger belong to each other.
 
     Args:
@@ -105,18 +105,18 @@ def adopt(topology: Topology, ledger: Ledger) -> Before:
         LedgerError: the ledger cannot be read or written.
     """
     ledger_id, queue = ledger.identity(), ledger.queue()
-    before = _adopted(topology, ledger_id)
+    before = _adopt_queue(topology, ledger_id)
     ledger.give_to(topology.name)
-    return Before(before, queue)
+    return PreviousOwners(before, queue)
 
 
-def _adopted(topology: Topology, ledger_id: str) -> str | None:
+def _adopt_queue(topology: Topology, ledger_id: str) -> str | None:
     with closing(_connection()) as connection:
-        before = _claimed(connection, topology, ledger_id) if _is_claimed(connection, topology) else None
+        before = _claim(connection, topology, ledger_id) if _is_claimed(connection, topology) else None
         if before != ledger_id:
-            with using(), connection.channel() as channel:
+            with broker_errors(), connection.channel() as channel:
                 topology.ledger_queue(ledger_id)(channel).delete()
-            _claimed(connection, topology, ledger_id)
+            _claim(connection, topology, ledger_id)
     return before
 
 
@@ -133,9 +133,9 @@ def _is_claimed(connection: Connection, topology: Topology) -> bool:
     return True
 
 
-def _claimed(connection: Connection, topology: Topology, ledger_id: str) -> str:
+def _claim(connection: Connection, topology: Topology, ledger_id: str) -> str:
     """Make the queue belong to this ledger if it belongs to none; return the ledger to which it belongs."""
-    with using():
+    with broker_errors():
         try:
             with connection.channel() as channel:
                 topology.ledger_queue(ledger_id)(channel).queue_declare()
