@@ -1,1 +1,1 @@
-"""AMQP: connections, publisher confirms, frames, reading, properties. It knows nothing of tasks."""
+"""The AMQP layer: connections, confirms, frames, reading, properties. It does not import Celery."""

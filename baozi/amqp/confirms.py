@@ -1,8 +1,8 @@
-"""Publisher confirms with a deadline: what was sent is remembered until the broker says what became of it.
+"""Publisher confirms with a deadline, and the outcome of each published message.
 
-Celery's and kombu's own confirms wait without a bound while a memory alarm is on, and take a refusal for a
-lost connection. Here the channel's events are listened to instead (RabbitMQ guide "Consumer Acknowledgements
-and Publisher Confirms"; py-amqp's ``Channel.events``).
+Celery's and kombu's own confirms wait without a limit while a memory alarm is on, and treat a refusal as a
+lost connection. This module listens to the channel's events instead (RabbitMQ guide "Consumer
+Acknowledgements and Publisher Confirms"; py-amqp's ``Channel.events``).
 """
 
 import re
@@ -19,29 +19,30 @@ from baozi.amqp.connection import broker_errors, close_inherited_socket, limit_w
 from baozi.amqp.window import Outcome, Window
 from baozi.errors import BrokerAway, BrokerBlocked, MessageRefused, QueueFull, Unroutable
 
-#: Bytes of frames that are gathered before they are written: many small writes cost more than one.
+#: Bytes of frames that are buffered before they are written: many small writes cost more than one.
 _WRITE_BUFFER = 1 << 16
-#: Bytes of one write: a write has a timeout, and a large message on a slow network takes longer in all.
+#: Bytes of one write. Each write has a timeout, and a large message on a slow network needs more time than
+#: that.
 _WRITE_SIZE = 1 << 20
-#: What RabbitMQ says of a message that is too large.
+#: The reply text of RabbitMQ when a message is too large.
 _TOO_LARGE = re.compile(r"message size (\d+) is larger than configured max size (\d+)")
-#: Seconds without a word while a confirm is due, after which who can try again does so on another connection:
-#: a node whose host has lost its power, or that is cut off from its cluster's majority, never says so
-#: (RabbitMQ guides "Detecting Dead TCP Connections with Heartbeats" and "Quorum Queues").
+#: Seconds without any frame from the broker while a confirm is due. After that, a publisher that can try
+#: again does so on another connection. A node that has lost its power, or its cluster's majority, never
+#: reports it (RabbitMQ guides "Detecting Dead TCP Connections with Heartbeats" and "Quorum Queues").
 SILENCE = 8
 #: Seconds without an answer after which an idle connection is tested before the next message goes out on it.
-#: A load balancer or a firewall forgets an idle connection, the usual ones after a minute or more, and tells
-#: neither side.
+#: A load balancer or a firewall drops an idle connection, usually after a minute or more, and tells neither
+#: side.
 IDLE = 10
 #: Seconds within which the broker must answer that test.
 _TEST_TIMEOUT = 2
 
 
 class ConfirmedChannel:
-    """A channel in confirm mode on a connection of its own. Not to be shared between threads."""
+    """A channel in confirm mode on its own connection. Not thread-safe."""
 
     def __init__(self, connection: Connection) -> None:
-        """Take over ``connection``, open.
+        """Use ``connection``, which is open. The channel closes it at the end.
 
         Raises:
             BrokerAway: the connection was lost.
@@ -58,9 +59,9 @@ class ConfirmedChannel:
             channel: Any = connection.channel()
             self._channel = channel
             self.producer = Producer(channel)
-            """Publishes on this channel, for whoever does so within :meth:`send`."""
+            """kombu's producer on this channel. Use it only within :meth:`send`."""
             self.takes_frames = connection.transport.driver_type == "amqp"
-            """Whether :meth:`write` works and confirms come; not so in memory (``memory://``)."""
+            """Whether :meth:`write` works and the broker confirms; False in memory (``memory://``)."""
             if self.takes_frames:
                 self._amqp: Any = connection.connection
                 self._listen()
@@ -75,10 +76,10 @@ class ConfirmedChannel:
 
     @classmethod
     def declared(cls, connection: Connection, declare: Callable[[], object]) -> Self:
-        """Take over ``connection`` once ``declare`` has declared on it what will be published to.
+        """Call ``declare``, which declares the queues on ``connection``, and return a channel on it.
 
         Raises:
-            BaoziError: it could not, or the connection was lost; the connection is cut.
+            BaoziError: the declaration failed or the connection was lost. The connection is closed.
         """
         try:
             with broker_errors():
@@ -90,33 +91,34 @@ class ConfirmedChannel:
 
     @property
     def waiting(self) -> int:
-        """How many messages were sent and have not met their fate."""
+        """How many messages were sent and have no outcome yet."""
         return len(self._window)
 
     @property
     def number(self) -> int:
-        """The channel's number on its connection, which each frame names."""
+        """The channel's number on its connection. Each frame contains it."""
         return int(self._channel.channel_id)
 
     @property
     def frame_max(self) -> int:
-        """Bytes of the largest frame that both sides take."""
+        """Bytes of the largest frame that both sides accept."""
         return int(self._amqp.frame_max)
 
     def send(self, message_id: str, publish: Callable[["ConfirmedChannel"], object]) -> None:
-        """Let ``publish`` publish one mandatory message here, without waiting for its fate.
+        """Publish one mandatory message with ``publish``, without waiting for its outcome.
 
-        A transport without confirms (``memory://``) has it when ``publish`` returns. When this raises, the
-        channel is of no use any more.
+        On a transport without confirms (``memory://``) the message is delivered when ``publish`` returns. If
+        this raises, the channel cannot be used any more.
 
         Args:
-            message_id: tells it apart from the others that wait. When several may wait, it must be the
-                message's ``message_id`` or, without one, its ``correlation_id``, as Celery's task id is.
-            publish: publishes it through :attr:`producer`, or hands its frames to :meth:`write`.
+            message_id: unique among the messages without an outcome. If there may be several of them, it
+                must be the message's ``message_id`` or, without one, its ``correlation_id`` (Celery's task
+                id).
+            publish: publishes the message through :attr:`producer`, or passes its frames to :meth:`write`.
 
         Raises:
-            ValueError: one of this id waits already.
-            BrokerAway: the connection was lost. When it was lost while it was idle, nothing was sent.
+            ValueError: a message with this id has no outcome yet.
+            BrokerAway: the connection was lost. If it was lost while it was idle, nothing was sent.
         """
         idle = self.takes_frames and not self._window and time.monotonic() - self._heard_at > IDLE
         self._window.sent(message_id)
@@ -128,10 +130,10 @@ class ConfirmedChannel:
             self._settled += self._window.confirmed(0, multiple=True)
 
     def _check_broker_answers(self) -> None:
-        """Ask the broker for something that changes nothing and needs no permission.
+        """Send a request that changes nothing and needs no permission, and wait for the answer.
 
         Raises:
-            BrokerAway: it does not answer in time, or the connection was lost.
+            BrokerAway: the broker does not answer in time, or the connection was lost.
         """
         with broker_errors(), limit_waits(self._connection, _TEST_TIMEOUT):
             self._channel.basic_qos(0, 0, False)
@@ -155,11 +157,11 @@ class ConfirmedChannel:
             frames, self._frames, self._gathered = memoryview(b"".join(self._frames)), [], 0
             for start in range(0, len(frames), _WRITE_SIZE):
                 self._amqp.transport.write(frames[start : start + _WRITE_SIZE])
-            # What py-amqp's own writer counts, so that its heartbeats know of them.
+            # py-amqp's heartbeats depend on this count, which its own writer would increase.
             self._amqp.bytes_sent += 1
 
     def flush(self, deadline: float) -> None:
-        """Hand all that was written to the operating system; wait while the broker takes nothing.
+        """Send all buffered frames. Waits while the broker has blocked this connection because of an alarm.
 
         Raises:
             BrokerBlocked, BrokerAway, MessageRefused: as :meth:`wait_for_confirms`.
@@ -170,19 +172,21 @@ class ConfirmedChannel:
             self._write_out()
 
     def wait_for_confirms(self, deadline: float, silence: float = inf) -> list[tuple[str, Outcome]]:
-        """Return whose fate became known; wait for the first while any message waits.
+        """Return the ids and outcomes that are new. Waits for the first one if any message has no outcome.
 
         Args:
-            deadline: on ``time.monotonic``'s clock, in seconds.
-            silence: seconds without a word from the broker after which the connection counts as lost; while
-                an alarm is on, the broker is expected to say nothing.
+            deadline: in seconds, on ``time.monotonic``'s clock.
+            silence: seconds without any frame from the broker after which the connection counts as lost.
+                Ignored while an alarm is on, because the broker sends nothing then.
 
         Raises:
-            BrokerBlocked: an alarm was on until the deadline; whether those that wait were queued is unknown.
-            BrokerAway: the connection was lost or silent; the same.
-            NotPermitted: this user may not publish here; none that wait was queued.
-            MessageRefused: the broker refuses one of those that wait, and has closed the channel: that one
-                was not queued, nor were those sent after it; whether those before it were is unknown.
+            BrokerBlocked: an alarm was on until the deadline. The messages without an outcome may be queued
+                or not.
+            BrokerAway: the connection was lost or silent. The messages without an outcome may be queued or
+                not.
+            NotPermitted: this user may not publish here. None of the messages without an outcome is queued.
+            MessageRefused: the broker refused one message and closed the channel. That message and those
+                sent after it are not queued. Those before it may be queued or not.
         """
         self.flush(deadline)
         with _publish_errors():
@@ -192,30 +196,30 @@ class ConfirmedChannel:
         return settled
 
     def publish(self, publish: Callable[[Producer], object], deadline: float, silence: float = inf) -> None:
-        """Let ``publish`` publish one message through the producer it is given, and wait for its fate.
+        """Publish one message with ``publish``, which gets the producer, and wait for its outcome.
 
         Args:
-            publish: publishes it.
+            publish: publishes the message.
             deadline: as for :meth:`wait_for_confirms`.
             silence: as for :meth:`wait_for_confirms`.
 
         Raises:
-            QueueFull: the broker refused it; it was not queued.
-            Unroutable: no queue takes it; it was not queued.
-            MessageRefused: the broker will never take it; it was not queued.
+            QueueFull: the broker refused the message; it is not queued.
+            Unroutable: no queue accepts the message; it is not queued.
+            MessageRefused: the broker will never accept the message; it is not queued.
             BrokerBlocked, BrokerAway, NotPermitted: as :meth:`wait_for_confirms`.
         """
         self._returned = ""
         self.send("the only one", lambda channel: publish(channel.producer))
         [(_, outcome)] = self.wait_for_confirms(deadline, silence)
-        # Whatever its properties say, what came back can have been no other.
+        # Only one message was sent, so a returned message is this one, whatever its id.
         if self._returned:
             raise self.unroutable()
         if outcome is Outcome.REFUSED:
             raise QueueFull()
 
     def unroutable(self) -> Unroutable:
-        """Return the error that tells of what was returned last."""
+        """Return the error for the message that was returned last."""
         return Unroutable(
             f"No queue takes this message ({self._returned}): start a worker, which declares the queue,"
             " then try again."
@@ -234,7 +238,7 @@ class ConfirmedChannel:
             raise BrokerAway("The broker did not confirm in time; see that it is well.") from None
 
     def close(self) -> None:
-        """Close the connection, politely if it is well: what hangs or is blocked is cut."""
+        """Close the connection; without AMQP's close if it is blocked or has unconfirmed messages."""
         if self._window or self._blocked:
             self.abort()
             return
@@ -244,7 +248,7 @@ class ConfirmedChannel:
             self.abort()
 
     def abort(self) -> list[tuple[str, Outcome]]:
-        """Cut the connection without a word, since a broker that hangs would not answer one.
+        """Close the socket without AMQP's close, which a broker that hangs would not answer.
 
         Returns:
             The outcome of each message that :meth:`wait_for_confirms` has not returned; most are unknown.
@@ -254,7 +258,7 @@ class ConfirmedChannel:
         return settled
 
     def close_inherited_socket(self) -> None:
-        """In a forked child: leave the connection to the parent."""
+        """In a forked child: close the copy of the socket. The parent keeps its connection."""
         close_inherited_socket(self._connection)
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
@@ -278,7 +282,7 @@ class ConfirmedChannel:
 
 @contextmanager
 def _publish_errors() -> Iterator[None]:
-    """Turn what goes wrong into our errors; on a channel that only puts, a precondition is a message's."""
+    """Raise the project's errors. On a channel that only publishes, PreconditionFailed is about a message."""
     with broker_errors():
         try:
             yield
@@ -294,7 +298,7 @@ def _refused(reason: str) -> MessageRefused:
 
 
 def too_large(size: int, limit: int) -> MessageRefused:
-    """Return the error that tells of a message of ``size`` bytes where the broker takes ``limit``."""
+    """Return the error for a message of ``size`` bytes where the broker accepts ``limit`` bytes."""
     error = MessageRefused(
         f"The broker refuses a message of {size:,} bytes: its max_message_size is {limit:,}. Put less in one"
         " message, or have an administrator raise the limit."

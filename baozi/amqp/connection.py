@@ -1,4 +1,4 @@
-"""Connections to the broker: named after who opens them, bounded in time, their errors in one sentence."""
+"""Connections to the broker, with a name, timeouts and errors of one sentence."""
 
 import os
 from collections.abc import Iterator
@@ -21,19 +21,19 @@ from baozi.upstream.tls import check_hosts
 
 check_hosts()
 
-#: Seconds for one TCP connection and its handshake. A broker on a sane network needs a few milliseconds.
+#: Seconds for one TCP connection and its handshake. On a working network a few milliseconds are enough.
 CONNECT_TIMEOUT = 5
-#: Seconds that a connection is given even when the caller's time is over: a healthy broker may need that, and
-#: 0 means "do not block" to a socket.
+#: Seconds for a connection at least, even if the caller's deadline has passed: a healthy broker may need
+#: that, and 0 means "do not block" to a socket.
 _SHORTEST_TIMEOUT = 1
 
 
 @cache
 def broker_url() -> str:
-    """Return the URL of the broker to use, password and all: not for a log.
+    """Return the URL of the broker to use. It contains the password: do not log it.
 
     Raises:
-        NoBroker: none is known.
+        NoBroker: no broker is known.
         UsageError: one of Celery's own variables names another broker.
     """
     url = broker.find().url
@@ -46,18 +46,18 @@ def broker_url() -> str:
 
 
 def check_same_broker(name: str, other: str, ours: str) -> None:
-    """Check that ``other``, a URL that Celery would use instead of ``ours``, names the same broker.
+    """Check that ``other``, a URL that Celery would use instead of ``ours``, is the same broker's.
 
-    Celery prefers its variables to any setting, silently: a worker would eat from one broker, while
-    producers, the dead letters' commands and the audit use another.
+    Celery's variables override its settings without a message. A worker would consume from one broker, while
+    producers, the commands for dead letters and the audit use another.
 
     Args:
-        name: what has the value ``other``.
-        other: a broker's URL, maybe not a valid one.
+        name: the variable or setting whose value is ``other``.
+        other: a broker's URL, possibly invalid.
         ours: the URL of the broker that everything else uses.
 
     Raises:
-        UsageError: it is another.
+        UsageError: it is another broker's.
     """
     try:
         same = nodes(other) == nodes(ours)
@@ -77,22 +77,22 @@ def connect(
     heartbeat: int = 0,
     first_node: int = 0,
 ) -> Connection:
-    """Open a connection that the broker's own pages show as ``name``, within ``timeout`` seconds.
+    """Open a connection that the broker's management pages show as ``name``.
 
-    The caller settles the fate of what it publishes itself (:mod:`baozi.amqp.confirms`), so that kombu's own
-    confirms, which have no deadline, stay off.
+    kombu's own confirms, which have no deadline, stay off. A caller that publishes uses
+    :mod:`baozi.amqp.confirms`.
 
     Args:
-        name: who opens it.
-        timeout: seconds that this may take in all; one second if less.
-        url: where to; default: the broker of the settings.
-        heartbeat: seconds within which each side sends at least one; 0 for none.
-        turn: where in a cluster's list of nodes to begin, counted round and round.
+        name: the connection's name.
+        timeout: seconds for all attempts together, at least 1.
+        url: the broker's URL; default: that of the settings.
+        heartbeat: seconds between heartbeats; 0 for none.
+        turn: index, modulo the list's length, of the cluster's node to try first.
 
     Raises:
-        BrokerAway: nobody answers in time.
+        BrokerAway: no node answers in time.
         BrokerRefused: the user or the password is wrong.
-        NoVirtualHost: the virtual host is not there, or not this user's.
+        NoVirtualHost: the virtual host does not exist, or this user has no access to it.
         NoBroker: no broker is known.
         UsageError: one of Celery's own variables names another broker.
     """
@@ -116,7 +116,7 @@ def connect(
             max_retries=others, interval_start=0, timeout=ceil(timeout)
         )
     if opened.transport.driver_type == "amqp":
-        # py-amqp has no other limit for a frame whose rest does not come: it would wait for that for ever.
+        # Without this timeout py-amqp would wait for ever for the rest of a frame.
         opened.connection.transport.sock.settimeout(CONNECT_TIMEOUT)
     return cast(Connection, opened)
 
@@ -125,12 +125,12 @@ def connect(
 def limit_waits(connection: Any, seconds: float) -> Iterator[None]:
     """Limit each wait for the broker on an open ``connection`` while the block runs.
 
-    Celery opens its connections without a limit: it would wait for ever for a broker that accepts one and
-    then says nothing more.
+    Celery's connections have no limit: Celery would wait for ever for a broker that accepts a connection and
+    then does not answer.
 
     Args:
         connection: kombu's, open; on one without a socket (``memory://``) this does nothing.
-        seconds: how long one read or write may wait. A wait that is longer raises TimeoutError, an OSError.
+        seconds: the limit of one read or write. After it, TimeoutError (an OSError) is raised.
     """
     if connection.transport.driver_type != "amqp":
         yield
@@ -141,15 +141,15 @@ def limit_waits(connection: Any, seconds: float) -> Iterator[None]:
     try:
         yield
     finally:
-        # A connection that was lost or closed meanwhile has no socket any more.
+        # If the connection was lost or closed in the block, it has no socket.
         if (sock := getattr(amqp._transport, "sock", None)) is not None:
             sock.settimeout(before)
 
 
 def close_inherited_socket(connection: Any) -> None:
-    """In a forked child: close its copy of the connection's socket, and say nothing to the broker.
+    """In a forked child: close its copy of the connection's socket, and send nothing to the broker.
 
-    The connection itself is the parent's, which goes on with it.
+    The parent continues to use the connection.
 
     Args:
         connection: kombu's, open or not.
@@ -168,7 +168,7 @@ def _rotated(first_node: int, url: str) -> str:
 
 @contextmanager
 def connect_errors(uri: str) -> Iterator[None]:
-    """Turn what goes wrong while connecting to ``uri`` (without its password) into our errors."""
+    """Raise the project's errors for those of connecting to ``uri``, which contains no password."""
     try:
         yield
     except AccessRefused as error:
@@ -189,7 +189,7 @@ def connect_errors(uri: str) -> Iterator[None]:
 
 @contextmanager
 def broker_errors() -> Iterator[None]:
-    """Turn what goes wrong on an open connection into our errors."""
+    """Raise the project's errors for those of an open connection."""
     try:
         yield
     except AccessRefused as error:

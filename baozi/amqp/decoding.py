@@ -1,9 +1,9 @@
-"""Decodes what the broker delivers: every message becomes a message, whatever its properties hold.
+"""Decodes delivered messages. Invalid properties never raise an error.
 
 py-amqp raises for a time after the year 9999, for a text that is not UTF-8, for a table nested some hundred
 levels deep, and for a type that it does not know. It raises in the event loop, where the error ends the
-worker, and the broker gives the same message to the next worker. Here such a message is delivered with what
-can be read of it, and :func:`fault` tells the reason, so that the consumer can dead-letter it.
+worker, and the broker delivers the same message to the next worker. Here such a message is delivered with the
+properties that can be read, and :func:`fault` returns the reason, so that the consumer can dead-letter it.
 """
 
 import struct
@@ -20,7 +20,7 @@ from amqp import Message
 #: (JSON, pickle, ``repr``) may use several stack frames for each level.
 _DEEPEST = 32
 
-#: Bytes of a method's class and number, and of its arguments that are no text, by py-amqp's letters.
+#: Bytes of a method's class and number, and of its arguments other than texts, by py-amqp's letters.
 _SIGNATURE = 4
 _WIDTHS = {"L": 8, "l": 4, "B": 2, "b": 1}
 _FLAGS = Struct(">H")
@@ -46,7 +46,7 @@ _AFTER = (
 
 
 class MalformedValue(ValueError):
-    """The bytes are not what AMQP says that they are."""
+    """The bytes are not a valid AMQP value."""
 
 
 _UNREADABLE = (MalformedValue, struct.error, IndexError)
@@ -58,34 +58,34 @@ class Properties(dict[str, Any]):
     raw: bytes = b"\0\0"
     """The flags and the values, as the broker sent them."""
     fault: str | None = None
-    """Why some of it could not be read; None if all could."""
+    """Why a part could not be read; None if all could."""
 
 
 def fault(message: Any) -> str | None:
     """Return why the properties of ``message`` could not be read; None if they could.
 
     Args:
-        message: kombu's or py-amqp's.
+        message: a message of kombu or py-amqp.
     """
     return getattr(message.properties, "fault", None)
 
 
 def raw_properties(message: Any) -> bytes | None:
-    """Return the properties' bytes, flags first, as they came; None if the transport is not AMQP."""
+    """Return the properties' bytes as received, flags first; None if the transport is not AMQP."""
     return getattr(message.properties, "raw", None)
 
 
 class Content(Message):
-    """py-amqp's message, with a body that stays bytes and properties that are always read."""
+    """py-amqp's message, whose body stays bytes and whose properties may be invalid."""
 
     def __init__(self, method: tuple[int, int], arguments: bytes) -> None:
-        """Begin with the method that came first, and its arguments; the properties and the body follow."""
+        """Start with the method and its arguments, which arrive before the properties and the body."""
         super().__init__(b"")
         self.frame_method = method
         self.frame_args = arguments
 
     def __getattr__(self, name: str) -> Any:
-        """Hide the properties, which are attributes too: py-amqp decodes a body by its ``content_encoding``.
+        """Hide the properties, which are attributes in py-amqp, so that it does not decode the body.
 
         Raises:
             AttributeError: always.
@@ -98,7 +98,7 @@ class Content(Message):
 
 
 def readable_arguments(kinds: str, payload: bytes) -> bytes:
-    """Return a method's payload as py-amqp can read it: a text that is not UTF-8 has ``?`` in places.
+    """Return a method's payload with ``?`` for each byte that is not UTF-8, so that py-amqp can read it.
 
     Args:
         kinds: the types of its arguments, as py-amqp writes them.
@@ -125,8 +125,8 @@ def properties(raw: bytes) -> Properties:
         raw: flags and values.
 
     Returns:
-        All that can be read, as py-amqp can write it again. Names and short texts have ``?`` in the place of
-        what is not UTF-8. If the headers cannot be read, there are none, and ``fault`` tells why.
+        All that can be read, in types that py-amqp can write. Names and short texts have ``?`` for what is
+        not UTF-8. If the headers cannot be read, there are none, and ``fault`` is the reason.
     """
     found = Properties()
     found.raw = raw
@@ -168,7 +168,7 @@ def _short_text(raw: bytes, offset: int, limit: int) -> tuple[str, int]:
 
 
 def _short(text: bytes) -> str:
-    """Return a short text, with ``?`` for what is not UTF-8: never longer, for 255 bytes are the limit."""
+    """Return a short text, with ``?`` for what is not UTF-8, so that it never gets longer."""
     try:
         return text.decode()
     except UnicodeDecodeError:
@@ -176,7 +176,7 @@ def _short(text: bytes) -> str:
 
 
 def _span(raw: bytes, offset: int, limit: int) -> tuple[int, int]:
-    """Return where that which begins with its length, at ``offset``, starts and ends."""
+    """Return start and end of the value whose length is at ``offset``."""
     start = offset + _LENGTH.size
     end = start + int(_LENGTH.unpack_from(raw, offset)[0])
     if end > limit:
@@ -237,7 +237,8 @@ def _text(raw: bytes) -> str | bytes:
 def _time(seconds: int) -> datetime | int:
     """Return UTC without a time zone, as py-amqp does.
 
-    A time that Python does not know, or that py-amqp cannot write, because it is before 1970, stays a number.
+    A time that Python cannot represent, or that py-amqp cannot write because it is before 1970, stays a
+    number.
     """
     if seconds >= 0:
         with suppress(OverflowError, ValueError, OSError):
@@ -251,8 +252,8 @@ def _decimal(scale: int, unscaled: int) -> Decimal:
 
 _TEXT, _BYTES, _TABLE, _ARRAY, _VOID = b"SxFAV"
 _SPANS = frozenset(b"SxFA")
-#: The other types of a header's value: those of RabbitMQ's errata to AMQP 0-9-1. Of letters that clients use
-#: in different ways, the values are py-amqp's.
+#: The other types of a header's value: those of RabbitMQ's errata to AMQP 0-9-1. Where clients use a letter
+#: for different types, the type is py-amqp's.
 _FORMS: dict[int, tuple[Struct, Callable[..., Any] | None]] = {
     ord(letter): (Struct(form), convert)
     for letter, form, convert in (

@@ -1,5 +1,6 @@
-"""AMQP's frames of a message that is published (AMQP 0-9-1 specification, 4.2.3 "General Frame Format", 4.2.6
-"Content Framing").
+"""Makes the AMQP frames of a message to publish.
+
+AMQP 0-9-1 specification, 4.2.3 "General Frame Format" and 4.2.6 "Content Framing".
 """
 
 from struct import Struct
@@ -9,7 +10,7 @@ from amqp.spec import Basic
 
 _METHOD, _HEADER, _BODY, _END = 1, 2, 3, b"\xce"
 _FRAME, _SIGNATURE, _CONTENT = Struct(">BHI"), Struct(">HH"), Struct(">HHQ")
-#: Bytes of a frame beside its payload.
+#: Bytes of a frame in addition to its payload.
 _FRAME_OVERHEAD = _FRAME.size + len(_END)
 
 
@@ -19,28 +20,28 @@ class Frames:
     def __init__(
         self, channel: int, frame_max: int, exchange: str, routing_key: str, *, mandatory: bool = True
     ) -> None:
-        """Prepare the method's frame, which all of them share.
+        """Prepare the method's frame, which all messages share.
 
         Args:
             channel: the channel's number.
             frame_max: bytes of the largest frame.
-            exchange: where they go; empty for the default exchange.
-            routing_key: of all of them.
-            mandatory: whether the broker is to return what no queue takes.
+            exchange: the exchange's name; empty for the default exchange.
+            routing_key: the routing key of all messages.
+            mandatory: whether the broker returns a message that no queue accepts.
         """
         self._channel = channel
         self._largest = frame_max - _FRAME_OVERHEAD
-        # The first is reserved, the last "immediate" (AMQP 0-9-1 reference, basic.publish).
+        # The first argument is reserved, the last is "immediate" (AMQP 0-9-1 reference, basic.publish).
         arguments = dumps("Bssbb", (0, exchange, routing_key, mandatory, False))
         self._method = self._frame(_METHOD, _SIGNATURE.pack(*Basic.Publish) + arguments)
 
     @property
     def room(self) -> int:
-        """Bytes that a message's properties may have: they are not divided over frames."""
+        """The most bytes of a message's properties, which must fit in one frame."""
         return self._largest - _CONTENT.size
 
     def of(self, properties: bytes, body: bytes) -> bytes:
-        """Return all frames of one message with these ``properties``, their flags before them."""
+        """Return all frames of one message. ``properties`` begin with their flags."""
         header = _CONTENT.pack(Basic.CLASS_ID, 0, len(body)) + properties
         frames = [self._method, self._frame(_HEADER, header)]
         for start in range(0, len(body), self._largest):

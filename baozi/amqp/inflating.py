@@ -1,11 +1,11 @@
-"""Inflates compressed bodies up to a limit: a kilobyte may hold a gigabyte."""
+"""Decompresses message bodies up to a limit: a kilobyte may contain a gigabyte."""
 
 import bz2
 import lzma
 import zlib
 from collections.abc import Callable
 
-#: Bytes of an inflated body. A tray of 10,000 baozi has about 200,000.
+#: The most bytes of a decompressed body. A tray of 10,000 baozi has about 200,000.
 LONGEST = 1_000_000
 #: Bytes of memory that lzma may use: the highest of its presets needs 65 MiB.
 _LZMA_MEMORY = 80 << 20
@@ -28,10 +28,10 @@ _INFLATE: dict[str, Callable[[bytes], bytes]] = {
 
 
 def inflated(body: bytes, compression: object) -> bytes:
-    """Return ``body`` inflated.
+    """Return ``body`` decompressed.
 
     Args:
-        body: as it came.
+        body: the body as received.
         compression: the value of the ``compression`` header, of any type.
 
     Raises:

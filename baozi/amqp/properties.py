@@ -1,7 +1,7 @@
-"""A message's properties as bytes: taken apart and put together again without decoding any value.
+"""Splits and joins a message's properties without decoding any value.
 
 A value that is decoded and encoded again may change: py-amqp writes a 16-bit number with 32 bits, a float as
-a double and bytes as text. What a letter was sent with must not change, so it stays bytes here.
+a double and bytes as text. The properties of a dead letter must not change, so they stay bytes here.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,17 +10,17 @@ from typing import Any, NamedTuple
 
 from amqp.serialization import dumps
 
-#: The name of the table of headers among the properties, as py-amqp calls it.
+#: py-amqp's name of the property that is the table of headers.
 HEADERS = "application_headers"
 
 _FLAGS = Struct(">H")
 _LENGTH = Struct(">I")
-#: Bytes of a value of fixed size; None: a short string, a byte with its length before it (AMQP 0-9-1, section
-#: 1.8). Listed in the order on the wire; the first has the highest flag.
+#: Bytes of a value of fixed size; None for a short string, which begins with a byte that is its length (AMQP
+#: 0-9-1, section 1.8). In the order on the wire; the first has the highest flag.
 _SIZES: dict[str, int | None] = {
     "content_type": None,
     "content_encoding": None,
-    HEADERS: 0,  # its size is in it
+    HEADERS: 0,  # the table begins with its size
     "delivery_mode": 1,
     "priority": 1,
     "correlation_id": None,
@@ -34,8 +34,9 @@ _SIZES: dict[str, int | None] = {
     "cluster_id": None,
 }
 _BITS = {name: 0x8000 >> place for place, name in enumerate(_SIZES)}
-#: Bytes of a header's value after the letter of its type, by that letter; of the others, four bytes give it.
-#: RabbitMQ's types ("AMQP 0-9-1 Errata", section 3) and those of the specification (section 4.2.1).
+#: Bytes of a header's value after the letter of its type, by that letter. Other values begin with their
+#: length in four bytes. RabbitMQ's types ("AMQP 0-9-1 Errata", section 3) and those of the specification
+#: (section 4.2.1).
 _FIXED_SIZES = {
     letter: size
     for size, letters in ((0, b"V"), (1, b"tbB"), (2, b"sUu"), (4, b"Iif"), (5, b"D"), (8, b"LldT"))
@@ -45,7 +46,7 @@ _LENGTH_PREFIXED = frozenset(b"SxFA")
 
 
 class MalformedProperties(ValueError):
-    """These bytes are no properties of a message."""
+    """The bytes are not valid properties of a message."""
 
 
 class Field(NamedTuple):
@@ -53,17 +54,17 @@ class Field(NamedTuple):
 
     name: bytes
     whole: bytes
-    """Its name and its value, as they stand in the table."""
+    """The bytes of its name and its value in the table."""
 
 
 def split(raw: bytes) -> dict[str, bytes]:
-    """Return the properties in ``raw`` by py-amqp's names, each as its bytes, in their order.
+    """Return the bytes of each property in ``raw``, by py-amqp's names, in their order.
 
     Args:
-        raw: flags and values, as they stand in a content header.
+        raw: flags and values, as in a content header.
 
     Raises:
-        Malformed: they are cut off.
+        MalformedProperties: the bytes are too short.
     """
     values: dict[str, bytes] = {}
     flags, offset = _number(_FLAGS, raw, 0), _FLAGS.size
@@ -80,7 +81,7 @@ def split(raw: bytes) -> dict[str, bytes]:
 
 
 def join(values: Mapping[str, bytes]) -> bytes:
-    """Return the properties whose values are ``values``: what :func:`split` takes apart."""
+    """Return the properties whose values are ``values``: the inverse of :func:`split`."""
     flags = sum(_BITS[name] for name in values)
     return _FLAGS.pack(flags) + b"".join(values[name] for name in _SIZES if name in values)
 
@@ -89,7 +90,7 @@ def fields(table: bytes | None) -> list[Field]:
     """Return the headers in ``table``, in their order; none if there is no table.
 
     Raises:
-        Malformed: it is cut off, or has a type that RabbitMQ does not know.
+        MalformedProperties: the table is too short, or has a type that RabbitMQ does not know.
     """
     found: list[Field] = []
     offset, end = _LENGTH.size, len(table or b"")
@@ -110,13 +111,13 @@ def fields(table: bytes | None) -> list[Field]:
 
 
 def table(headers: Iterable[Field]) -> bytes:
-    """Return the table of ``headers``: what :func:`fields` takes apart."""
+    """Return the table of ``headers``: the inverse of :func:`fields`."""
     whole = b"".join(field.whole for field in headers)
     return _LENGTH.pack(len(whole)) + whole
 
 
 def field(name: str, value: Any) -> Field:
-    """Return a header of ours.
+    """Return the header ``name`` with ``value``.
 
     Raises:
         amqp.exceptions.FrameSyntaxError: ``value`` is of a type that py-amqp cannot write.

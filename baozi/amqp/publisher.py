@@ -1,4 +1,4 @@
-"""Publishing ahead of the confirms: many messages are under way at once, and the fate of each is known."""
+"""A publisher with confirms: it sends many messages ahead of their confirms and knows each outcome."""
 
 import os
 import time
@@ -22,37 +22,38 @@ from baozi.amqp.window import Outcome
 from baozi.backoff import exponential_wait
 from baozi.errors import BaoziError, BrokerAway, MessageRefused, QueueFull
 
-#: Seconds of the first and of the longest pause before a full queue or a broker that is away is tried again.
+#: Seconds of the first and of the longest pause before it tries again when the queue is full or the broker is
+#: away.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
-#: Seconds that a call may take, whatever it asks for: a socket's timeout cannot be infinite.
+#: The most seconds of one call, because a socket's timeout cannot be infinite.
 _LONGEST_TIMEOUT = 86_400
 
 
 class Message(Protocol):
-    """What a publisher can put."""
+    """A message that a publisher can put."""
 
     @property
     def id(self) -> str:
-        """Its ``message_id`` or, without one, its ``correlation_id``; no two under way have the same."""
+        """Its ``message_id`` or else its ``correlation_id``. Unique among the unconfirmed messages."""
 
     def publish(self, channel: ConfirmedChannel) -> None:
-        """Publish it, mandatory, through the channel's ``producer`` or, framed, with its ``write``."""
+        """Publish it, mandatory, with the channel's ``producer``, or write its frames with ``write``."""
 
 
 M = TypeVar("M", bound=Message)
-#: All of this process: a forked child begins with connections of its own.
+#: All publishers of this process: a forked child must not use its parent's connections.
 _publishers: "weakref.WeakSet[ConfirmedPublisher[Any]]" = weakref.WeakSet()
 
 
 class ConfirmedPublisher(Generic[M]):
-    """Puts messages, up to a window of them ahead of the broker's confirms. Not to be shared between threads.
+    """Puts messages. Up to ``window`` of them may be unconfirmed. Not thread-safe.
 
-    What the broker refuses is put again, and so is what was under way on a connection that was lost: it may
-    then be there twice, under the same id. A call that raises gives up all that was put and is not confirmed,
-    and lists it in the error's ``unsettled``: the caller may put it again, to be sure.
+    It sends a message again if the broker refused it, or if the connection was lost before the confirm. In
+    the second case the queue may have the message twice, with the same id. A call that raises discards all
+    unconfirmed messages and lists their ids in the error's ``unsettled``; the caller may put them again.
 
-    In a forked child it begins anew: what was put and not confirmed at the fork stays the parent's to settle,
-    and the child's first put opens a connection of its own.
+    A forked child starts without messages. The unconfirmed ones remain the parent's, and the child's first
+    put opens a new connection.
     """
 
     def __init__(
@@ -64,18 +65,18 @@ class ConfirmedPublisher(Generic[M]):
         stop: Event | None = None,
         size: Callable[[M], int] = lambda _: 0,
     ) -> None:
-        """Open nothing before the first put.
+        """Make a publisher. The first put opens its connection.
 
         Args:
-            open_channel: called with a deadline on ``time.monotonic``'s clock, in seconds, whenever there is
-                no connection; returns a new channel, or raises as :meth:`put_ahead` may.
-            on_confirmed: called, as soon as it is known, with those that the broker has.
-            window: how many may wait for their confirm at once; with 1, they are queued in the order of the
-                puts whatever happens.
+            open_channel: called when there is no connection, with a deadline in seconds on
+                ``time.monotonic``'s clock. Returns a new channel, or raises the errors of :meth:`put_ahead`.
+            on_confirmed: called with the messages that the broker has confirmed.
+            window: how many messages may be unconfirmed. With 1, they are always queued in the order of the
+                puts.
             timeout: seconds that one call may take.
-            stop: when it is set, a call gives up at its present try.
-            size: returns how large a message is, in bytes. One that is larger than any which the broker has
-                taken is sent alone: should the broker refuse it, no other is in doubt.
+            stop: after it is set, a call does not try again.
+            size: returns a message's size in bytes. A message that is larger than all that the broker has
+                accepted is sent alone. If the broker refuses it, the outcome of all others is known.
         """
         self._open_channel = open_channel
         self._on_confirmed = on_confirmed
@@ -87,33 +88,34 @@ class ConfirmedPublisher(Generic[M]):
         self._to_send: deque[M] = deque()
         self._size_of = size
         self._largest_accepted = 0
-        """The size of the largest that the broker has taken."""
+        """The size of the largest message that the broker has accepted."""
         self._sending_alone = False
-        """Whether a message goes out alone now, because the broker may refuse it."""
+        """Whether a message is being sent alone, because the broker may refuse it."""
         self._one_by_one = False
-        """Whether all go alone, because the broker has refused one of several."""
+        """Whether each message is sent alone, because the broker has refused one of several."""
         _publishers.add(self)
 
     def put_ahead(self, messages: Sequence[M], timeout: float | None = None) -> None:
-        """Send ``messages``, waiting only for room in the window.
+        """Send ``messages``. Waits only for room in the window.
 
         Args:
-            messages: what to put, each with an id that is not under way.
+            messages: the messages; none has the id of an unconfirmed message.
             timeout: seconds that this may take.
 
         Raises:
-            ValueError: one with this id is under way; none of ``messages`` is put.
-            QueueFull: the broker refused some until the deadline.
-            Unroutable: no queue takes one of them.
+            ValueError: a message with this id is unconfirmed. None of ``messages`` is put.
+            QueueFull: the broker refused some messages until the deadline.
+            Unroutable: no queue accepts one of them.
             BrokerAway, BrokerBlocked: there was no room until the deadline.
-            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; a retry cannot help.
-            MessageRefused: at once; the broker will never take the one that the error names in ``refused``.
+            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once, because a retry cannot
+                help.
+            MessageRefused: at once. The broker will never accept the message whose id is in ``refused``.
         """
         self._enqueue(messages)
         self._retry_until(lambda: not self._to_send, timeout)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Return when the broker has all that was put.
+        """Wait until the broker has confirmed all messages.
 
         Raises:
             BaoziError: as :meth:`put_ahead`.
@@ -121,7 +123,7 @@ class ConfirmedPublisher(Generic[M]):
         self._retry_until(lambda: not self._unsettled, timeout)
 
     def put(self, message: M, timeout: float | None = None) -> None:
-        """Put one message; return when the broker has it, and all before it.
+        """Put one message, and wait until the broker has confirmed it and all before it.
 
         Raises:
             ValueError, BaoziError: as :meth:`put_ahead`.
@@ -133,7 +135,7 @@ class ConfirmedPublisher(Generic[M]):
         """Flush, and close the connection, if one is open.
 
         Raises:
-            BaoziError: as :meth:`flush`; the connection is closed all the same.
+            BaoziError: as :meth:`flush`. The connection is closed in any case.
         """
         self.flush()
         if self._channel is not None:
@@ -141,7 +143,7 @@ class ConfirmedPublisher(Generic[M]):
             self._channel = None
 
     def abort(self) -> None:
-        """Close the connection as it is. What is not confirmed may be queued or not."""
+        """Close the connection at once. Unconfirmed messages may be queued or not."""
         self._discard_unsettled()
 
     def _enqueue(self, messages: Sequence[M]) -> None:
@@ -171,7 +173,7 @@ class ConfirmedPublisher(Generic[M]):
 
     def _try(self, done: Callable[[], bool], deadline: float) -> None:
         channel = self._channel or self._open_channel(deadline)
-        # Only a channel that did as it should is used again.
+        # A channel is used again only if nothing failed on it.
         self._channel = None
         try:
             self._send(channel, deadline)
@@ -186,7 +188,8 @@ class ConfirmedPublisher(Generic[M]):
             self._record_outcomes(lost)
             unknown = [message_id for message_id, outcome in lost if outcome is Outcome.UNKNOWN]
             if len(unknown) > 1:
-                # One by one, it will be seen which. Those that the broker has already are there twice, then.
+                # It is not known which one was refused, so all are sent again, one by one. Some may then be
+                # queued twice.
                 self._one_by_one = True
                 raise BrokerAway(str(error)) from error
             error.refused = "".join(unknown)
@@ -197,7 +200,7 @@ class ConfirmedPublisher(Generic[M]):
         self._channel = channel
 
     def _send(self, channel: ConfirmedChannel, deadline: float) -> None:
-        """Send what there is room for. Once the window was full, not before half of it is free again."""
+        """Send what the window has room for. After it was full, wait until half of it is free."""
         size = 1 if self._one_by_one else self._window_size
         room = size - channel.waiting
         self._sending_alone = self._sending_alone and bool(channel.waiting)
@@ -222,7 +225,7 @@ class ConfirmedPublisher(Generic[M]):
             raise QueueFull()
 
     def _record_outcomes(self, settled: Sequence[tuple[str, Outcome]]) -> set[Outcome]:
-        """Tell of the confirmed, put the others before what is still to be sent; return the fates."""
+        """Report the confirmed messages, put the others first in the send queue; return the outcomes."""
         confirmed: list[M] = []
         again: list[M] = []
         outcomes = set()
@@ -241,7 +244,7 @@ class ConfirmedPublisher(Generic[M]):
         return outcomes
 
     def reset_after_fork(self) -> None:
-        """Leave to the parent, after a fork, what is the parent's."""
+        """After a fork, forget the parent's messages and connection."""
         self._unsettled.clear()
         self._to_send.clear()
         if self._channel is not None:
@@ -265,7 +268,7 @@ class ConfirmedPublisher(Generic[M]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it; when an error has come, without waiting for anything."""
+        """Close it. After an error, close it at once."""
         if error is None:
             self.close()
         else:

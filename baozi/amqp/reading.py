@@ -1,6 +1,6 @@
-"""Reads a connection's frames in large pieces: py-amqp would read a message in nine calls of the system.
+"""Reads a connection's frames in large pieces: py-amqp needs nine system calls to read one message.
 
-Measured with a worker that eats from a long queue: half of its main process's time went there.
+In a worker that eats from a long queue, these calls took half of the main process's time.
 
 Upstream: no thread is known.
 Checked with: amqp 5.4.2.
@@ -21,63 +21,64 @@ from baozi.amqp.decoding import Content, readable_arguments
 
 #: Bytes of one read: about a hundred messages.
 _READ_SIZE = 65536
-#: Before a frame's payload: its type, its channel, its size; and the byte that ends it (AMQP 0-9-1, section
-#: 4.2.3).
+#: What precedes a frame's payload: its type, channel and size; and the byte that ends the frame (AMQP 0-9-1,
+#: section 4.2.3).
 _HEAD = Struct(">BHI")
 _END = 0xCE
 _METHOD, _HEADER, _BODY, _HEARTBEAT = 1, 2, 3, 8
 _SIGNATURE = Struct(">HH")
 
-#: Methods with texts that need not be UTF-8, and the types of their arguments, by py-amqp's letters. RabbitMQ
-#: cuts a reply text after 252 bytes, in the middle of a character as well.
+#: Methods whose texts may not be UTF-8, and the types of their arguments, by py-amqp's letters. RabbitMQ cuts
+#: a reply text after 252 bytes, even in the middle of a character.
 _WITH_CONTENT = {spec.Basic.Deliver: "sLbss", spec.Basic.GetOk: "Lbssl", spec.Basic.Return: "Bsss"}
 _CLOSES = {spec.Channel.Close: "BsBB", spec.Connection.Close: "BsBB"}
 
-#: What a read raises if there is nothing to read yet.
+#: Errors of a read when no data has arrived yet.
 _NOT_YET = (TimeoutError, BlockingIOError, InterruptedError, SSLWantReadError, SSLWantWriteError)
 
 Frame = tuple[int, int, bytes]
 
 
 class Reader:
-    """Reads the frames of one of py-amqp's connections, in the place of its transport's ``read_frame``.
+    """Reads the frames of a py-amqp connection. Replaces its transport's ``read_frame``.
 
-    A frame is taken off the buffer before it is handled: a handler that waits for an answer goes on with the
-    frame behind it.
+    A frame is removed from the buffer before it is handled, because a handler that waits for an answer reads
+    the next frame.
     """
 
     def __init__(self, connection: Any) -> None:
-        """Read what ``connection``, which has just connected, receives."""
+        """Read from ``connection``, which has just connected."""
         self._connection = connection
         self._transport = connection.transport
         self._data = b""
         self._at = 0
         self.reopens = True
-        """Whether a channel that the broker closes is opened again, as py-amqp does, before the error."""
+        """Whether a channel that the broker closes is opened again, as py-amqp does, before the error is raised."""
         self.blocked = False
-        """Whether the broker has said that it takes nothing from this connection, because of an alarm."""
+        """Whether the broker has blocked this connection because of an alarm."""
 
     @property
     def left(self) -> int:
-        """Bytes that were received and not handled."""
+        """Bytes that were received and not yet handled."""
         return len(self._data) - self._at
 
     def read_frame(self) -> Frame:
-        """Return the next frame; wait for it as long as the socket's timeout says.
+        """Return the next frame. Waits for the socket's timeout at most.
 
         Raises:
-            OSError: the connection is lost; or, with what came so far kept, the time is over.
-            UnexpectedFrame: it is no frame.
+            OSError: the connection is lost, or the timeout is over. After a timeout, the data that arrived is
+                kept.
+            UnexpectedFrame: the bytes are not a valid frame.
         """
         while (frame := self.next()) is None:
             self._receive()
         return frame
 
     def next(self) -> Frame | None:
-        """Return the next frame if it is here as a whole.
+        """Return the next frame if all of it has arrived, else None.
 
         Raises:
-            UnexpectedFrame: it is no frame.
+            UnexpectedFrame: the bytes are not a valid frame.
         """
         data, start = self._data, self._at
         body = start + _HEAD.size
@@ -86,8 +87,8 @@ class Reader:
         kind, channel, size = _HEAD.unpack_from(data, start)
         end = body + size
         if len(data) <= end:
-            # RabbitMQ adds its count, and its deaths, to a message's headers, and never splits those over
-            # several frames, even if they have become larger than a frame may be.
+            # RabbitMQ adds x-delivery-count and x-death to a message's headers. It never splits the headers
+            # over several frames, even if they are larger than the largest frame.
             if kind != _HEADER and size > self._connection.frame_max:
                 raise UnexpectedFrame(f"Received a frame of {size} bytes, more than was agreed")
             return None
@@ -97,11 +98,11 @@ class Reader:
         return kind, channel, data[body:end]
 
     def handle_available(self) -> None:
-        """Read one piece without waiting, and have py-amqp handle each frame in it.
+        """Read what has arrived, without waiting, and let py-amqp handle each frame in it.
 
         Raises:
             OSError: the connection is lost.
-            AMQPError: the broker ended the connection or a channel, and says why.
+            AMQPError: the broker closed the connection or a channel; the error has its reason.
         """
         try:
             if isinstance(self._transport.sock, SSLSocket):
@@ -119,7 +120,7 @@ class Reader:
         sock = self._transport.sock
         try:
             piece = sock.recv(_READ_SIZE, flags)
-            # What TLS has decrypted would wake nobody who waits for the socket.
+            # Decrypted data in the TLS layer does not make the socket readable.
             while isinstance(sock, SSLSocket) and sock.pending():
                 piece += sock.recv(sock.pending())
             if not piece:
@@ -133,13 +134,13 @@ class Reader:
 
 
 def frame_handler(connection: Any, callback: Callable[..., object]) -> Callable[[Frame], bool]:
-    """Return what py-amqp calls with each frame, and read the frames in pieces from now on.
+    """Return the function that py-amqp calls with each frame, and use :class:`Reader` for this connection.
 
-    py-amqp's option of this name takes this function, and calls it when the socket is connected.
+    Pass it as py-amqp's option ``frame_handler``. py-amqp calls it when the socket is connected.
 
     Args:
-        connection: py-amqp's.
-        callback: called with each whole method: its channel, signature, arguments, and message or None.
+        connection: py-amqp's connection.
+        callback: called for each complete method with channel, signature, arguments, and message or None.
     """
     reader = connection.transport.reader = Reader(connection)
     connection.transport.read_frame = reader.read_frame
@@ -180,7 +181,7 @@ def frame_handler(connection: Any, callback: Callable[..., object]) -> Callable[
         kind, channel, payload = frame
         connection.bytes_recv += 1
         if kind == _HEARTBEAT or channel not in (connection.channels or {channel}):
-            return False  # for a channel that was closed here, it comes too late
+            return False  # this process has closed the channel
         if kind != expected[channel]:
             raise UnexpectedFrame(f"Received frame {kind} while expecting type: {expected[channel]}")
         if kind == _METHOD:
@@ -191,9 +192,10 @@ def frame_handler(connection: Any, callback: Callable[..., object]) -> Callable[
 
 
 def _close(channel: Any, arguments: bytes) -> None:
-    """Agree that ``channel`` is closed, and raise the reason. A channel that closes already goes on to do so.
+    """Acknowledge that the broker has closed ``channel``, and raise its reason.
 
-    py-amqp would open it again first, and wait for that, for ever if the broker hangs.
+    Does nothing if this process is closing the channel. py-amqp would first open the channel again and wait
+    for the answer, for ever if the broker hangs.
 
     Raises:
         ChannelError: the broker's reason.
@@ -207,10 +209,10 @@ def _close(channel: Any, arguments: bytes) -> None:
 
 
 def read_in_pieces(connection: Any, hub: Any) -> None:
-    """Have ``hub`` read py-amqp's ``connection`` in pieces, and never wait for a channel to be opened again.
+    """Let ``hub`` read ``connection`` in pieces, and do not open a closed channel again.
 
     Args:
-        connection: py-amqp's, which was given :func:`frame_handler`.
+        connection: py-amqp's connection with the option :func:`frame_handler`.
         hub: Celery's event loop; None if the caller drains the connection itself.
     """
     reader: Reader = connection.transport.reader

@@ -1,8 +1,8 @@
-"""The window of a confirmed publisher: what was sent and what became of it, without any I/O.
+"""The unconfirmed messages of a channel and their outcomes, without any I/O.
 
-The broker numbers a channel's messages from 1 and confirms or refuses them in any order, one or "all up to"
-(RabbitMQ guide "Consumer Acknowledgements and Publisher Confirms"). A message that no queue takes is returned
-first, by its properties alone, and confirmed after.
+The broker numbers a channel's messages from 1. It confirms or refuses them in any order, one or "all up to"
+(RabbitMQ guide "Consumer Acknowledgements and Publisher Confirms"). A message that no queue accepts is first
+returned, without its number, and then confirmed.
 """
 
 from enum import StrEnum
@@ -10,7 +10,7 @@ from itertools import takewhile
 
 
 class Outcome(StrEnum):
-    """What became of a message."""
+    """What became of a published message."""
 
     CONFIRMED = "confirmed"
     REFUSED = "refused"
@@ -19,7 +19,7 @@ class Outcome(StrEnum):
 
 
 class Window:
-    """The messages of one channel at a time that wait for their fate, in the order of sending."""
+    """The messages of one channel that have no outcome yet, in the order of sending."""
 
     def __init__(self) -> None:
         """Start empty, as on a new channel."""
@@ -29,14 +29,14 @@ class Window:
         self._returned: set[str] = set()
 
     def __len__(self) -> int:
-        """Return how many messages wait."""
+        """Return how many messages have no outcome yet."""
         return len(self._waiting)
 
     def sent(self, message_id: str) -> int:
-        """Note that a message goes out now; return its delivery tag.
+        """Record that a message is sent; return its delivery tag.
 
         Raises:
-            ValueError: a message of this id waits already, so that a return could not be told apart.
+            ValueError: a message with this id has no outcome yet. A return could be of either.
         """
         if message_id in self._ids:
             raise ValueError(f"{message_id} waits for its confirm already")
@@ -46,20 +46,20 @@ class Window:
         return self._last_tag
 
     def returned(self, message_id: str) -> None:
-        """Note that no queue takes it; its confirm, which follows, settles it. A stranger's id is ignored."""
+        """Record that no queue accepts it: its outcome when the confirm follows. Ignores an unknown id."""
         if message_id in self._ids:
             self._returned.add(message_id)
 
     def confirmed(self, tag: int, multiple: bool) -> list[tuple[str, Outcome]]:
-        """Settle ``tag``, or all up to it; return whom, in the order of sending: confirmed or returned."""
+        """Return ``tag``'s message, or all up to it, in the order of sending: confirmed or returned."""
         return self._settle(tag, multiple, Outcome.CONFIRMED)
 
     def refused(self, tag: int, multiple: bool) -> list[tuple[str, Outcome]]:
-        """Settle ``tag``, or all up to it; return whom, in the order of sending: refused or returned."""
+        """Return ``tag``'s message, or all up to it, in the order of sending: refused or returned."""
         return self._settle(tag, multiple, Outcome.REFUSED)
 
     def lost(self) -> list[tuple[str, Outcome]]:
-        """Settle all that wait, for the connection went; the next message is the first of a new channel."""
+        """Return all as unknown, because the connection was lost. A new channel's tags begin at 1."""
         settled = [(message_id, Outcome.UNKNOWN) for message_id in self._waiting.values()]
         self._last_tag = 0
         self._waiting.clear()
@@ -79,5 +79,5 @@ class Window:
         return settled
 
     def _up_to(self, tag: int) -> list[int]:
-        # They wait in the order of their tags; tag 0 means all (AMQP 0-9-1, basic.ack).
+        # They are in the order of their tags. Tag 0 means all (AMQP 0-9-1, basic.ack).
         return list(takewhile(lambda each: each <= tag or not tag, self._waiting))
