@@ -87,7 +87,7 @@ def connect(
         timeout: seconds for all attempts together, at least 1.
         url: the broker's URL; default: that of the settings.
         heartbeat: seconds between heartbeats; 0 for none.
-        turn: index, modulo the list's length, of the cluster's node to try first.
+        first_node: index, modulo the list's length, of the cluster's node to try first.
 
     Raises:
         BrokerAway: no node answers in time.

@@ -53,7 +53,7 @@ class Reader:
         self._data = b""
         self._at = 0
         self.reopens = True
-        """Whether a channel that the broker closes is opened again, as py-amqp does, before the error is raised."""
+        """Whether to reopen a channel that the broker closes before raising the error, as py-amqp does."""
         self.blocked = False
         """Whether the broker has blocked this connection because of an alarm."""
 

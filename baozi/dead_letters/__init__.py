@@ -1,1 +1,1 @@
-"""The dead letters: what one tells, how they are browsed, replayed and dropped."""
+"""Dead letters: how a message becomes one, and how they are browsed, replayed and dropped."""

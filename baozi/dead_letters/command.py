@@ -22,7 +22,7 @@ Timeout = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Say it in JSON, for a program.")]
 
-#: Columns of the list; the reason, of any length, is the last.
+#: Columns of the list. The last is the reason, because its length varies.
 _ROW = "{:36}  {:8}  {:19}  {:19}  {:20}  {}"
 #: Characters of a reason in the list.
 _REASON = 100
@@ -106,17 +106,17 @@ def drop_command(
 
 
 def _check_ids_not_empty(wanted: list[str]) -> None:
-    """Refuse an id that is empty, as a shell's variable that is not set: every letter's id begins with it.
+    """Check that no id is empty, as from an unset shell variable. Every id would begin with it.
 
     Raises:
-        UsageError: one is empty, or blank.
+        UsageError: an id is empty or blank.
     """
     if not all(map(str.strip, wanted)):
         raise UsageError("An id is empty; give a letter's id, or its first letters.")
 
 
 def _confirmed_ids(wanted: list[str], timeout: float | None) -> list[str]:
-    """Ask about the letters that ``wanted`` means, and return their whole ids."""
+    """Ask for confirmation, and return the full ids of the letters."""
     if not sys.stdin.isatty():
         raise UsageError("Nobody can be asked here whether to drop it for ever; say --yes.")
     with browsing(timeout) as browser:
@@ -154,7 +154,7 @@ def _contents(letter: DeadMessage) -> dict[str, Any]:
 
 
 def _lines(name: str, fact: object) -> list[str]:
-    """A fact in lines: one, or those of a traceback."""
+    """Return the lines of a fact: one, or those of a traceback."""
     if fact is None:
         return []
     return [shown(line) for line in (str(fact).splitlines() if name == "traceback" else [fact])]
@@ -172,5 +172,5 @@ def _row(letter: DeadMessage) -> str:
 def _date(at: float | None) -> str:
     try:
         return "–" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):  # a stranger's baozi may be made at any time
+    except (ValueError, OverflowError, OSError):  # a foreign message may contain any time
         return f"{at:g}"

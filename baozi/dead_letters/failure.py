@@ -1,4 +1,4 @@
-"""Why a task failed: the exception's own type, its text and the end of its traceback."""
+"""Why a task failed: the exception's type and text, and the end of its traceback."""
 
 import traceback
 from typing import Any
@@ -6,16 +6,16 @@ from typing import Any
 from baozi.errors import DeadLetter
 from baozi.worker.checking import Refused
 
-#: Characters of the end of a traceback: it travels in a header.
+#: The most characters of a traceback, which is sent in a header.
 _LONGEST = 4000
 
 
 def attach_reason(einfo: Any, error: BaseException) -> None:
-    """Have ``einfo``, which a pool process sends to the worker's main process, tell of ``error`` itself.
+    """Add the reason and the traceback of ``error`` to ``einfo``, which goes to the worker's main process.
 
     Args:
-        einfo: billiard's.
-        error: the exception that was raised.
+        einfo: billiard's ExceptionInfo.
+        error: the exception that the task raised.
     """
     einfo.reason = describe(error)
     einfo.end = "".join(traceback.format_exception(error))[-_LONGEST:]
@@ -25,14 +25,14 @@ def reason_and_traceback(einfo: Any, error: BaseException) -> tuple[str, str | N
     """Return what :func:`attach_reason` left in ``einfo``; if it left nothing, take it from ``error``.
 
     Args:
-        einfo: billiard's.
-        error: what arrived in the worker's main process, where the failure may have come about: a time limit.
+        einfo: billiard's ExceptionInfo.
+        error: the exception in the worker's main process, where a failure such as a time limit may arise.
     """
     return getattr(einfo, "reason", describe(error)), getattr(einfo, "end", einfo.traceback)
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and the text of ``error``; of a refusal, only the reason that its text is."""
+    """Return the type and the text of ``error``; of a Refused or DeadLetter, only its text, the reason."""
     if isinstance(error, Refused | DeadLetter):
         return str(error)
     try:

@@ -1,7 +1,7 @@
-"""One dead letter, a message of ``baozi.dead``: what it tells, and how its message is sent again unchanged.
+"""One dead letter, a message of ``baozi.dead``: what it contains, and how to publish it unchanged.
 
-A message is kept as the bytes that came over the wire, its properties included: neither kombu nor py-amqp
-decodes it here, so nothing of it can change, and nothing in it can break a command.
+The message and its properties stay the bytes that were received. Neither kombu nor py-amqp decodes them, so
+nothing in them changes, and nothing in them makes a command fail.
 """
 
 import json
@@ -25,18 +25,18 @@ from baozi.errors import NotABaozi
 from baozi.model import RUN_HEADER, Baozi, Tray
 from baozi.settings import settings
 
-#: Headers that a burial adds (:mod:`baozi.dead_letters.republishing`).
+#: Headers that the worker adds when it dead-letters a message (:mod:`baozi.dead_letters.republishing`).
 REASON, CONSUMER, DIED_AT, DELIVERIES = "baozi-reason", "baozi-consumer", "baozi-died-at", "baozi-deliveries"
-#: The end of the traceback of the exception that it died of.
+#: The header with the end of the traceback of the exception.
 TRACEBACK = "baozi-traceback"
-#: How many bytes at the start of the body are the message's own properties: they would not fit in one frame
-#: with those of the burial.
+#: How many bytes at the start of the body are the message's own properties. Together with the worker's
+#: headers they would not fit in one frame.
 PROPERTIES = "baozi-properties"
 _DEAD_LETTER_HEADERS = frozenset(
     name.encode() for name in (REASON, CONSUMER, DIED_AT, DELIVERIES, TRACEBACK, PROPERTIES)
 )
-#: Headers that the broker adds to what it delivers again or moves to the dead letters. Sent on with them, a
-#: message would look as if it had failed already.
+#: Headers that the broker adds when it redelivers or dead-letters a message. A message that is republished
+#: with them would look as if it had already failed.
 _BROKER_HEADERS = frozenset(
     f"x-{name}".encode()
     for name in (
@@ -46,18 +46,18 @@ _BROKER_HEADERS = frozenset(
         *(f"{which}-death-{what}" for which in ("first", "last") for what in ("reason", "queue", "exchange")),
     )
 )
-#: Properties that only the first sender may set, or that would let the broker throw a message away: a user's
-#: name, which the broker compares with the connection's, and the time to live.
+#: Properties that only the first sender may set, or that would let the broker drop a message: the user's
+#: name, which the broker compares with the connection's user, and the time to live.
 _NOT_REPUBLISHED = frozenset({"user_id", "expiration", "cluster_id"})
 
-#: Bytes of a frame that are not its payload, and of a content header before its properties (AMQP 0-9-1,
-#: sections 4.2.3 and 4.2.6.1).
+#: Bytes of a frame without its payload, and of a content header without its properties (AMQP 0-9-1, sections
+#: 4.2.3 and 4.2.6.1).
 _FRAME, _CONTENT_HEADER = 8, 12
 
-#: Encodings of a body that is searched for baozi. Others are not tried: some of Python's take time that grows
-#: with the square of the length.
+#: Encodings of a body in which baozi are looked for. Others are not tried: some of Python's decoders take
+#: time that grows with the square of the length.
 _ENCODINGS = ("utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "iso-8859-1", "us-ascii")
-#: Deliveries that no broker counts up to: a header of its name in a stranger's message may hold any number.
+#: More deliveries than a broker counts. In a foreign message the header may have any value.
 _TOO_MANY = 2**31
 
 
@@ -66,24 +66,24 @@ class Original(NamedTuple):
 
     body: bytes
     properties: bytes
-    """Flags and values, as they stand in a content header."""
+    """Flags and values, as in a content header."""
 
 
 @dataclass(frozen=True)
 class DeadMessage:
-    """A message in the queue of the dead letters, and what its headers tell about it."""
+    """A message in the queue of the dead letters."""
 
     original: Original
-    """The message that died, without what its burial and the broker added to it."""
+    """The message as it was before the worker or the broker added headers to it."""
     headers: Mapping[str, Any]
-    """Its headers and those that were added, decoded as far as they can be."""
+    """Its headers and the added ones, decoded as far as possible."""
     properties: Mapping[str, Any]
-    """AMQP's others, by py-amqp's names: ``content_type``, ``message_id``, …"""
+    """The other AMQP properties, by py-amqp's names: ``content_type``, ``message_id`` and so on."""
     delivery_tag: int = 0
 
     @classmethod
     def of(cls, message: Any) -> "DeadMessage":
-        """Take a py-amqp message that :mod:`baozi.amqp.decoding` has decoded."""
+        """Return the dead letter of a py-amqp message that :mod:`baozi.amqp.decoding` has decoded."""
         raw = decoding.raw_properties(message) or join({})
         added = _decoded(raw)[HEADERS]
         original = _original_message(bytes(message.body), raw, added)
@@ -93,14 +93,14 @@ class DeadMessage:
 
     @property
     def body(self) -> bytes:
-        """The message's body, as it came."""
+        """The message's body, as received."""
         return self.original.body
 
     @property
     def id(self) -> str:
-        """What names it: its Celery task id; of a letter without one, a digest of all that it has.
+        """Its Celery task id; without one, a digest of its contents.
 
-        Two letters of one id are the same: one that was replayed or buried twice.
+        Two letters with one id are copies of one message, which was replayed or dead-lettered twice.
         """
         task_id = self.headers.get("id")
         if isinstance(task_id, str) and _is_uuid(task_id):
@@ -110,26 +110,26 @@ class DeadMessage:
 
     @property
     def reason(self) -> str:
-        """Why it is here: the burial's reason, or else the broker's (``delivery_limit``, say)."""
+        """Why it was dead-lettered: the worker's reason, or else the broker's, such as ``delivery_limit``."""
         return _text(self.headers.get(REASON) or self.headers.get("x-first-death-reason") or "unknown")
 
     @property
     def traceback(self) -> str | None:
-        """The end of the traceback of the exception that it died of; None if it died of none."""
+        """The end of the exception's traceback; None if there was no exception."""
         end = self.headers.get(TRACEBACK)
         return None if end is None else _text(end)
 
     @property
     def consumer(self) -> str | None:
-        """The worker that buried it; None if the broker did."""
+        """The worker that dead-lettered it; None if the broker did."""
         consumer = self.headers.get(CONSUMER)
         return None if consumer is None else _text(consumer)
 
     @property
     def attempts(self) -> int | None:
-        """How often it had been delivered when it died; None if nobody knows.
+        """How many times it had been delivered when it was dead-lettered; None if unknown.
 
-        The broker moves a message when its delivery limit is passed: once more than the setting says.
+        The broker dead-letters a message after one delivery more than the delivery limit.
         """
         deliveries = self.headers.get(DELIVERIES)
         if isinstance(deliveries, int):
@@ -138,14 +138,14 @@ class DeadMessage:
 
     @property
     def first_at(self) -> float | None:
-        """When it was made or sent, in epoch seconds, if it says so."""
+        """When it was made or sent, in epoch seconds; None if unknown."""
         if self.baozi:
             return self.baozi[0].made_at
         return _seconds(self.properties.get("timestamp"))
 
     @property
     def last_at(self) -> float | None:
-        """When it died, in epoch seconds."""
+        """When it was dead-lettered, in epoch seconds; None if unknown."""
         died_at = self.headers.get(DIED_AT)
         if died_at is None:
             with suppress(LookupError, TypeError):
@@ -154,7 +154,7 @@ class DeadMessage:
 
     @cached_property
     def baozi(self) -> list[Baozi]:
-        """The baozi in it: one, those of a producer's tray, or none."""
+        """The baozi in the message: one, those of a producer's tray, or none."""
         with suppress(ValueError, TypeError, LookupError, RecursionError, NotABaozi):
             item = json.loads(self._text())[0][0]
             return Tray.parse(item, old=True).baozi if "numbers" in item else [Baozi.parse(item, old=True)]
@@ -162,7 +162,7 @@ class DeadMessage:
 
     @property
     def runs(self) -> set[str]:
-        """The runs that it names: in a header, or in its body, as a baozi, a tray and a closed order do."""
+        """The runs that its header or its body names. The body may be a baozi, a tray or a closed order."""
         named = {one.run for one in self.baozi}
         with suppress(ValueError, TypeError, LookupError, RecursionError):
             named.add(json.loads(self._text())[0][0]["run"])
@@ -170,13 +170,13 @@ class DeadMessage:
         return {run for run in (*named, header) if isinstance(run, str)}
 
     def _text(self) -> str | bytes:
-        """Return the body, inflated and decoded, if a baozi may be in it.
+        """Return the body, decompressed and decoded.
 
         Raises:
-            ValueError: none is: the body is too long, or damaged.
+            ValueError: it contains no baozi, because it is too long or damaged.
         """
         body = self.body
-        with suppress(ValueError):  # a letter of an earlier release may be inflated already
+        with suppress(ValueError):  # a letter of an earlier release may be decompressed already
             body = inflated(body, self.headers.get("compression"))
         if len(body) > LONGEST:
             raise ValueError("too long for baozi")
@@ -185,13 +185,13 @@ class DeadMessage:
 
 
 def raw_body(message: Any) -> bytes:
-    """Return the body of a kombu message as it came over the wire."""
+    """Return the body of a kombu message as received."""
     body = getattr(message, "raw_body", message.body)
     return body.encode() if isinstance(body, str) else bytes(body)
 
 
 def raw_properties(message: Any) -> bytes:
-    """Return the properties of a kombu message as they came over the wire; of another transport, encoded."""
+    """Return the properties of a kombu message as received; on another transport, encode them."""
     raw = decoding.raw_properties(message)
     if raw is None:
         encoder: Any = amqp.Message(**{**message.properties, HEADERS: message.headers})
@@ -200,10 +200,10 @@ def raw_properties(message: Any) -> bytes:
 
 
 def deliveries(headers: Mapping[str, Any]) -> int:
-    """How often a message with these ``headers`` has been delivered, this time included.
+    """Return how many times a message with these ``headers`` has been delivered, including this time.
 
-    RabbitMQ 4 counts those that were given back without being tried apart. A count that no broker reaches is
-    its sender's invention.
+    RabbitMQ 4 has a second count for deliveries that were requeued without being tried. A count that no
+    broker reaches was written by the sender and is ignored.
     """
     counts = (headers.get(name) for name in ("x-delivery-count", "x-acquired-count"))
     return 1 + max(
@@ -212,7 +212,7 @@ def deliveries(headers: Mapping[str, Any]) -> int:
 
 
 def original_properties(properties: bytes) -> bytes:
-    """Return ``properties`` (flags and values) without the headers that a burial and the broker added."""
+    """Return ``properties`` (flags and values) without the headers that the worker and the broker added."""
     try:
         parts = split(properties)
         headers = fields(parts.get(HEADERS))
@@ -228,9 +228,9 @@ def original_properties(properties: bytes) -> bytes:
 
 
 def _original_message(body: bytes, properties: bytes, headers: Mapping[str, Any]) -> Original:
-    """Return the message that a letter was: what :func:`dead_lettered` made a letter of."""
+    """Return the message from which :func:`dead_lettered` or the broker made a letter."""
     length = headers.get(PROPERTIES)
-    # A letter that the broker made is no burial's: its sender wrote that header.
+    # If the broker dead-lettered the message, the header PROPERTIES is the sender's.
     if isinstance(length, int) and 0 < length <= len(body) and "x-first-death-reason" not in headers:
         with suppress(MalformedProperties):
             split(body[:length])
@@ -239,13 +239,14 @@ def _original_message(body: bytes, properties: bytes, headers: Mapping[str, Any]
 
 
 def dead_lettered(original: Original, facts: Mapping[str, Any], frame_max: int | None) -> Original:
-    """Return ``original`` as it is put among the dead letters: with ``facts`` among its headers.
+    """Return the dead letter of ``original``: the message with ``facts`` added to its headers.
 
     Args:
-        original: with properties as :func:`original_properties` returns them.
-        facts: the headers of the burial.
-        frame_max: bytes of the largest frame that the broker takes; None for no limit. RabbitMQ does not
-            split the properties over several. If they do not fit, the original ones stand before the body.
+        original: the message, with properties as :func:`original_properties` returns them.
+        facts: the headers to add.
+        frame_max: bytes of the largest frame that the broker accepts; None for no limit. RabbitMQ does not
+            split the properties over several frames. If they do not fit in one, the original properties are
+            put before the body.
     """
     added = [field(name, value) for name, value in facts.items()]
     parts = split(publishable_properties(original.properties))
@@ -263,7 +264,7 @@ def publishable_properties(properties: bytes) -> bytes:
 
 
 class _RawMessage(amqp.Message):
-    """A message for py-amqp to publish whose properties are bytes already."""
+    """A message for py-amqp whose properties are already bytes."""
 
     def __init__(self, message: Original) -> None:
         super().__init__(message.body)
@@ -274,7 +275,7 @@ class _RawMessage(amqp.Message):
 
 
 def publish_unchanged(producer: Producer, message: Original, exchange: str, routing_key: str) -> None:
-    """Publish ``message``, which somebody else made, mandatory and with nothing on it changed."""
+    """Publish ``message`` as it is, mandatory."""
     channel: Any = producer.channel
     prepared: Any = _RawMessage(message)
     if not isinstance(channel, amqp.Channel):  # in memory
@@ -288,7 +289,7 @@ def publish_unchanged(producer: Producer, message: Original, exchange: str, rout
 
 
 def _decoded(properties: bytes) -> dict[str, Any]:
-    """Decode what can be decoded: of headers that cannot be read together, each by itself, or its bytes."""
+    """Decode the properties. If the table of headers is invalid, decode each alone, or keep its bytes."""
     decoded = decoding.properties(properties)
     found = {HEADERS: {}, **decoded}
     if decoded.fault:
@@ -300,7 +301,7 @@ def _decoded(properties: bytes) -> dict[str, Any]:
 
 
 def _text(value: object) -> str:
-    """Return a header's value as text; bytes that are not UTF-8 are written out."""
+    """Return a header's value as text; bytes that are not UTF-8 are escaped."""
     return value.decode(errors="backslashreplace") if isinstance(value, bytes) else str(value)
 
 
@@ -311,6 +312,6 @@ def _is_uuid(text: str) -> bool:
 
 
 def _seconds(time: object) -> float | None:
-    if isinstance(time, datetime):  # py-amqp's; AMQP's times are UTC
+    if isinstance(time, datetime):  # from py-amqp; AMQP's times are UTC
         return time.replace(tzinfo=UTC).timestamp()
     return float(time) if isinstance(time, int | float) and isfinite(time) else None

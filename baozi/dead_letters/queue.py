@@ -1,4 +1,4 @@
-"""The dead letters: looking through them without taking any away, and putting them on the queue again."""
+"""Browses the queue of dead letters, removes letters from it, and replays them."""
 
 import time
 from collections import Counter
@@ -20,27 +20,28 @@ from baozi.model import NO_ORDER, ORDER_HEADER, order_of
 from baozi.settings import settings
 from baozi.topology import Topology
 
-#: Letters that are fetched at once, and so those that are in memory.
+#: How many letters are fetched, and so in memory, at once.
 _PAGE = 500
-#: Seconds after which one asks whether there are any left, when none comes.
+#: Seconds without a letter after which the queue's length is asked.
 _POLL_EVERY = 1
 #: ``basic.nack``: class and method (RabbitMQ's extension of AMQP 0-9-1).
 _NACK = (60, 120)
-#: Seconds of the first and of the longest pause before a full queue is tried again, or others who look.
+#: Seconds of the first and of the longest pause before a full queue, or a queue that another process browses,
+#: is tried again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1
 
 
-class Browser:
-    """One look through all dead letters that are there now.
+class DeadLetterBrowser:
+    """Browses all dead letters that are in the queue now.
 
-    A quorum queue hands out what was given back before all else. So the whole of what was seen is kept from
-    it until the look ends, by the broker and not in memory here. What was not taken away then goes back: in
-    its old order, or, if the look ended early, behind the rest. As nobody else would see these letters
-    meanwhile, one looks at a time.
+    A quorum queue delivers requeued messages first. So all letters that were seen stay unacknowledged until
+    the browser is closed. The broker holds them, not this process's memory. Then the letters that were not
+    removed are requeued: in their old order, or, if the browser is closed early, behind the rest. No other
+    process would see these letters meanwhile, so only one may browse at a time.
     """
 
     def __init__(self, connection: Connection, timeout: float) -> None:
-        """Browser over ``connection``; ``timeout`` is in seconds, for others to end and for each page."""
+        """Use ``connection``. ``timeout`` in seconds, for another process to end and for each page."""
         self._connection = connection
         self._timeout = timeout
         self._held: dict[int, int] = {}  # delivery tags, each with the number of its page
@@ -52,10 +53,10 @@ class Browser:
             self._queue: Any = wanted(self._channel)
 
     def letters(self, limit: int | None = None) -> Iterator[DeadMessage]:
-        """Yield them, oldest first, ``limit`` at the most; those that arrive meanwhile are for another look.
+        """Yield the letters, oldest first, at most ``limit``. Letters that arrive meanwhile are not included.
 
         Raises:
-            DeadLettersInUse: somebody else looked until the deadline.
+            DeadLettersInUse: another process browsed them until the deadline.
             BrokerError: the broker cannot be used, as :func:`baozi.amqp.connection.connect` says.
         """
         left, page = self._first_page(limit)
@@ -66,14 +67,14 @@ class Browser:
                 page = self._page(min(left, _PAGE))
 
     def _first_page(self, limit: int | None) -> tuple[int, list[DeadMessage]]:
-        """Wait until nobody else looks, and begin; return how many letters are to be seen, and the first."""
+        """Wait until no other process browses. Return how many letters to browse, and the first page."""
         deadline = time.monotonic() + self._timeout
         while True:
             with broker_errors():
                 waiting, others = self._state()
                 left = waiting if limit is None else min(waiting, limit)
                 page = [] if others else self._page(min(left, _PAGE))
-                if page and self._state()[1] > 1:  # somebody began at the same time
+                if page and self._state()[1] > 1:  # another process began at the same time
                     self._requeue()
                     others = 1
             if not others:
@@ -91,8 +92,8 @@ class Browser:
         if not size:
             return []
         deadline = time.monotonic() + self._timeout
-        # A consumer of its own for each page: no more than the page is on its way. py-amqp's and not kombu's,
-        # which would inflate what calls itself compressed.
+        # A new consumer for each page, so that the broker sends no more than the page. It is py-amqp's,
+        # because kombu's would decompress bodies.
         self._channel.basic_qos(0, size, False)
         tag = self._channel.basic_consume(self._queue.name, callback=page.append)
         while len(page) < size:
@@ -109,10 +110,10 @@ class Browser:
         return [DeadMessage.of(message) for message in page]
 
     def remove(self, letter: DeadMessage) -> None:
-        """Take ``letter`` out of the queue, for ever.
+        """Remove ``letter`` from the queue.
 
         Raises:
-            BrokerError: it may be there still.
+            BrokerError: it may still be in the queue.
         """
         with broker_errors():
             self._channel.basic_ack(letter.delivery_tag)
@@ -120,31 +121,31 @@ class Browser:
         self._removed = True
 
     def close(self) -> None:
-        """End the look.
+        """Requeue the letters that were not removed.
 
         Raises:
-            BrokerError: the connection was lost, and the broker gives the letters back by itself.
+            BrokerError: the connection was lost. The broker then requeues the letters itself.
         """
         with broker_errors():
             if self._removed:
                 self._wait_for_acknowledgements()
             self._requeue()
-            # Its answer says that the broker has done all that was asked for.
+            # When the broker answers, it has done all that was requested before.
             self._channel.close()
 
     def _wait_for_acknowledgements(self) -> None:
-        """Wait until the queue has every acknowledgement, for a channel that closes forgets some of them.
+        """Wait until the queue has every acknowledgement, because a channel that closes drops some of them.
 
-        RabbitMQ's channel has no more than 32 commands on their way to a quorum queue
-        (``quorum_commands_soft_limit``). It keeps the others, as one command, until it hears of the first. A
-        ``basic.get`` is answered behind all that is on its way: the second one, behind what was kept.
+        RabbitMQ's channel sends at most 32 commands to a quorum queue without an answer
+        (``quorum_commands_soft_limit``). It holds back the others, as one command, until the first answer. A
+        ``basic.get`` is answered after all commands that were sent: the second one, after those held back.
         """
         for _ in range(2):
-            # It may bring a letter that is new: like all that nobody acknowledges, it goes back.
+            # It may return a new letter, which is not acknowledged and so is requeued.
             self._channel.basic_get(self._queue.name)
 
     def _requeue(self) -> None:
-        # One page after the other: when a channel closes, they come back in any order.
+        # Page by page: when a channel closes, the letters are requeued in any order.
         last_of_each = {page: tag for tag, page in self._held.items()}
         for tag in last_of_each.values():
             self._channel.send_method(_NACK, "Lbb", (tag, True, True))
@@ -152,15 +153,18 @@ class Browser:
 
 
 @contextmanager
-def browsing(timeout: float | None = None) -> Iterator[Browser]:
-    """Open a look; ``timeout`` in seconds, default: the setting ``broker_timeout``.
+def browsing(timeout: float | None = None) -> Iterator[DeadLetterBrowser]:
+    """Open a browser, and close it after the block.
+
+    Args:
+        timeout: seconds to wait for the broker and other browsers; default: the setting ``broker_timeout``.
 
     Raises:
         BrokerError: the broker cannot be used, as :func:`baozi.amqp.connection.connect` says.
     """
     limit = settings().broker_timeout if timeout is None else timeout
     with connect("dead letters", timeout=limit) as connection:
-        browser = Browser(connection, limit)
+        browser = DeadLetterBrowser(connection, limit)
         try:
             yield browser
         except BaseException:
@@ -174,16 +178,16 @@ def browse() -> Iterator[DeadMessage]:
     """Yield every dead letter, oldest first, and remove none.
 
     Raises:
-        BaoziError: as :meth:`Browser.letters`.
+        BaoziError: as :meth:`DeadLetterBrowser.letters`.
     """
     with browsing() as browser:
         yield from browser.letters()
 
 
 def of_run(run: str) -> DeadLetters:
-    """Count the dead baozi of ``run``, for an audit: each once, however many letters it is in.
+    """Count the dead baozi of ``run``, for an audit. A baozi that is in several letters counts once.
 
-    A broker that cannot be used is no error here: the answer says so.
+    If the broker cannot be used, the result says so instead of an error.
     """
     dead: set[tuple[str, str, int]] = set()
     try:
@@ -197,13 +201,13 @@ def of_run(run: str) -> DeadLetters:
 
 
 def runs_of_letters(timeout: float | None = None) -> set[str]:
-    """Return the runs that some dead letter names; a closing or opening message names one too.
+    """Return the runs that the dead letters name. Messages that open or close an order also name one.
 
     Args:
         timeout: seconds to wait for the broker; default: ``broker_timeout``.
 
     Raises:
-        BrokerError: as :meth:`Browser.letters` says.
+        BrokerError: as :meth:`DeadLetterBrowser.letters` says.
     """
     with browsing(timeout) as browser:
         return {run for letter in browser.letters() for run in letter.runs}
@@ -215,12 +219,12 @@ def _order_id(letter: DeadMessage) -> str:
     return NO_ORDER
 
 
-def find(browser: Browser, wanted: Sequence[str]) -> list[DeadMessage]:
+def find(browser: DeadLetterBrowser, wanted: Sequence[str]) -> list[DeadMessage]:
     """Return the letters whose ids begin with one of ``wanted``, oldest first.
 
     Raises:
-        UsageError: there is none, or such a beginning fits several; copies of one letter are one.
-        BrokerError: as :meth:`Browser.letters` says.
+        UsageError: there is none, or the ids of several letters begin so. Copies of one letter count as one.
+        BrokerError: as :meth:`DeadLetterBrowser.letters` says.
     """
     ids: dict[str, str] = {}
     found = []
@@ -240,10 +244,13 @@ def find(browser: Browser, wanted: Sequence[str]) -> list[DeadMessage]:
 
 
 class Replay:
-    """Puts dead letters on the queue again, as new messages: with nothing on them of how they died."""
+    """Puts dead letters on the queue again as new messages, without the headers of dead-lettering."""
 
     def __init__(self, timeout: float | None = None) -> None:
-        """Open a connection of its own; ``timeout`` in seconds for each, default: ``broker_timeout``.
+        """Open a new connection.
+
+        Args:
+            timeout: seconds for the connection and for each letter; default: ``broker_timeout``.
 
         Raises:
             BrokerError: as :func:`baozi.amqp.connection.connect` says.
@@ -253,19 +260,19 @@ class Replay:
         self._channel = ConfirmedChannel(connection)
 
     def put(self, letter: DeadMessage) -> None:
-        """Put ``letter`` on the queue; the broker has it when this returns. Only then take it away.
+        """Put ``letter`` on the queue and wait for the confirm. Remove it from the dead letters only then.
 
         Raises:
             QueueFull: the queue stayed full.
-            Unroutable: no queue takes it.
-            BrokerError: it was not confirmed; it may be in the queue all the same.
+            Unroutable: no queue accepts the message.
+            BrokerError: it was not confirmed, but may be in the queue.
         """
 
         queue = settings().queue
 
         def send(producer: Producer) -> None:
             message = Original(letter.body, publishable_properties(letter.original.properties))
-            # By the queue's own key: the one that it came with may have been a delayed message's.
+            # With the queue's own routing key: the letter's key may be a delayed message's.
             publish_unchanged(producer, message, queue, queue)
 
         tries = Retrying(
@@ -283,5 +290,5 @@ class Replay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection: nothing is in flight."""
+        """Close the connection."""
         self._channel.close()

@@ -1,9 +1,8 @@
-"""What leaves the queue without being eaten: to the dead letters with its reason, or to wait for its ETA.
+"""Republishes a message that the worker does not execute: as a dead letter, or delayed until its ETA.
 
-A pool process publishes a copy, confirmed, and only then does the worker's main process acknowledge the
-message. So the event loop waits for no confirm, and a process that is killed in between loses nothing: the
-message is delivered again. These functions are no tasks: a message that names a task must not be able to
-forge dead letters.
+A pool process publishes a copy and waits for the confirm. Then the worker's main process acknowledges the
+message. So the event loop never waits for a confirm. If a process is killed in between, the message is
+redelivered. These functions are not Celery tasks, so that no message can call them to forge dead letters.
 """
 
 import time
@@ -34,38 +33,38 @@ from baozi.settings import settings
 
 logger = get_logger(__name__)
 
-#: Characters of a reason, and of the end of a traceback.
+#: The most characters of a reason, and of the end of a traceback.
 _LONGEST_REASON, _LONGEST_TRACEBACK = 1000, 4000
-#: Seconds for all else than the broker's answers, on a busy machine.
+#: Seconds for everything except the broker's answers, on a busy machine.
 _MARGIN = 10
 
 
 class Rejection(NamedTuple):
-    """A message that is to be dead-lettered, and why."""
+    """A message to dead-letter, and the reason."""
 
     body: bytes
     properties: bytes
     routing_key: str
     deliveries: int
-    """How often it has been delivered."""
+    """How many times it has been delivered."""
     reason: str
     traceback: str | None
     consumer: str
     """The worker that dead-letters it."""
     exchange: str
-    """Of the dead letters."""
+    """The exchange of the dead letters."""
 
 
 class Failure(NamedTuple):
-    """Why a message could not be sent on."""
+    """Why a message could not be republished."""
 
     error: str
     final: bool
-    """Whether it would fail again."""
+    """Whether another attempt would fail too."""
 
 
 def dead_letter(rejection: Rejection) -> Failure | None:
-    """Publish the message to the dead letters; return why that failed, or None. Called in a pool process."""
+    """Publish the message as a dead letter. Return the failure, or None. Called in a pool process."""
     facts: dict[str, Any] = {
         REASON: _text(rejection.reason[:_LONGEST_REASON]),
         CONSUMER: rejection.consumer,
@@ -81,19 +80,19 @@ def dead_letter(rejection: Rejection) -> Failure | None:
 
 
 def postpone(body: bytes, properties: bytes, seconds: int, queue: str) -> Failure | None:
-    """Publish a message that arrives in ``queue`` after ``seconds``; return why that failed, or None."""
+    """Publish a message that arrives in ``queue`` after ``seconds``. Return the failure, or None."""
     original = Original(body, publishable_properties(original_properties(properties)))
-    # By the queue's own key: the one that it came with may be a delayed message's already, and long.
+    # With the queue's own routing key: the message's key may already be a delayed message's, which is long.
     return _publish(lambda _: original, level_name(MAX_LEVEL), calculate_routing_key(seconds, queue))
 
 
 def _text(text: str) -> str:
-    """Return ``text`` as UTF-8 can carry it."""
+    """Return ``text`` with escapes for characters that UTF-8 cannot encode."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def _publish(make: Callable[[int | None], Original], exchange: str, routing_key: str) -> Failure | None:
-    # Threads and solo pools take an exception for the worker's own.
+    # Threads and solo pools would treat an exception as the worker's own.
     try:
         channel = ConfirmedChannel(connect("burial", url=of_worker().broker))
         try:
@@ -116,7 +115,7 @@ def _publish(make: Callable[[int | None], Original], exchange: str, routing_key:
 
 
 class Republication:
-    """One message on its way out of the queue. Celery's consumer hands it over as it does a request."""
+    """One message that a pool process republishes. Celery's consumer gives it to the pool like a request."""
 
     def __init__(
         self,
@@ -126,15 +125,15 @@ class Republication:
         *arguments: Any,
         on_final: Callable[[str], object] | None = None,
     ) -> None:
-        """Prepare to call ``function`` with ``arguments`` in a pool process, and then to settle ``message``.
+        """Prepare to call ``function`` in a pool process, and then to acknowledge ``message``.
 
         Args:
-            consumer: the worker's.
-            message: the one that is sent on.
+            consumer: the worker's consumer.
+            message: the message to republish.
             function: :func:`dead_letter` or :func:`postpone`.
             arguments: its arguments.
-            on_final: called with the error if it would fail again; default: the message is given back, and
-                the broker dead-letters it at its delivery limit.
+            on_final: called with the error if another attempt would fail too. Default: the message is
+                requeued, and the broker dead-letters it at its delivery limit.
         """
         self._consumer = consumer
         self._message = message
@@ -142,10 +141,10 @@ class Republication:
         self._arguments = arguments
         self._on_final = on_final
         self.handed_over = False
-        """Whether a pool process has it."""
+        """Whether it was given to a pool process."""
 
     def execute_using_pool(self, pool: Any) -> None:
-        """Have a process of ``pool`` send it on."""
+        """Republish the message in a process of ``pool``."""
         self.handed_over = True
         pool.apply_async(
             self._function,
@@ -156,7 +155,7 @@ class Republication:
         )
 
     def _answered(self, answer: Any) -> None:
-        # In the threads pool this is another thread.
+        # The threads pool calls this in another thread.
         self._consumer.call_soon(self._settle, answer)
 
     def _settle(self, answer: Any) -> None:
@@ -170,5 +169,5 @@ class Republication:
             self._message.reject_log_error(logger, self._consumer.connection_errors, requeue=True)
 
     def fail(self, error: Exception) -> None:
-        """Give the message back: it could not be handed over."""
+        """Requeue the message, because it could not be given to the pool."""
         self._settle(Failure(str(error), final=False))

@@ -1,10 +1,9 @@
 """All changes to the behaviour of Celery, kombu and billiard: one file for each change.
 
-Each file says what it changes and why. Its last lines say where this is discussed upstream, with which
-versions it was checked, and ``tests/unit/test_upstream.py`` has a test for it that fails when the library
-behaves otherwise: then the change is to be made anew, or to be removed. What is read of py-amqp's
-connections in another way, for every user of ``baozi.amqp``, is in ``baozi/amqp/reading.py``, which follows
-the same rule.
+Each file says what it changes and why. Its last lines name the upstream discussions and the versions with
+which it was checked. ``tests/unit/test_upstream.py`` has a test for each file. It fails when the library's
+behaviour changes: then adapt or remove the change. ``baozi/amqp/reading.py``, which changes how py-amqp's
+connections are read for every user of ``baozi.amqp``, follows the same rule.
 """
 
 from collections.abc import Iterable
@@ -14,10 +13,10 @@ from baozi.errors import UpstreamChanged
 
 
 def replace(module: ModuleType, name: str, value: object) -> None:
-    """Put ``value`` in the place of what ``module`` has under ``name``.
+    """Replace the attribute ``name`` of ``module`` by ``value``.
 
     Raises:
-        UpstreamChanged: it has nothing of that name.
+        UpstreamChanged: the module has no such attribute.
     """
     if name not in vars(module):
         raise UpstreamChanged(_GONE.format(f"{module.__name__}.{name}"))
@@ -25,7 +24,7 @@ def replace(module: ModuleType, name: str, value: object) -> None:
 
 
 def with_step(steps: Iterable[str], old: str, new: str) -> list[str]:
-    """Return the names of a blueprint's ``steps`` with ``new`` in the place of ``old``.
+    """Return the names of a blueprint's ``steps`` with ``old`` replaced by ``new``.
 
     Raises:
         UpstreamChanged: ``old`` is not one of them.

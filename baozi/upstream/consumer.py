@@ -1,11 +1,11 @@
-"""The worker's consumer: no message, whatever it is, is dropped, stops the worker or occupies it.
+"""The worker's consumer: whatever a message contains, it is not lost, and the worker does not stop or hang.
 
-Celery rejects a message that names no task or an unknown one: in a queue with dead letters it is found
-there with no reason but "rejected", and else it is gone. A message that it cannot decode it acknowledges.
-If something cannot be handed to the pool, it takes a pool process for busy that is free.
+Celery rejects a message that names no task or an unknown one. The broker dead-letters it with the reason
+"rejected", or drops it if the queue has no dead letters. Celery acknowledges a message that it cannot decode.
+If something cannot be given to the pool, Celery counts a free pool process as busy.
 
 Upstream: celery/celery#8812 and celery/celery#3675 are of users whose messages were dropped as unknown. No
-thread is known of a reason for them.
+thread about a reason for such messages is known.
 Checked with: celery 5.7.0, kombu 5.7.0, amqp 5.4.2.
 """
 
@@ -41,18 +41,18 @@ from baozi.worker.unsettled import Unsettled
 
 logger = get_logger(__name__)
 
-#: Seconds between two looks for a queue that is missing.
+#: Seconds between two checks whether a missing queue is there again.
 _MISSING_PAUSE = 1
 
 
 class Consumer(CeleryConsumer):
-    """Celery's consumer, but each message is checked first, and what Celery would drop is dead-lettered.
+    """Celery's consumer. Each message is checked first; what Celery would drop is dead-lettered.
 
-    A message is eaten, or its copy with the reason is among the dead letters, or it is still in the queue.
+    At any time a message was executed, or a copy with the reason is a dead letter, or it is in the queue.
     """
 
     class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc,valid-type]  # the stubs leave it out
-        """Celery's steps, but for one that no other requires: what a step requires, Celery adds again."""
+        """Celery's steps with one replaced. No other step requires it; else Celery would add it again."""
 
         default_steps: ClassVar[list[str]] = with_step(
             CeleryConsumer.Blueprint.default_steps,
@@ -61,14 +61,14 @@ class Consumer(CeleryConsumer):
         )
 
         def info(self, parent: Any) -> dict[str, Any]:
-            """Return what ``celery inspect stats`` shows; one of the connection's options is a function."""
+            """Return what ``celery inspect stats`` shows, without the options that JSON cannot represent."""
             told: dict[str, Any] = super().info(parent)
             told["baozi"] = parent.facts
             if isinstance(told["broker"], dict):
                 told["broker"].pop("transport_options", None)
             return told
 
-    # Celery's, which its stubs leave out.
+    # Celery's attributes, which its stubs leave out.
     connection_errors: tuple[type[BaseException], ...]
     call_soon: Callable[..., Any]
     on_task_request: Callable[[Any], Any]
@@ -80,26 +80,26 @@ class Consumer(CeleryConsumer):
     app: Any
 
     receive_alone: Callable[[Any], None]
-    """Lets Celery handle one message, alone."""
+    """Lets Celery handle one message, not in a batch."""
     republications: set[Republication]
-    """The messages that leave the queue otherwise than eaten."""
+    """The messages that are being dead-lettered or delayed."""
     handed_over: "WeakSet[CeleryRequest]"
-    """The requests that the pool was given. Those that are done are no longer reserved, as Celery has it."""
+    """Requests that were given to the pool. When one is done, ``state.reserved_requests`` lacks it."""
     _unsettled: Unsettled
     _batches: Batches | None = None
     _missing_since: float | None = None
     """When the queue was first found missing, on ``time.monotonic``'s clock; None while it is there."""
 
     def __init__(self, on_task_request: Callable[[Any], object], *arguments: Any, **options: Any) -> None:
-        """Hand over to the pool by ``on_task_request``, as Celery's own consumer does."""
+        """Give messages to the pool with ``on_task_request``, as Celery's consumer does."""
         super().__init__(lambda job: on_task_request(_Guarded(job, self)), *arguments, **options)
         self.republications = set()
         self.handed_over = WeakSet()
         self.reliable = reliable.of(self.app)
-        self.reliable.work()  # for a worker inside a program, which sends no signal at its start
+        self.reliable.work()  # a worker inside a program sends no signal at its start
 
     def connect(self) -> Any:
-        """Connect, and declare the topology on each connection: the broker may be a new one."""
+        """Connect and declare the topology, which a new broker would not have."""
         connection = super().connect()
         try:
             with limit_waits(connection, settings().broker_timeout):
@@ -110,19 +110,21 @@ class Consumer(CeleryConsumer):
         return connection
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
-        """End the worker if to connect again mends nothing; else say so, and go on as Celery does."""
+        """End the worker if connecting again cannot help. Else do what Celery does."""
         self._exit_if_permanent(exc)
         super().on_connection_error_before_connected(exc)
 
     def on_connection_error_after_connected(self, exc: Exception) -> None:
-        """As above."""
+        """End the worker if connecting again cannot help. Else do what Celery does."""
         self._exit_if_permanent(exc)
         super().on_connection_error_after_connected(exc)
 
     def _exit_if_permanent(self, error: Exception) -> None:
-        """Where a right is missing, nobody but an administrator can mend it: Celery would try for ever.
+        """End the worker if only an administrator can help. Celery would try for ever.
 
-        A queue that this worker may not declare may be on its way, or its node of the cluster: it has time.
+        If the queue is missing and this worker may not declare it, wait: the queue, or its node of the
+            cluster,
+        may come back.
         """
         uri = self.app.connection().as_uri()
         try:
@@ -136,10 +138,10 @@ class Consumer(CeleryConsumer):
                 exit_with_error(missing)
             time.sleep(_MISSING_PAUSE)
         except BrokerError:
-            pass  # the broker is away, and waited for
+            pass  # the broker is away; Celery waits for it
 
     def create_task_handler(self, *args: Any, **options: Any) -> Any:
-        """Return what is called with each message that arrives on this connection."""
+        """Return the function that is called with each message of this connection."""
         self._missing_since = None
         if self.connection.transport.driver_type == "amqp":
             self.task_consumer.channel.Message = UninflatedMessage
@@ -186,7 +188,7 @@ class Consumer(CeleryConsumer):
         return on_message
 
     def _is_guarded(self, message: Any) -> bool:
-        """Whether ``message`` came from the guarded queue or is of a reliable task: apps may have others."""
+        """Return whether ``message`` is from the guarded queue or of a reliable task."""
         if self.reliable.whole_app or self._is_reliable(message.headers.get("task")):
             return True
         tag = (message.delivery_info or {}).get("consumer_tag")
@@ -196,7 +198,7 @@ class Consumer(CeleryConsumer):
         return isinstance(name, str) and isinstance(self.app.tasks.get(name), ReliableTask)
 
     def _receive_unguarded(self, message: Any, receive: Callable[[Any], object]) -> None:
-        """Leave ``message`` to Celery, as if there was no guarantee."""
+        """Let Celery handle ``message`` without the guarantee."""
         if isinstance(message, UninflatedMessage):
             try:
                 message.inflate()
@@ -207,12 +209,12 @@ class Consumer(CeleryConsumer):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What this worker tells of itself beside Celery's statistics."""
+        """What this worker adds to Celery's statistics."""
         batches = self._batches.in_progress if self._batches is not None else 0
         return facts(self.reliable.topology, own_ledger_ids(), batches)
 
     def _new_batches(self) -> Batches | None:
-        """The batches of this connection: none but on AMQP, in an event loop, and for tasks that have any."""
+        """Return the batches of this connection; None without AMQP, an event loop or tasks with batches."""
         if self.connection.transport.driver_type != "amqp":
             return None
         read_in_pieces(self.connection.connection, self.hub)
@@ -223,36 +225,36 @@ class Consumer(CeleryConsumer):
         return Batches(self, self._unsettled, limits)
 
     def _reliable_tasks(self) -> dict[str, ReliableTask]:
-        """Not Celery's own tasks, celery.map and others, which a message could name as well."""
+        """Return the reliable tasks, without Celery's own such as ``celery.map``."""
         return {name: task for name, task in self.app.tasks.items() if isinstance(task, ReliableTask)}
 
     def drain(self) -> None:
-        """Take nothing more: what has arrived and is not begun stays the broker's."""
+        """Stop consuming. Messages that have arrived but were not started return to the queue."""
         with suppress(*self.connection_errors):
             self.task_consumer.cancel()
         if self._batches is not None:
             self._batches.stop()
-        # Those that wait here for a free pool process.
+        # Requests that wait for a free pool process.
         self.controller.semaphore.clear()
         self.republications = {one for one in self.republications if one.handed_over}
 
     @property
     def is_busy(self) -> bool:
-        """Whether a pool process has anything: begun, or handed to it and not begun yet.
+        """Whether the pool has any message, started or not.
 
-        The pool would wait for both at its end, when nobody takes their results.
+        The pool would wait for both at its end, when their results are no longer read.
         """
         handed_over = any(request in state.reserved_requests for request in self.handed_over)
         batches_in_progress = self._batches is not None and self._batches.in_progress > 0
         return bool(handed_over or state.active_requests or batches_in_progress or self.republications)
 
     def kill_batches(self) -> None:
-        """End the batches that are out, with their pool processes. Celery does so for single messages."""
+        """Kill the pool processes that have batches. Celery does this for single messages."""
         if self._batches is not None:
             self._batches.kill()
 
     def on_close(self) -> None:
-        """Forget what came over a connection that is lost: the broker will deliver it again."""
+        """Forget the messages of a lost connection: the broker redelivers them."""
         self.republications.clear()
         if self._batches is not None:
             self._batches.end()
@@ -260,14 +262,14 @@ class Consumer(CeleryConsumer):
         super().on_close()
 
     def shutdown(self) -> None:
-        """At the worker's end, settle what is eaten and give back the rest, while there is a connection."""
+        """At the worker's end, acknowledge the executed messages and requeue the rest, if connected."""
         if self._batches is not None:
             with suppress(*self.connection_errors):
                 self._batches.settle_and_requeue()
         super().shutdown()
 
     def dead_letter(self, message: Any, reason: str, traceback: str | None = None) -> None:
-        """Have ``message`` copied to the dead letters with ``reason``, then acknowledged. From any thread."""
+        """Publish ``message`` as a dead letter with ``reason``, then acknowledge it. Thread-safe."""
         logger.error("Dead-lettering a message: %s", reason)
         topology = self.reliable.topology
         rejection = Rejection(
@@ -283,7 +285,7 @@ class Consumer(CeleryConsumer):
         self._republish(message, Republication(self, message, dead_letter, rejection))
 
     def _postpone(self, message: Any, seconds: int) -> None:
-        """Have the broker keep ``message`` for ``seconds``: here it would be in the place of another."""
+        """Let the broker keep ``message`` for ``seconds``; here it would take another message's place."""
 
         def cannot(error: str) -> None:
             message.being_republished = False
@@ -300,28 +302,28 @@ class Consumer(CeleryConsumer):
         self.call_soon(self.on_task_request, republication)
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
-        """Bury a body that is not JSON, is of a refused type, or cannot be decompressed."""
+        """Dead-letter a message whose body is not JSON, is of a refused type, or cannot be decompressed."""
         if not self._is_guarded(message):
             super().on_decode_error(message, exc)
             return
         self.dead_letter(message, f"cannot be decoded: {exc}")
 
     def on_unknown_message(self, _body: object, message: Any) -> None:
-        """Bury what no Celery client sent."""
+        """Dead-letter a message that no Celery client sent."""
         if not self._is_guarded(message):
             super().on_unknown_message(_body, message)
             return
         self.dead_letter(message, "not a Celery task: it has no task header")
 
     def on_unknown_task(self, _body: object, message: Any, exc: Exception) -> None:
-        """Bury a task that this app does not have."""
+        """Dead-letter a message of a task that this app does not have."""
         if not self._is_guarded(message):
             super().on_unknown_task(_body, message, exc)
             return
         self.dead_letter(message, f"unknown task: {exc}")
 
     def on_invalid_task(self, _body: object, message: Any, exc: Exception) -> None:
-        """Bury a task that Celery calls invalid."""
+        """Dead-letter a message that Celery finds invalid."""
         if not self._is_guarded(message):
             super().on_invalid_task(_body, message, exc)
             return
@@ -329,17 +331,17 @@ class Consumer(CeleryConsumer):
 
 
 class _Guarded:
-    """What is handed over when a pool process is free. Whatever fails then, the process stays free."""
+    """A request that waits for a free pool process. If it then fails, the process stays free."""
 
     def __init__(self, job: Any, consumer: Consumer) -> None:
         self._job = job
         self._consumer = consumer
 
     def execute_using_pool(self, pool: Any) -> None:
-        """Hand it over: called by Celery, which takes the pool process for busy then.
+        """Give the request to ``pool``. Celery calls this and then counts a pool process as busy.
 
         Raises:
-            TaskRevokedError: nothing was handed over.
+            TaskRevokedError: nothing was given to the pool.
         """
         try:
             self._job.execute_using_pool(pool)

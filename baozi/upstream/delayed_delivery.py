@@ -1,9 +1,9 @@
 """Celery's delayed delivery, set up on the node that the worker is connected to.
 
-Celery's own step connects to each node that ``broker_url`` names, one after the other, before the worker
-works.
+Celery's own step connects to each node of ``broker_url``, one after the other, before the worker starts to
+consume.
 
-Upstream: celery/celery#9207 introduced the step. No thread is known of a node that is away.
+Upstream: celery/celery#9207 introduced the step. No thread about a node that is away is known.
 Checked with: celery 5.7.0, kombu 5.7.0.
 """
 
@@ -22,15 +22,15 @@ from baozi.settings import settings
 class DelayedDelivery(CeleryDelayedDelivery):
     """Sets up the queues in which a baozi with a countdown waits.
 
-    Celery's own step does so on every node that ``broker_url`` names, and tries four times where one is away.
-    In a cluster one node is enough; and while it waits for the name of a stopped one to be looked up, which
-    may take twenty seconds each time, the worker eats nothing.
+    Celery's own step does so on every node of ``broker_url``, with four attempts for a node that is away. In
+    a cluster one node is enough. The name lookup of a stopped node may take twenty seconds for each attempt,
+    and the worker consumes nothing meanwhile.
     """
 
     def start(self, c: Any) -> None:
-        """Set up, on the node that the consumer has found."""
+        """Set up the queues on the node to which the consumer is connected."""
         queue_type = c.app.conf.broker_native_delayed_delivery_queue_type
-        # kombu leaves its channels open: a connection of its own, they go with it.
+        # kombu does not close its channels. They are closed with this separate connection.
         with (
             c.connection.clone() as connection,
             limit_waits(connection, settings().broker_timeout),

@@ -1,17 +1,17 @@
-"""A worker's events, on a connection of their own: they never cost the worker its work.
+"""A worker's events. If they cannot be sent, the worker goes on consuming.
 
-Celery publishes with retries, in the event loop. kombu 5.7 then declares the exchange on the lost channel
-again and again, each time on one more new connection, and never gets back to the loop: a worker that was
-frozen past its heartbeat (a paused machine, SIGSTOP) was seen to eat nothing more.
+Celery publishes events with retries, in the event loop. On a lost channel kombu 5.7 then declares the
+exchange again and again, each time on a new connection, and never returns to the loop. A worker that was
+frozen for longer than its heartbeat (a paused machine, SIGSTOP) then consumed nothing any more.
 
-While a memory or disk alarm is on, the broker reads nothing from this connection. What Celery writes fills
-the socket's buffers. One second later the kernel gives the connection up, and the worker connects again and
-repeats what it was eating. So an event is sent once, and dropped while the broker takes none.
+While a memory or disk alarm is on, the broker reads nothing from this connection. Celery's events fill the
+socket's buffers. One second later the kernel closes the connection, and the worker connects again and
+executes its messages again. So here an event is sent once, and dropped while the broker accepts none.
 
-For each event Celery looks up what all events of a worker have in common. Those of a batch share it.
+Celery looks up the fields that all events of a worker have for each event. The events of a batch share them.
 
 Upstream: celery/celery#4804 and celery/celery#5066 made the heartbeat's event retry, celery/kombu#2275 is
-about the endless declaring. No thread is known of events under an alarm.
+about the endless declaring. No thread about events under an alarm is known.
 Checked with: celery 5.7.0, kombu 5.7.0, amqp 5.4.2.
 """
 
@@ -33,37 +33,37 @@ logger = get_logger(__name__)
 
 #: Events, or batches of up to 24, that are kept while the connection is lost.
 _KEPT = 1000
-#: Seconds to wait for an answer of a broker that has said that it takes nothing: it gives none.
+#: Seconds to wait for an answer while the broker has blocked the connection, because it will not answer.
 _BLOCKED_TIMEOUT = 1
 
 
 class Dispatcher(EventDispatcher):
-    """Sends each event once, if the broker takes events now.
+    """Sends each event once, if the broker accepts events now.
 
-    An error of one that Celery would retry, the heartbeat's, goes to the event loop, which connects all anew;
-    others are kept, as Celery keeps them, up to a limit.
+    If a heartbeat event fails, which Celery would retry, the error goes to the event loop, which connects
+    again. Other events that fail are kept, as in Celery, but up to a limit.
     """
 
     def __init__(self, connection: Any = None, *more: Any, **options: Any) -> None:
-        """Send over kombu's ``connection``; the rest is Celery's."""
+        """Use kombu's ``connection``. The other arguments are Celery's."""
         super().__init__(connection, *more, **options)
         self._outbound_buffer: deque[tuple[Any, str]] = deque(maxlen=_KEPT)
         self._dropped = 0
         amqp = self._amqp()
         if amqp is not None:
-            # Milliseconds that the kernel waits for a peer that takes nothing. py-amqp's one second is too
-            # short: an alarm has no limit. 0 is the kernel's own; heartbeats notice a peer that is gone.
+            # Milliseconds that the kernel waits for a peer that reads nothing. py-amqp sets one second, which
+            # is too short for an alarm. 0 is the kernel's default. Heartbeats detect a peer that is gone.
             amqp.sock.setsockopt(SOL_TCP, TCP_USER_TIMEOUT, 0)
 
     def _amqp(self) -> Any:
-        """Return py-amqp's connection, if there is one now."""
+        """Return py-amqp's connection, or None."""
         connection = self.connection
         if connection is None or not connection.connected or connection.transport.driver_type != "amqp":
             return None
         return connection.connection
 
     def _takes_events(self) -> bool:
-        """Return whether the broker reads what is sent, as far as can be known; bound the waits for it."""
+        """Return whether the broker seems to read from the socket, and set the socket's timeout."""
         amqp = self._amqp()
         if amqp is None:
             return True
@@ -91,10 +91,10 @@ class Dispatcher(EventDispatcher):
         celerys: Any = super()  # the stubs leave the method out
         celerys._publish(event, producer, routing_key, retry=False, retry_policy=retry_policy, **more)
         if full and kept[-1][0] is event:
-            self._dropped += 1  # the oldest had to go
+            self._dropped += 1  # the full buffer has dropped its oldest event
 
     def send_together(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-        """Send events of tasks as :meth:`send` does, at half of its cost.
+        """Send events of tasks like :meth:`send`, at half the cost.
 
         Args:
             events: each with its type, which begins with "task-", and its own fields.
@@ -110,13 +110,13 @@ class Dispatcher(EventDispatcher):
         now, forward, buffer = time.time(), celerys.clock.forward, celerys._group_buffer["task"]
         for kind, fields in events:
             buffer.append({**same, "clock": forward(), **fields, "timestamp": now, "type": kind})
-            # No larger message than Celery's: a writable socket takes it whole, so that the loop never waits.
+            # Not larger than Celery's messages: a writable socket accepts the whole, so the loop never waits.
             if len(buffer) >= celerys.buffer_limit:
                 self.flush()
         celerys.on_send_buffered()
 
     def _log_dropped(self) -> None:
-        """Log how many events were dropped since it was logged last, if any."""
+        """Log how many events were dropped since the last call, if any."""
         if self._dropped:
             logger.warning(
                 "Dropped %d events while the broker took none: a memory or disk alarm was on, or it was slow."
@@ -126,12 +126,12 @@ class Dispatcher(EventDispatcher):
             self._dropped = 0
 
     def close(self) -> None:
-        """Send no more."""
+        """Close the dispatcher."""
         self._log_dropped()
         super().close()
 
 
 class Events(CeleryEvents):
-    """``app.events`` with this dispatcher."""
+    """Celery's ``app.events`` with this dispatcher."""
 
     dispatcher_cls = "baozi.upstream.events:Dispatcher"

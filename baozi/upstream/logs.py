@@ -1,4 +1,4 @@
-"""A worker's log: a message may hold any text, and none of it moves a terminal's cursor or forges a line.
+"""Escapes control characters in a worker's log, so that no message can forge a line or move the cursor.
 
 Celery logs the names, ids and arguments of messages as they are.
 
@@ -15,12 +15,12 @@ from celery.signals import after_setup_logger, after_setup_task_logger
 from baozi.execution import recorded_log
 from baozi.shown import shown, shown_lines
 
-#: What stands before each line of a traceback. An exception's text may have lines of its own.
+#: Indentation of each line of a traceback. An exception's text may have several lines.
 _INDENT = "  "
 
 
 class _Shown:
-    """A value that is shown in one line when the log's line is made."""
+    """A value that is escaped when the log's line is formatted."""
 
     def __init__(self, value: object) -> None:
         self._value = value
@@ -33,10 +33,10 @@ class _Shown:
 
 
 class EscapeFilter(logging.Filter):
-    """Has control characters, and others that nobody can see, written out. Lets every record pass."""
+    """Escapes control characters and other invisible ones. Lets every record pass."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change ``record``: its values, its text and its traceback."""
+        """Escape the values, the text and the traceback of ``record``."""
         record.msg = shown_lines(record.msg) if isinstance(record.msg, str) else _Shown(record.msg)
         if isinstance(record.args, Mapping):
             record.args = {name: _escaped(value) for name, value in record.args.items()}
@@ -62,7 +62,7 @@ def _traceback(exc_info: Any) -> str:
 
 @after_setup_logger.connect
 def log_recorded_tasks(logfile: object = None, **_: object) -> None:
-    """Have a log file, which may be all that is left of a worker's output, say what was recorded.
+    """Log the recorded tasks if there is a log file, which may be the only output that is kept.
 
     Celery's own lines of the level INFO would be one for each message of a batch.
     """
@@ -73,6 +73,6 @@ def log_recorded_tasks(logfile: object = None, **_: object) -> None:
 @after_setup_logger.connect
 @after_setup_task_logger.connect
 def add_escape_filter(logger: logging.Logger, **_: object) -> None:
-    """Have each handler of ``logger`` do so."""
+    """Add the filter to each handler of ``logger``."""
     for handler in logger.handlers:
         handler.addFilter(EscapeFilter())

@@ -1,7 +1,6 @@
-"""A message as a worker receives it: nothing of it is inflated or decoded before it has been checked.
+"""A message that is not decompressed or decoded before it has been checked.
 
-kombu's own message inflates in its constructor what calls itself compressed. Some kilobytes can become
-gigabytes.
+kombu's own message decompresses a compressed body in its constructor. Some kilobytes can become gigabytes.
 
 Upstream: no thread is known.
 Checked with: kombu 5.7.0.
@@ -14,10 +13,10 @@ from kombu.compression import decompress
 
 
 class UninflatedMessage(KombuMessage):
-    """kombu's message, whose own constructor inflates what calls itself compressed, without a limit."""
+    """kombu's message, but its constructor does not decompress the body."""
 
     def __init__(self, msg: Any, channel: Any = None, **options: Any) -> None:
-        """Take py-amqp's ``msg``; kombu calls this as it calls its own class."""
+        """Make it from py-amqp's ``msg``. kombu calls this instead of its own class."""
         super().__init__(
             body=msg.body,
             channel=channel,
@@ -30,10 +29,10 @@ class UninflatedMessage(KombuMessage):
         )
         self.headers = msg.properties.get("application_headers") or {}
         self.raw_body = msg.body
-        """The body as it came; ``body`` is what Celery reads."""
+        """The body as received; Celery reads ``body``."""
 
     def inflate(self) -> None:
-        """Do what kombu's constructor does: for a message of a queue that is not guarded.
+        """Decompress the body like kombu's constructor, for a message of a queue that is not guarded.
 
         Raises:
             kombu.exceptions.DecodeError: the body is damaged, or its compression is unknown.

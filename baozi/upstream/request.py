@@ -1,11 +1,10 @@
-"""What the worker's main process does with one message's outcome.
+"""What the worker's main process does when one message is done or has failed.
 
-Celery acknowledges a message that was revoked or has expired, and ends the worker at a MemoryError of a
-task. It announces that a task was terminated before the process has ended, and then does not take its
-result.
+Celery acknowledges a message that was revoked or has expired. It ends the worker at a MemoryError of a task.
+It announces that a task was terminated before the process has ended, and then ignores its result.
 
-Upstream: celery/celery#2142 says that a terminated process may have another task by then. No thread is
-known of the other two.
+Upstream: celery/celery#2142 says that a terminated process may have another task by then. No thread about the
+other two is known.
 Checked with: celery 5.7.0, billiard 4.3.2.
 """
 
@@ -24,42 +23,42 @@ from baozi.worker.checking import EXPIRED, REVOKED
 
 
 class Request(CeleryRequest):
-    """Celery's request, but what is rejected for good, revoked or expired is dead-lettered with its reason.
+    """Celery's request, but a rejected, revoked or expired message is dead-lettered with its reason.
 
-    A bare reject would also reach the dead letters, with no more said than "rejected"; Celery acknowledges
-    what was revoked or has expired, and then nothing tells what became of it.
+    With Celery's reject the reason would only be "rejected". Celery acknowledges a revoked or expired
+    message, which then leaves no trace.
     """
 
     _reason = "rejected"
     _traceback: str | None = None
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
-        """Keep reason and traceback for :meth:`reject`, and go on as Celery does."""
+        """Keep reason and traceback for :meth:`reject`, and do what Celery does."""
         error: Any = exc_info.exception
-        # billiard wraps what a child raised, to carry its traceback along; Reject wraps its reason.
+        # billiard wraps the child's exception, to add its traceback. Reject wraps its reason.
         error = getattr(error, "exc", error)
         error = error.args[0] if isinstance(error, Reject) else error
         self._reason, self._traceback = reason_and_traceback(exc_info, error)
         if isinstance(error, MemoryError):
-            # Celery would end the whole worker, and then the next one that gets this message. Memory may be
-            # there another time: as if the child had been killed for it.
+            # Celery would end the whole worker, and the next one that gets this message. There may be more
+            # memory another time, so it is requeued, as if the child had been killed.
             exc_info.exception = Reject(error, requeue=True)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
 
     @cached_property
     def _context(self) -> Context:
-        """What Celery's backend is told of a failure: without callbacks, which it would send from here.
+        """The context for Celery's backend, without callbacks.
 
-        The event loop must not publish, since it would wait for the broker.
+        The backend would send the callbacks in the event loop, which must not wait for the broker.
         """
         return Context(self.request_dict)
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Kill the process that eats. What became of the message is known when the process has ended."""
+        """Kill the pool process. The message's outcome is known when the process has ended."""
         if self.time_start is None:
             super().terminate(pool, signal)
             return
-        # Where REMAP_SIGTERM is set, pool processes end neither at SIGTERM nor at SIGQUIT.
+        # If REMAP_SIGTERM is set, pool processes ignore SIGTERM and SIGQUIT.
         number = signals.signum(signal or SIGKILL)
         number = SIGKILL if number in (SIGTERM, SIGQUIT) else number
         pool.terminate_job(self.worker_pid, number)
@@ -76,20 +75,20 @@ class Request(CeleryRequest):
         celerys._announce_revoked(reason, terminated, signum, expired)
 
     def fail(self, error: Exception) -> None:
-        """Dead-letter a message that could not be handed to a pool process."""
+        """Dead-letter a message that could not be given to a pool process."""
         state.task_ready(self)
         if not self.acknowledged:
             self._reason = f"{type(error).__name__}: {error}"
             self._dead_letter()
 
     def reject(self, requeue: bool = False) -> None:
-        """Give the message back to the broker (``requeue``), or bury it."""
+        """Requeue the message (``requeue``), or dead-letter it."""
         if requeue or self.acknowledged:
             super().reject(requeue=requeue)
             return
         self._dead_letter()
 
     def _dead_letter(self) -> None:
-        # A request knows its message but not its consumer, which therefore left word there.
+        # A request has no reference to its consumer. So the consumer adds its method to the message.
         self.acknowledged = True
         self.message.dead_letter(self._reason, self._traceback)

@@ -1,7 +1,7 @@
 """SIGHUP runs the command that started the worker again.
 
-Celery runs the interpreter with ``sys.argv``, which for ``python -m celery`` is a file of the package
-Celery. Started like that, the file does not find its package, and the worker is gone.
+Celery runs the interpreter with ``sys.argv``. For ``python -m celery`` that is a file in the package celery.
+Run as a file, it does not find its package, and the worker ends.
 
 Upstream: no thread is known; celery/celery#26 asked for the restart by SIGHUP.
 Checked with: celery 5.7.0.
@@ -17,7 +17,7 @@ from baozi.upstream import replace
 
 
 def restart_with_the_same_command() -> None:
-    """Have SIGHUP run the command that started this process.
+    """Let SIGHUP run the command that started this process.
 
     Raises:
         UpstreamChanged: Celery restarts by another function.

@@ -1,7 +1,7 @@
-"""A worker that is stopped softly ends as soon as it has nothing in hand, or at its deadline.
+"""Soft shutdown: the worker ends as soon as its pool has no message, or at the deadline.
 
-Celery's own soft shutdown sleeps for its whole time, whatever is in hand, and settles nothing meanwhile
-(Celery user guide "Workers", Soft shutdown). So this one takes over the signals that start it.
+Celery's own soft shutdown sleeps for its whole time, even if the pool is empty, and acknowledges nothing
+meanwhile (Celery user guide "Workers", Soft shutdown). So this step handles the signals that start it.
 
 Upstream: celery/celery#9505, and celery/celery#9213, which introduced it.
 Checked with: celery 5.7.0.
@@ -22,28 +22,28 @@ from baozi.settings import settings
 
 logger = get_logger(__name__)
 
-#: Seconds between two looks: for a signal, and then for what is still in hand.
+#: Seconds between two checks for a signal, and then between two checks whether the pool is empty.
 _SIGNAL_POLL_EVERY, _DRAIN_POLL_EVERY = 1, 0.1
 
-#: Whether Celery, which alone reads that variable, takes SIGTERM for SIGQUIT.
+#: Whether Celery handles SIGTERM like SIGQUIT. Only Celery reads the variable REMAP_SIGTERM.
 _REMAPPED = vars(celery.apps.worker)["REMAP_SIGTERM"] == "SIGQUIT"
 
 Handler = Callable[[int, Any], Any]
 
 
 class SoftShutdown(StartStopStep):
-    """The worker's step that ends it: at first softly; asked again, or at the deadline, as Celery does."""
+    """The worker's step that ends it: first softly; at a second signal or the deadline, as Celery does."""
 
     _draining = False
     _cold_shutdown: Handler
 
     def __init__(self, parent: Any, **options: Any) -> None:
-        """Begin with no end in sight."""
+        """Start without a deadline."""
         super().__init__(parent, **options)
         self._deadline: float | None = None
 
     def start(self, worker: Any) -> None:
-        """Take over SIGQUIT, and SIGTERM where that means the same; Celery's handlers are there by now."""
+        """Replace Celery's handler of SIGQUIT, and that of SIGTERM if it has the same meaning."""
         for number in (signal.SIGQUIT, *([signal.SIGTERM] if _REMAPPED else [])):
             self._take_over(worker, number)
 
@@ -53,9 +53,9 @@ class SoftShutdown(StartStopStep):
         def handle(signum: int, frame: Any) -> None:
             signal.signal(number, cold_shutdown)
             if worker.consumer is None or worker.consumer.connection is None or worker.consumer.hub is None:
-                cold_shutdown(signum, frame)  # nothing is in hand, and no loop runs that would look
+                cold_shutdown(signum, frame)  # no loop runs that would check the deadline
                 return
-            # All else is for the event loop: a signal comes between any two steps of it.
+            # The event loop does the rest, because a signal may interrupt it anywhere.
             self._cold_shutdown = cold_shutdown
             self._deadline = time.monotonic() + settings().soft_shutdown_timeout
 
@@ -63,7 +63,7 @@ class SoftShutdown(StartStopStep):
             signal.signal(number, handle)
 
     def register_with_event_loop(self, worker: Any, hub: Any) -> None:
-        """Have the loop of a new connection look for the signal."""
+        """Let the loop of a new connection check for the signal."""
         self._draining = False
         hub.timer.call_repeatedly(_SIGNAL_POLL_EVERY, self._check, (worker, hub))
 

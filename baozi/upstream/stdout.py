@@ -1,8 +1,7 @@
-"""A worker of an app that is nothing but the course's says on stderr what Celery would say on stdout.
+"""Prints Celery's own lines on stderr, so that a course app's stdout has only the course's lines.
 
-Celery prints its banner, and what it does at a signal, to ``sys.__stdout__``. There the course's lines
-would no longer stand alone. ``sys.__stdout__`` itself must stay: on SIGHUP Celery closes all files but
-that, and starts anew.
+Celery prints its banner, and a line at each signal, to ``sys.__stdout__``. ``sys.__stdout__`` itself must
+stay open: on SIGHUP Celery closes all other files and starts again.
 
 Upstream: no thread is known.
 Checked with: celery 5.7.0.
@@ -19,7 +18,7 @@ from baozi.upstream import replace
 
 
 def keep_off_stdout(worker: Any) -> None:
-    """Have Celery's ``worker`` print nothing to stdout.
+    """Make Celery's ``worker`` print to stderr instead of stdout.
 
     Raises:
         UpstreamChanged: Celery prints by another function.
@@ -38,7 +37,7 @@ def keep_off_stdout(worker: Any) -> None:
 
 
 def _say(message: str, file: Any = None) -> None:  # noqa: ARG001  # as Celery's own has it
-    # Called by signal handlers too, so it uses no buffer that the interrupted code may be writing to.
+    # Signal handlers call this too. So it must not use a buffer that the interrupted code may be writing to.
     if sys.__stderr__ is not None:
         with suppress(OSError):
             os.write(sys.__stderr__.fileno(), f"\n{message}\n".encode(errors="replace"))

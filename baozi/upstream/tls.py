@@ -1,12 +1,12 @@
-"""TLS to the broker: the certificate must be of a trusted authority *and* of the host that the URL names.
+"""TLS to the broker: the certificate must be of a trusted authority *and* of the URL's host.
 
-py-amqp checks the name only if it is told one, and kombu tells none for a bare ``amqps://``: any server
-with another certificate of the same authority would get the password. kombu's ``server_hostname=None`` does
+py-amqp checks the host's name only if it gets one, and kombu passes none for a plain ``amqps://``. Any server
+with a certificate of the same authority would get the password. kombu's ``server_hostname=None`` does
 not help: it keeps the first node's name for all nodes of a cluster, and 127.0.0.1 where the URL says
 localhost.
 
-Importing :mod:`baozi.amqp.connection` puts this in the place of kombu's own transport, for each connection
-of this process to ``amqps://``, also for those that Celery opens and clones.
+Importing :mod:`baozi.amqp.connection` replaces kombu's transport for all connections of this process to
+``amqps://``, including those that Celery opens and clones.
 
 Upstream: celery/kombu#744, celery/kombu#1366 (``server_hostname=None``), celery/kombu#1151 (the authority).
 Checked with: kombu 5.7.0, amqp 5.4.2.
@@ -35,29 +35,29 @@ class CheckingTransport(SSLTransport):
         """Connect to the node that kombu has chosen.
 
         Raises:
-            ssl.SSLCertVerificationError: its certificate is of another host or of an unknown authority.
-                Nothing was sent to it.
+            ssl.SSLCertVerificationError: the certificate is of another host or of an unknown authority.
+                Nothing was sent to the server.
         """
         named = self.client.hostname or "localhost"
         self._named = named.removesuffix(".")
         try:
             return super().establish_connection()
         finally:
-            # kombu writes 127.0.0.1 in the place of localhost, for good.
+            # kombu has permanently replaced localhost by 127.0.0.1.
             self.client.hostname = named
 
     def Connection(  # type: ignore[override]  # kombu calls it, and has a class there
         self, **options: Any
     ) -> Connection:
-        """Return py-amqp's connection, not open yet; kombu calls this."""
+        """Return py-amqp's connection, not yet open. kombu calls this."""
         if options["ssl"] is True:
             options["ssl"] = {"cert_reqs": CERT_REQUIRED, "server_hostname": self._named}
         return Connection(**options)
 
 
 def check_hosts() -> None:
-    """Have every connection of this process to ``amqps://`` check the host's name."""
+    """Make every connection of this process to ``amqps://`` check the host's name."""
     for scheme in ("amqps", "pyamqps"):
         TRANSPORT_ALIASES[scheme] = _NAME
-        # Somebody may have connected before.
+        # There may have been a connection before.
         vars(transport)["_transport_cache"].pop(scheme, None)

@@ -1,9 +1,9 @@
-"""Celery's worker, with our exit codes: 1 is a loss that an audit found, and nothing else.
+"""Celery's worker with the project's exit codes, where 1 only means a loss that an audit found.
 
-Celery ends with 1 after any error, and after a second SIGINT too.
+Celery exits with 1 after any error and after a second SIGINT.
 
-Upstream: celery/celery#7358 and celery/celery#8650 are about other exit codes. No thread is known of this
-one.
+Upstream: celery/celery#7358 and celery/celery#8650 are about other exit codes. No thread about this one is
+known.
 Checked with: celery 5.7.0.
 """
 
@@ -20,19 +20,19 @@ from baozi.errors import ExitCode
 
 
 class Worker(CeleryWorker):
-    """Celery's, but its end has a named exit code."""
+    """Celery's worker, but it ends with one of the project's exit codes."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Take Celery's own arguments."""
+        """Pass all arguments to Celery."""
         with _exit_code_on_error():
             super().__init__(*arguments, **options)
 
     prefetched: int | None = None
-    """Messages to fetch for each pool process, as :mod:`baozi.worker.startup` says."""
+    """How many messages to prefetch for each pool process. Set by :mod:`baozi.worker.startup`."""
 
     def setup_defaults(self, *arguments: Any, **options: Any) -> dict[str, Any]:
-        """Take Celery's own defaults; its command line always gives one for what is prefetched."""
-        # The stubs name each option; they are Celery's affair.
+        """Apply Celery's defaults, with this class's value for the prefetch multiplier."""
+        # The options are not repeated here as in the stubs.
         if self.prefetched is not None:
             options["prefetch_multiplier"] = self.prefetched
         return super().setup_defaults(*arguments, **options)
@@ -43,7 +43,7 @@ class Worker(CeleryWorker):
             super().start()
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
-        """Stop, and exit with ``exitcode`` but 1, which Celery gives for any error."""
+        """Stop, and exit with ``exitcode``. 1, Celery's code for any error, is replaced."""
         if exitcode == ExitCode.LOSS:
             exitcode = ExitCode.BUG if isinstance(sys.exception(), Exception) else ExitCode.INTERRUPTED
         super().stop(in_sighandler=in_sighandler, exitcode=exitcode)
@@ -51,10 +51,10 @@ class Worker(CeleryWorker):
 
 @contextmanager
 def _exit_code_on_error() -> Iterator[None]:
-    """End the process with a sentence and an exit code where Python would with a traceback and 1."""
+    """End the process at an error with one sentence and an exit code, not a traceback and 1."""
     try:
         yield
-    except ClickException:  # Celery's command line does so itself
+    except ClickException:  # Celery's command line prints it
         raise
     except Exception as error:
         sys.exit(failed(error))

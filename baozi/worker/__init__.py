@@ -1,1 +1,1 @@
-"""What a worker does beside Celery: it checks messages, and acknowledges many at once."""
+"""What a worker does in addition to Celery: checks of messages, execution in batches."""

@@ -1,4 +1,4 @@
-"""What a pool process does with a batch: Celery's tracer runs each message, and all are recorded together."""
+"""Executes a batch in a pool process: Celery's tracer runs each message, and one commit records all."""
 
 import json
 import time
@@ -21,9 +21,9 @@ from baozi.task import FailedInBatch
 
 logger = get_logger(__name__)
 
-#: What a Celery client embeds: what is to follow the task, if it has any value.
+#: Fields of the third part of a message's body: what follows the task, if a field has a value.
 _EMBEDDED = {"callbacks", "errbacks", "chain", "chord"}
-#: Names of Celery's own headers, as :class:`celery.app.task.Context` has them.
+#: Names of Celery's own headers, from :class:`celery.app.task.Context`.
 _CELERY_HEADERS = frozenset(vars(Context)) | {"lang", "task", "argsrepr", "kwargsrepr", "compression"}
 _DECODER = json.JSONDecoder(object_hook=object_hook)
 
@@ -37,7 +37,7 @@ class Item(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """A message of a batch that is done, and what Celery says of one in an event."""
+    """A message of a batch that is done, with the values of Celery's event."""
 
     number: int
     result: str
@@ -45,27 +45,27 @@ class Finished(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a pool process made of a batch."""
+    """The result of a batch."""
 
     finished: list[Finished]
     not_executed: list[int]
-    """The numbers in the batch of the messages that were not executed. Each must be executed alone."""
+    """The numbers, in the batch, of the messages that were not executed. Each must be executed alone."""
 
 
 def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
     """Execute the messages ``items`` of one task.
 
-    Celery's signals are sent for each, as for a message alone, before the commit. If the commit fails, they
-    are sent again when each is tried alone.
+    Celery's signals are sent for each message before the commit. If the commit fails, they are sent again
+    when each message is executed alone.
 
     Args:
         task_name: the task's name.
         hostname: the worker's node name.
-        items: the messages, as they came.
+        items: the messages, as received.
 
     Returns:
-        What became of each. It never raises an exception: solo and threads pools would take that for the
-        worker's own.
+        What became of each. It never raises an exception, because solo and threads pools would treat it as
+        the worker's own.
     """
     try:
         return _execute(task_name, hostname, items)
@@ -90,7 +90,7 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
     finished: dict[int, Finished] = {}
     prepared: dict[int, tuple[list[Any], dict[str, Any], list[Work]]] = {}
     for number, item in enumerate(items):
-        with suppress(Exception):  # alone, it will say why
+        with suppress(Exception):  # when it is executed alone, its error is reported
             args, kwargs, embed = _loads(item.body)
             if embed.keys() <= _EMBEDDED and not any(embed.values()):
                 works = task.works(args, kwargs, item.headers["id"], item.headers.get)
@@ -115,29 +115,31 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
                 logger.warning("A batch took too long: what is left of it is tried one by one.")
                 break
         if task.as_list and task.in_transaction and len(finished) < len(prepared):
-            # The function has run for those that failed as well. What it did must not take effect for them.
+            # The function has also run for the messages that failed. Its effects must not be committed for
+            # them.
             raise Raised(RuntimeError("one of its messages did not succeed."))
     return Answer(list(finished.values()), [number for number in range(len(items)) if number not in finished])
 
 
 def _loads(body: bytes | str) -> Any:
-    """As kombu's, which makes a decoder for each message."""
+    """Decode like kombu, but with one decoder for all messages."""
     return _DECODER.decode(body.decode() if isinstance(body, bytes) else body)
 
 
 def _custom_headers(headers: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what Celery's request would find to be the sender's own headers, by popping all its names."""
+    """Return the headers that are not Celery's, as Celery's request does."""
     return {name: value for name, value in headers.items() if name not in _CELERY_HEADERS}
 
 
 def _is_ignored(info: Any) -> bool:
-    """Whether the task itself raised Celery's Ignore."""
+    """Return whether the task itself raised Celery's Ignore."""
     return bool(info.state == states.IGNORED and not isinstance(info.retval, FailedInBatch))
 
 
 def _is_out_of_time(info: Any) -> bool:
-    """Whether a message failed because the soft time limit of its batch came while it was executed.
+    """Return whether the message failed because the batch reached its soft time limit meanwhile.
 
-    Celery's signal comes once. What runs after it would run until the hard limit kills the process.
+    The signal of the soft limit comes only once. Code that runs after it runs until the hard limit kills the
+    process.
     """
     return info is not None and isinstance(getattr(info.retval, "error", info.retval), SoftTimeLimitExceeded)

@@ -1,9 +1,10 @@
-"""The worker's batches: messages that have arrived go to a pool process together, in one round trip.
+"""The worker's batches: many messages go to a pool process together, in one round trip.
 
-A batch waits for nothing: whenever a pool process is free it gets what is there, so that a message alone goes
-at once, and under load the batches grow by themselves up to the task's limit. Only plain messages go in one:
-what is to be delayed, retried, revoked or has failed before, what something follows, and what fails in a
-batch, is left to Celery's own way, one by one. So one bad message fails alone.
+A batch never waits for more messages. Whenever a pool process is free, it gets the messages that have
+arrived. So a single message is executed at once, and under load the batches grow up to the task's limit. Only
+plain messages are batched. Celery executes the others one by one: messages that are delayed, retried, revoked
+or redelivered, those that another task follows, and those that failed in a batch. So a bad message fails
+alone.
 """
 
 import gc
@@ -26,32 +27,33 @@ from baozi.worker.unsettled import Unsettled
 
 logger = get_logger(__name__)
 
-#: Bytes of a body. Larger ones go alone: a batch of them would fill the pipe to a pool process.
+#: The most bytes of a body. A message with a larger body is executed alone, because a batch of them would
+#: fill the pipe to a pool process.
 _LONGEST_BODY = 10_000
-#: Headers that a plain message has not, or without a value: Celery knows what each of them asks for.
+#: Headers that have no value in a plain message. Celery handles messages with them.
 _SPECIAL = ("eta", "expires", "retries", "shadow", "stamped_headers", "compression", "x-delivery-count")
 
 
 class BatchOutcome(NamedTuple):
-    """What became of a batch: ``answer`` is None if its pool process was lost."""
+    """A batch that has come back; ``answer`` is None if its pool process was lost."""
 
     messages: list[Any]
     answer: Answer | None
 
 
 class Batches:
-    """What has arrived on one connection for tasks with batches, and the batches that are out.
+    """The messages of one connection that wait to be batched, and the batches in pool processes.
 
-    Run by the event loop.
+    The event loop calls all methods.
     """
 
     def __init__(self, consumer: Any, unsettled: Unsettled, limits: Mapping[str, int]) -> None:
-        """Collect what ``consumer`` receives, and settle it in ``unsettled``.
+        """Start without messages.
 
         Args:
-            consumer: the worker's.
-            unsettled: the messages of its channel.
-            limits: by a task's name, how many of its messages are a batch at most.
+            consumer: the worker's consumer.
+            unsettled: acknowledges the messages of its channel.
+            limits: the most messages of a batch, by the task's name.
         """
         self._consumer = consumer
         self._limits = limits
@@ -65,14 +67,14 @@ class Batches:
         self._ended = False
         self._pool_requested = False
         self._dispatch_scheduled = False
-        # What there is when the first message comes, modules above all, stays: nobody need look through it
-        # again and again for what may go.
+        # Objects that exist before the first message, mostly modules, stay for ever. The garbage collector
+        # need not examine them again and again.
         gc.freeze()
         self._socket = poll()
         self._socket.register(consumer.connection.connection.sock, POLLIN)
 
     def take(self, message: Any) -> bool:
-        """Take ``message`` if it is a plain one."""
+        """Return whether ``message`` is a plain one; if so, it will be executed in a batch."""
         if not self._is_plain(message):
             return False
         self._arrived.append(message)
@@ -82,8 +84,8 @@ class Batches:
     def _schedule_dispatch(self) -> None:
         """Have :meth:`dispatch` called before the event loop waits again.
 
-        Not by its ``on_tick``, a set: where the pool's own entry came first, what was handed over would stay
-        here until something else wakes the loop.
+        The loop's ``on_tick`` cannot be used. It is a set, and if it called the pool's entry first, a batch
+        would stay here until another event wakes the loop.
         """
         if not self._dispatch_scheduled:
             self._dispatch_scheduled = True
@@ -104,9 +106,9 @@ class Batches:
         )
 
     def _accepts_time_limits(self, headers: Any) -> bool:
-        """Whether a message with these ``headers`` may take as long as a batch may.
+        """Return whether the time limits in ``headers`` allow the time that a batch may take.
 
-        Celery's client writes the task's own limits into each message.
+        Celery's client writes the task's limits into each message.
         """
         limits = headers.get("timelimit")
         if not limits:
@@ -116,36 +118,36 @@ class Batches:
         return all(not limit or limit >= own for limit, own in zip(limits, ours, strict=False))
 
     def dispatch(self) -> None:
-        """Hand over what has arrived, if a pool process is free; settle what has come back."""
+        """Give the next batch to the pool if a process is free; settle the batches that have come back."""
         self._dispatch_scheduled = False
         while not self._ended:
             outcomes = []
             while self._outcomes:
                 outcomes.append(self._outcomes.popleft())
                 self._jobs.pop(id(outcomes[-1].messages))
-            # First the next batch, then the acknowledgements: the pool process need not wait for them.
+            # The next batch comes first, so that the pool process need not wait for the acknowledgements.
             if self._arrived and not (self._pool_requested or self._stopped):
                 self._hand_over()
             if outcomes:
                 self._settle(outcomes)
-            if not self._outcomes:  # the solo pool is done at once
+            if not self._outcomes:  # the solo pool returns the outcome at once
                 return
 
     @property
     def in_progress(self) -> int:
-        """How many batches are with pool processes."""
+        """How many batches are in pool processes."""
         return len(self._jobs)
 
     def stop(self) -> None:
-        """Hand over no more."""
+        """Start no more batches."""
         self._stopped = True
 
     def end(self) -> None:
-        """Do nothing more: the connection is lost, and the broker will deliver all of it again."""
+        """Do nothing more. The connection is lost, and the broker redelivers all messages."""
         self._ended = True
 
     def kill(self) -> None:
-        """Kill the pool processes that eat; threads cannot be."""
+        """Kill the pool processes that have batches. Threads cannot be killed."""
         pool = self._consumer.pool
         with suppress(NotImplementedError):
             for job in self._jobs.values():
@@ -155,7 +157,7 @@ class Batches:
     def _hand_over(self) -> None:
         if self.in_progress >= self._consumer.pool.num_processes:
             return
-        # What is already in the socket will be read before the next look: it may come along.
+        # Messages that are already in the socket are read before the next call and may join the batch.
         if len(self._arrived) < self._largest and self._socket.poll(0):
             self._schedule_dispatch()
             return
@@ -163,10 +165,10 @@ class Batches:
         self._consumer.on_task_request(self)
 
     def execute_using_pool(self, pool: Any) -> None:
-        """Send one batch to ``pool``: called by Celery when a pool process is free, as it calls a request.
+        """Send one batch to ``pool``. Celery calls this when a pool process is free, as for a request.
 
         Raises:
-            TaskRevokedError: there is nothing to send, and the pool process stays free.
+            TaskRevokedError: there is no batch, and the pool process stays free.
         """
         self._pool_requested = False
         batch = self._current_batch = self._next_batch()
@@ -175,7 +177,7 @@ class Batches:
         self._announce(batch)
 
         def on_answer(answer: Any) -> None:
-            # In the threads pool this is another thread, and the event loop is woken.
+            # The threads pool calls this in another thread. call_soon wakes the event loop.
             self._outcomes.append(BatchOutcome(batch, answer if isinstance(answer, Answer) else None))
             self._schedule_dispatch()
 
@@ -194,7 +196,7 @@ class Batches:
         )
 
     def _next_batch(self) -> list[Any]:
-        """Take the next batch of what has arrived, of one task, but what was revoked since."""
+        """Return the next batch: messages of one task that have arrived and were not revoked since."""
         batch: list[Any] = []
         while self._arrived:
             name = self._arrived[0].headers["task"]
@@ -207,7 +209,7 @@ class Batches:
         return [message for message in batch if message not in revoked] if revoked else batch
 
     def fail(self, _: Exception) -> None:
-        """Have each of a batch that could not be handed over tried alone."""
+        """Execute each message of a batch alone, because the batch could not be given to the pool."""
         for message in self._current_batch:
             self._consumer.receive_alone(message)
 
@@ -226,7 +228,7 @@ class Batches:
         self._report(done)
 
     def settle_and_requeue(self) -> None:
-        """At the end: settle what has come back, and give back the rest."""
+        """At the worker's end, acknowledge what has come back, and requeue the rest."""
         self._arrived.clear()
         self.dispatch()
         self._unsettled.requeue()
@@ -242,7 +244,7 @@ class Batches:
             events.send_together([event for message in batch for event in _start_events(message.headers)])
 
     def _signal_received(self, message: Any) -> None:
-        """Send the signal with what a receiver gets for a message alone: Celery's request."""
+        """Send the signal ``task_received`` with Celery's request, as Celery does for a single message."""
         consumer, task = self._consumer, self._consumer.app.tasks[message.headers["task"]]
         request = Request(
             message,
@@ -270,7 +272,7 @@ class Batches:
             )
 
     def _events(self) -> Dispatcher | None:
-        """Return what sends events of tasks, or None while nobody wants any."""
+        """Return the dispatcher of task events; None if events are off."""
         events: Dispatcher | None = self._consumer.event_dispatcher
         wanted = events and events.enabled and (not events.groups or "task" in events.groups)
         return events if wanted else None
@@ -279,7 +281,7 @@ class Batches:
 def _start_events(
     headers: Mapping[str, Any],
 ) -> tuple[tuple[str, dict[str, Any]], tuple[str, dict[str, Any]]]:
-    """Return the events of a message that is handed over."""
+    """Return the events of a message that goes to a pool process."""
     about = {
         "uuid": headers["id"],
         "name": headers["task"],
@@ -295,7 +297,7 @@ def _start_events(
 
 
 def _delivery_info(message: Any) -> dict[str, Any]:
-    """What a task's request tells of the delivery, as Celery's own has it."""
+    """Return the ``delivery_info`` of a task's request, as Celery makes it."""
     info, properties = message.delivery_info or {}, message.properties or {}
     return {
         "exchange": info.get("exchange"),

@@ -1,8 +1,8 @@
-"""Checks a message that has arrived, before Celery reads it: is it a task of this app, and when is it due?
+"""Checks a message before Celery reads it: is it a task of this app, and when is it due?
 
-Celery believes what a message says. A header of a wrong type raises in its event loop, in a pool process
-after the work is done, or between the two, where the pool's slot is lost. What passes here is what a Celery
-client could have sent. All else is refused with a reason, and so dead-lettered.
+Celery does not check messages. A header of a wrong type raises an error in its event loop, in a pool process
+after the work is done, or between the two, where the pool's slot is lost. A message that passes these checks
+could have been sent by a Celery client. Any other is refused with a reason, and dead-lettered.
 """
 
 import math
@@ -19,28 +19,29 @@ from kombu.utils.json import dumps
 from baozi.amqp.decoding import fault
 from baozi.amqp.inflating import inflated
 
-#: Bytes of a body: RabbitMQ 4's own limit. 3.10 takes eight times as much.
+#: The most bytes of a body: RabbitMQ 4's default limit. The limit of 3.10 is eight times that.
 _LONGEST_BODY = 16 << 20
-#: Values in a body, at least: each costs memory when the body is decoded. A tray of 10,000 has 10,003.
+#: The most values in a body, because each needs memory when the body is decoded. A tray of 10,000 has 10,003.
 _MOST_VALUES = 50_000
-#: Encodings of a body that kombu's JSON reads, and those that are made UTF-8 for it. In others, decoding may
-#: take time that grows with the square of the length.
+#: Encodings of a body that kombu's JSON reads, and those that are converted to UTF-8 for it. Decoding others
+#: may take time that grows with the square of the length.
 _UTF_8 = {"", "utf-8", "utf8", "ascii", "us-ascii", "binary"}
 _OTHERS = {
     *("latin-1", "latin1", "iso-8859-1"),
     *("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"),
 }
-#: Characters of a name or an id: an AMQP short string, such as the correlation id, has 255 bytes.
+#: The most characters of a name or an id. An AMQP short string, such as the correlation id, has 255 bytes.
 _LONGEST_NAME = 255
-#: Seconds that the broker can delay a message (Celery user guide "Native Delayed Delivery": 28 levels).
+#: The most seconds for which the broker can delay a message (Celery user guide "Native Delayed Delivery": 28
+#: levels).
 LONGEST_DELAY = 2**28 - 1
 
-#: What a dead letter is called that came too late, and one that somebody revoked.
+#: Reasons of dead letters: the message came too late, or was revoked.
 EXPIRED, REVOKED = "expired", "revoked"
 
 
 class Refused(Exception):
-    """The message is no task of this app; the text is the reason."""
+    """The message is not a task of this app. The text is the reason."""
 
 
 def _is_name(value: object) -> bool:
@@ -70,8 +71,8 @@ _TIME = (lambda value: isinstance(value, str | datetime), "a time")
 _COUNT = (_is_count, "a number from 0")
 _TABLE = (lambda value: isinstance(value, Mapping), "a table")
 
-#: The headers that Celery reads (Celery's "Message Protocol", version 2, and what later releases added):
-#: whether a value fits, and what it must be. Each may also be missing or without a value.
+#: The headers that Celery reads (Celery's "Message Protocol", version 2, and additions of later releases),
+#: each with its check and a description of valid values. A header may also be missing or None.
 _HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "task": _NAME,
     "id": _NAME,
@@ -97,26 +98,26 @@ _HEADERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "headers": _TABLE,
     "utc": (lambda value: isinstance(value, bool), "true or false"),
 }
-#: Names under which a task keeps something at its request (:mod:`baozi.task`).
+#: Attributes that :mod:`baozi.task` sets on a task's request.
 REQUEST_ATTRIBUTES = frozenset({"executing", "followers", "taken_off", "works"})
-#: Names of Celery's own about a request. A header of such a name would take its place, a method's too.
+#: Attributes and methods of Celery's request. A header with such a name would replace them.
 _RESERVED = (frozenset(dir(Context)) | REQUEST_ATTRIBUTES) - _HEADERS.keys()
 
-#: What may follow a task, in the third part of the body.
+#: Fields of the body's third part that contain the tasks to run after this one.
 _FOLLOWERS = ("callbacks", "errbacks", "chain")
 
 
 def check_headers(message: Any, tasks: Mapping[str, Task[Any, Any]]) -> None:
-    """Check the headers of ``message``, and leave those that Celery may read.
+    """Check the headers of ``message``, and remove those that Celery must not read.
 
-    A message of protocol 1 has its headers in its body: :func:`check_body` checks them.
+    A message of protocol 1 has its headers in its body; :func:`check_body` checks them.
 
     Args:
         message: a :class:`baozi.upstream.message.UninflatedMessage`.
-        tasks: those that a message may name.
+        tasks: the tasks that a message may name.
 
     Raises:
-        Refused: it is no task of this app.
+        Refused: the message is not a task of this app.
     """
     unreadable = fault(message)
     if unreadable:
@@ -147,7 +148,7 @@ def _checked(headers: Mapping[str, Any], tasks: Mapping[str, Task[Any, Any]]) ->
 
 
 def _limit(headers: dict[str, Any], task: Task[Any, Any]) -> None:
-    """Leave a message's own time limits only where they are shorter than the task's."""
+    """Keep a message's time limits only if they are shorter than the task's."""
     limits = headers.pop("timelimit", ())
     own = (task.time_limit, task.soft_time_limit)
     shorter = [
@@ -159,21 +160,21 @@ def _limit(headers: dict[str, Any], task: Task[Any, Any]) -> None:
 
 
 def check_body(message: Any, tasks: Mapping[str, Task[Any, Any]]) -> None:
-    """Check what :func:`check_headers` left: the body, which is inflated, and decoded once, for Celery too.
+    """Decompress, decode and check the body of ``message``. Celery uses the decoded body.
 
     Args:
-        message: as above.
-        tasks: as above.
+        message: a message whose headers were checked by :func:`check_headers`.
+        tasks: the tasks that a message may name.
 
     Raises:
-        Refused: it is no task of this app.
+        Refused: the message is not a task of this app.
     """
     payload = _decoded(message)
     if isinstance(payload, dict):
         payload = _from_protocol_1(message, payload, tasks)
     elif message.headers.get("task") is None:
         raise Refused("not a Celery task: it has no task header")
-    if not isinstance(payload, list) or len(payload) != 3:  # arguments, by name too, followers
+    if not isinstance(payload, list) or len(payload) != 3:  # arguments, keyword arguments, followers
         raise Refused("not a Celery task: its body is not an array of three")
     args, kwargs, embed = payload
     if not isinstance(args, list) or not isinstance(kwargs, dict):
@@ -199,18 +200,18 @@ def _decoded(message: Any) -> Any:
         return message.decode()
     except Refused:
         raise
-    except Exception as error:  # JSON's, a codec's, or of the types that kombu writes into JSON
+    except Exception as error:  # of JSON, of a codec, or of the types that kombu adds to JSON
         raise Refused(f"cannot be decoded: {error}") from None
 
 
 def _values(body: bytes | str) -> int:
-    """About how many values there are in JSON; more if these characters are in its texts."""
+    """Return about how many values the JSON has; more if its texts contain these characters."""
     marks: Collection[Any] = ("[", "{", ",") if isinstance(body, str) else (b"[", b"{", b",")
     return sum(map(body.count, marks))
 
 
 def _from_protocol_1(message: Any, payload: dict[str, Any], tasks: Mapping[str, Task[Any, Any]]) -> list[Any]:
-    """Make ``message`` one of protocol 2; return its new body."""
+    """Convert ``message`` to protocol 2; return its new body."""
     given = {name: value for name, value in message.headers.items() if value is not None}
     headers = {name: payload[name] for name in _HEADERS if name in payload} | given
     if headers.get("task") is None:
@@ -224,7 +225,7 @@ def _from_protocol_1(message: Any, payload: dict[str, Any], tasks: Mapping[str, 
 
 
 def _check_embed(embed: object, tasks: Mapping[str, Task[Any, Any]]) -> None:
-    """Check what follows a task: what is wrong with it must be known before the task is done."""
+    """Check the tasks that follow this one, so that an error is found before this one is executed."""
     if embed is None:
         return
     if not isinstance(embed, dict):
@@ -258,14 +259,14 @@ def _check_signature(name: str, signature: Any, tasks: Mapping[str, Task[Any, An
 
 
 def seconds_until_due(message: Any, now: float) -> int:
-    """Return for how many seconds ``message`` is to be delayed yet; 0 if its time has come.
+    """Return how many seconds remain until the ETA of ``message``; 0 if it is due.
 
     Args:
-        message: one whose headers were checked.
+        message: a message whose headers were checked.
         now: UTC, in epoch seconds.
 
     Raises:
-        Refused: it has expired, or is to be delayed for longer than the broker can.
+        Refused: it has expired, or its ETA is further away than the broker can delay a message.
     """
     if _at(message, "expires", math.inf) < now:
         raise Refused(EXPIRED)
@@ -276,17 +277,17 @@ def seconds_until_due(message: Any, now: float) -> int:
             " which the broker can delay a message"
         )
     if seconds <= 0:
-        # Celery would hold it in its own timer, in the place of another message.
+        # With this header Celery would hold the message in its own timer, in the place of another message.
         message.headers.pop("eta", None)
         return 0
     return seconds
 
 
 def check_before_start(request: Any, now: float) -> None:
-    """Check a task that begins: with threads, it may have waited in the pool since it was checked.
+    """Check a task when it starts: in a threads pool it may have waited since the first check.
 
     Args:
-        request: the task's.
+        request: the task's request.
         now: UTC, in epoch seconds.
 
     Raises:
@@ -317,11 +318,11 @@ def _at(message: Any, name: str, otherwise: float) -> float:
 
 
 def _shown(value: object) -> str:
-    """Return ``value`` as a sentence can bear it: a stranger's may hold anything, and be of any length."""
+    """Return ``value`` printable and shortened, for an error. A foreign message may contain anything."""
     shown = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     return shown if len(shown) <= _LONGEST_NAME else shown[:_LONGEST_NAME] + "…"
 
 
 def names(tasks: Mapping[str, Any], kind: type) -> Mapping[str, Any]:
-    """Return the tasks of ``kind``: Celery's own, such as ``celery.map``, are not for a message to name."""
+    """Return the tasks of ``kind``. Celery's own tasks, such as ``celery.map``, are of another kind."""
     return {name: task for name, task in tasks.items() if isinstance(task, kind)}

@@ -1,4 +1,4 @@
-"""Celery's settings, each with its reason. The facts are Celery's user guide's and were tried on 5.7."""
+"""Celery's settings, each with its reason. Sources: Celery's user guide, and tests with Celery 5.7."""
 
 from typing import Any, NamedTuple
 
@@ -9,16 +9,16 @@ from baozi.amqp.reading import frame_handler
 from baozi.settings import settings
 from baozi.topology import TYPE, Topology
 
-#: Seconds between a soft and a hard time limit: enough to bury or to give back what was being eaten.
+#: Seconds between a soft and a hard time limit: enough to dead-letter or requeue the message.
 BETWEEN_LIMITS = 10
 
-#: Seconds that a task may take at most: RabbitMQ closes the channel of a consumer that holds a message longer
-#: (RabbitMQ guide "Consumers", Acknowledgement Timeout).
+#: The most seconds of a task: RabbitMQ closes the channel of a consumer that does not acknowledge a message
+#: for longer (RabbitMQ guide "Consumers", Acknowledgement Timeout).
 LONGEST_TASK = 1800
 
-#: kombu's options for any connection, its own and Celery's.
+#: kombu's options for all connections, Celery's too.
 UNCONFIRMED = {"frame_handler": frame_handler}
-#: Publisher confirms, and waits for the broker of 5 seconds at most, for kombu's own producers.
+#: The same with publisher confirms, and at most 5 seconds for each read and write, for kombu's own producers.
 CONFIRMED = {**UNCONFIRMED, "confirm_publish": True, "read_timeout": 5, "write_timeout": 5}
 
 
@@ -40,9 +40,9 @@ def _routing() -> dict[str, Any]:
         "task_default_exchange": topology.name,
         "task_default_exchange_type": TYPE,
         "task_default_routing_key": topology.name,
-        # A queue misspelt after -Q is an error, not a new, classic queue that nobody watches.
+        # A misspelt queue after -Q is an error, not a new classic queue.
         "task_create_missing_queues": False,
-        # A message is data: a pickle would be a program.
+        # Not pickle: it would let a message run code.
         "accept_content": ["json"],
     }
 
@@ -59,17 +59,17 @@ def _worker() -> dict[str, Any]:
     tray = settings().tray_size
     return {
         "worker_consumer": "baozi.upstream.consumer:Consumer",
-        # While a pool process is at one tray, the next one arrives. Where there are no trays, nothing is
-        # fetched ahead: a baozi that waits here, while another worker idles, is late.
+        # While a pool process executes one tray, the next one arrives. Without trays nothing is prefetched,
+        # because a baozi that waits here could be executed by another worker.
         "worker_prefetch_multiplier": 1 if tray == 1 else 2 * tray,
-        # Not Celery's soft shutdown, which sleeps, but ours (baozi.upstream.soft_shutdown).
+        # Celery's own soft shutdown is off; baozi.upstream.soft_shutdown replaces it.
         "worker_soft_shutdown_timeout": 0,
         "worker_cancel_long_running_tasks_on_connection_loss": True,
-        # Flower sees the worker and its tasks, from the first one on.
+        # For Flower, from the first task on.
         "worker_send_task_events": settings().task_events,
-        # The course's lines go to stdout as they are; the log goes to stderr.
+        # The course's lines go to stdout unchanged; the log goes to stderr.
         "worker_redirect_stdouts": False,
-        # Logging of the embedding program or of the container is not ours to replace.
+        # The logging of an embedding program or a container is not replaced.
         "worker_hijack_root_logger": False,
     }
 
@@ -77,13 +77,13 @@ def _worker() -> dict[str, Any]:
 def _broker() -> dict[str, Any]:
     return {
         "broker_url": broker_url(),
-        # A broker that is away is waited for, at the start and later: a worker never needs a restart.
+        # A worker waits for a broker that is away, at the start and later, and never needs a restart.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_channel_error_retry": True,
-        # Seconds; the default waits for a free connection for ever.
+        # Seconds to wait for a free connection; by default for ever.
         "broker_pool_acquire_timeout": settings().broker_timeout,
-        # For whoever calls eat.delay(). A worker's main process must do without: see baozi.worker.startup.
+        # For callers of eat.delay(). A worker's main process turns confirms off: see baozi.worker.startup.
         "broker_transport_options": CONFIRMED,
         # RabbitMQ 4.3 refuses queues that are neither durable nor exclusive; an exclusive control queue would
         # lock out a worker that comes back, under its name, before the broker noticed that the old one died.
@@ -94,12 +94,12 @@ def _broker() -> dict[str, Any]:
 
 
 class Need(NamedTuple):
-    """A Celery setting that the promises need, for an app that also has other settings."""
+    """A Celery setting that the guarantee requires."""
 
     name: str
     value: Any
     broken: str
-    """What is not promised where the app has another value."""
+    """What is not guaranteed if the app sets another value."""
 
 
 def needs() -> list[Need]:
@@ -129,7 +129,7 @@ def needs() -> list[Need]:
 
 
 def apply_requirements(conf: CelerySettings) -> list[Need]:
-    """Set what the promises need in an app's ``conf``, but no setting that the app sets itself.
+    """Set the required settings in an app's ``conf``, except those that the app itself sets.
 
     Args:
         conf: the app's settings, just read.

@@ -1,4 +1,4 @@
-"""What a worker tells of itself beside Celery's own statistics: `celery inspect stats`, `baozi status`."""
+"""What a worker adds to Celery's statistics, for `celery inspect stats` and `baozi status`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +9,12 @@ from baozi.topology import Topology
 
 
 def facts(topology: Topology, ledger_ids: Sequence[str], batches: int) -> dict[str, Any]:
-    """Return a worker's release, its settings without any secret, and how much it executes in batches.
+    """Return a worker's release, its settings without secrets, and its number of batches.
 
     Args:
-        topology: the queues that it works on.
-        ledger_ids: the id of its ledger, if it was opened.
-        batches: how many batches are with its pool processes now.
+        topology: its queues.
+        ledger_ids: the id of its ledger; empty if the ledger was not opened.
+        batches: how many batches are in its pool processes now.
     """
     chosen = settings()
     return {

@@ -1,4 +1,4 @@
-"""The worker's step that tells other machines, again and again, that its SQLite ledger is in use."""
+"""The worker's step that regularly records for other machines that its SQLite ledger is in use."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from baozi.errors import AnotherMachine
 
 
 class LedgerUseRenewal(StartStopStep):
-    """Renews the use of the ledger as long as the worker's event loop runs."""
+    """Renews the record of the ledger's use while the worker's event loop runs."""
 
     def register_with_event_loop(self, _worker: Any, hub: Any) -> None:
-        """Have the loop of a new connection do so; the one before has lost its timers."""
+        """Set the timer in ``hub``. A new connection needs a new timer."""
         hub.timer.call_repeatedly(one_machine.RENEW_EVERY, _renew)
 
 

@@ -1,4 +1,4 @@
-"""What a worker checks before it starts, so that a wrong setting is one sentence and an exit code."""
+"""Checks a worker's settings before it starts. An error is one sentence and an exit code."""
 
 import os
 import signal
@@ -26,21 +26,22 @@ from baozi.upstream.restart import restart_with_the_same_command
 from baozi.upstream.stdout import keep_off_stdout
 from baozi.worker.configuration import UNCONFIRMED, Need
 
-#: The id of this worker's ledger, once it was opened.
+#: The id of this worker's ledger; empty until the ledger was opened.
 _own_ledger_ids: list[str] = []
 
 logger = get_logger(__name__)
 
-#: Files that a worker has open, and those that each process of its pool adds. With four, 40 were enough.
+#: Open files that a worker needs, and those that each pool process adds. With four processes, 40 were enough.
 _FILES, _FILES_OF_A_PROCESS = 48, 6
-#: The consumer of a node name that names none.
+#: Celery's name of a consumer if ``-n`` names none.
 _DEFAULT_CONSUMER = "celery"
-#: Bytes of a node name: Celery makes a queue's name of it, of at most 255, with some words behind.
+#: The most bytes of a node name. Celery appends some words and uses it as a queue's name, which has at most
+#: 255.
 _LONGEST_NODE_NAME = 200
 
 
 class Guarded(Protocol):
-    """What is checked of a worker's guarantee (:class:`baozi.reliable.Reliable`)."""
+    """The part of :class:`baozi.reliable.Reliable` that is checked."""
 
     @property
     def topology(self) -> Topology:
@@ -56,27 +57,27 @@ class Guarded(Protocol):
 
     @property
     def whole_app(self) -> bool:
-        """Whether the app is nothing but this."""
+        """Whether the app has no other tasks than the guaranteed ones."""
 
     @property
     def largest_batch(self) -> int:
-        """How many messages one pool process may get at once."""
+        """The most messages that one pool process gets at once."""
 
     @property
     def not_promised(self) -> Sequence[Need]:
-        """Settings that the app has set otherwise."""
+        """Required settings to which the app gives another value."""
 
 
 def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) -> None:
     """Check name, queues, ledger and broker, and declare the topology.
 
-    A broker that is away is waited for later. What cannot be mended ends the worker.
+    If the broker is away, the worker starts and waits for it later. Other errors end the process.
 
     Args:
         reliable: the guarantee of the worker's app.
         instance: the worker.
-        conf: its app's settings.
-        options: the worker's options by name, as its command line has them.
+        conf: the settings of its app.
+        options: the options of the worker's command line, by name.
     """
     _reopen_closed_outputs()
     if reliable.whole_app:
@@ -89,16 +90,16 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
             _check_queues(reliable.topology, options.get("queues"))
         _check_open_files(options.get("concurrency") or conf.worker_concurrency or cpu_count())
         _open_ledger(reliable)
-        # In a worker's main process a confirm that an alarm holds up would stop the consuming that ends the
-        # alarm. What the main process sends, events and replies, needs none; a child turns them on again.
-        # Its waits for an answer are bounded: a broker that accepts and says nothing more is left.
+        # The main process does not use confirms. During an alarm it would wait for a confirm, and so would
+        # not consume, which could end the alarm. Events and replies need no confirm. Pool processes turn
+        # confirms on again. The read timeout ends a connection to a broker that no longer answers.
         unconfirmed = UNCONFIRMED | {"read_timeout": settings().broker_timeout, "confirm_publish": False}
         conf.broker_transport_options = {**conf.broker_transport_options, **unconfirmed}
         instance.prefetched = _prefetched(reliable.largest_batch, conf, options)
         for need in reliable.not_promised:
             own = getattr(conf, need.name)
             print(f"This app sets {need.name} to {shown(repr(own))}: {need.broken}.", file=sys.stderr)
-        # What Celery would use: its own variables and options come before our setting.
+        # Celery's own variables and options override the project's setting.
         for name in ("broker_read_url", "broker_write_url"):
             check_same_broker(f"Celery's {name}", getattr(conf, name), reliable.broker)
         _declare(reliable)
@@ -107,9 +108,9 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
 
 
 def _prefetched(largest_batch: int, conf: Any, options: dict[str, Any]) -> int:
-    """Return how many messages the worker fetches for each pool process: enough for whole batches.
+    """Return how many messages the worker prefetches for each pool process.
 
-    While a pool process has a batch, the next one arrives. What the app or its command line sets stays.
+    Two batches: one in the pool process and the next one. A value of the app or the command line is kept.
     """
     wanted, own = 2 * largest_batch, conf.worker_prefetch_multiplier
     asked: int = options.get("prefetch_multiplier") or own
@@ -126,15 +127,15 @@ def _prefetched(largest_batch: int, conf: Any, options: dict[str, Any]) -> int:
 
 
 def _reopen_closed_outputs() -> None:
-    """Have an output that was closed when Python started lead nowhere: billiard cannot fork without one."""
+    """Replace stdout or stderr by /dev/null if it was closed at start: billiard cannot fork without them."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # for as long as we run
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115  # open until the process ends
             setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 def _ignore_usr2() -> None:
-    """Keep SIGUSR2 from ending the worker. Without ``CELERY_RDBSIG`` Celery has no use for it."""
+    """Prevent SIGUSR2 from ending the worker. Celery handles it only with ``CELERY_RDBSIG``."""
 
     def tell(_number: int, _frame: object) -> None:
         logger.warning("SIGUSR2 does nothing. To debug a worker by it, start it with CELERY_RDBSIG=1.")
@@ -144,14 +145,15 @@ def _ignore_usr2() -> None:
 
 
 def _node_name(name: str, arguments: Sequence[str]) -> str:
-    """Return the worker's node name, ``consumer@machine``, if it names a consumer.
+    """Return the worker's node name, ``consumer@machine``.
 
     Args:
-        name: as Celery understood ``-n``: without an ``@``, as the machine of a consumer called celery.
-        arguments: the command line's.
+        name: Celery's reading of ``-n``. Without an ``@`` Celery takes it as the machine of a consumer
+            "celery".
+        arguments: the arguments of the command line.
 
     Raises:
-        UsageError: the consumer's name may not be one, or the machine's.
+        UsageError: the consumer's or the machine's name is invalid.
     """
     consumer, _, machine = name.partition("@")
     meant = any(f"{_DEFAULT_CONSUMER}@" in argument for argument in arguments)
@@ -184,9 +186,9 @@ def _check_open_files(processes: int) -> None:
 
 
 def _open_ledger(reliable: Guarded) -> None:
-    """See that the ledger can be used, belongs to this queue, and is used by no other machine.
+    """Check that the ledger can be used, belongs to this queue, and is not used by another machine.
 
-    It is closed again, so that no pool process inherits it.
+    The ledger is closed again, so that no pool process inherits its connection.
     """
     with closing(Ledger(reliable.ledger).open()) as ledger:
         queue_ownership.check_ledger_belongs_to_queue(reliable.topology.name, ledger)
@@ -196,18 +198,18 @@ def _open_ledger(reliable: Guarded) -> None:
 
 
 def own_ledger_ids() -> list[str]:
-    """Return the id of this worker's ledger, once it was opened; before, nothing."""
+    """Return the id of this worker's ledger; an empty list before the ledger was opened."""
     return list(_own_ledger_ids)
 
 
 def check_queue_belongs_to_own_ledger(reliable: Guarded) -> None:
-    """See that the queue belongs to this worker's ledger.
+    """Check that the queue belongs to this worker's ledger.
 
     Args:
         reliable: the guarantee of the worker's app.
 
     Raises:
-        AnotherLedger: it belongs to another one.
+        AnotherLedger: the queue belongs to another ledger.
     """
     for ledger_id in _own_ledger_ids:
         queue_ownership.check_queue_belongs_to_ledger(reliable.topology, ledger_id, reliable.broker)
@@ -225,7 +227,7 @@ def _declare(reliable: Guarded) -> None:
 
 
 def exit_with_error(error: BaoziError) -> NoReturn:
-    """End the worker with the error's one sentence and its exit code."""
+    """Print the error and end the process with its exit code."""
     # SystemExit passes through Celery's signal handling; any other exception would only be logged.
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""What a worker's main process has received and not settled yet, so that much is settled in one write."""
+"""The unacknowledged messages of a worker's main process. It acknowledges many in one write."""
 
 import struct
 from collections.abc import Collection
@@ -9,7 +9,7 @@ from celery.utils.log import get_logger
 logger = get_logger(__name__)
 
 #: ``basic.ack`` on the wire: a method frame (1), its channel and its 13 bytes, class 60, method 80, the
-#: delivery tag, whether all before it are meant too, the frame's end (AMQP 0-9-1, sections 4.2.3, 1.8.3.13).
+#: delivery tag, the flag "multiple", the frame's end (AMQP 0-9-1, sections 4.2.3, 1.8.3.13).
 _ACK = struct.Struct(">BHIHHQBB")
 _METHOD_FRAME, _PAYLOAD_BYTES, _BASIC, _ACK_METHOD, _FRAME_END = 1, 13, 60, 80, 0xCE
 #: ``basic.nack``: class and method; its delivery tag 0 with "multiple" means all (RabbitMQ's extension).
@@ -17,22 +17,22 @@ _NACK = (60, 120)
 
 
 class Unsettled:
-    """The messages of one channel that are neither acknowledged nor given back, in the order of their tags.
+    """The messages of one channel that are neither acknowledged nor requeued, in the order of their tags.
 
-    Only who knows them all may acknowledge "all up to this one", which costs the broker a fraction of many
-    acknowledgements. Those that Celery settles by itself are recognised by their state.
+    "All up to this one" is much cheaper for the broker than many acknowledgements, but only possible
+    if all unacknowledged messages are known. Messages that Celery has settled are recognised by their state.
     """
 
     def __init__(self) -> None:
-        """Begin with none."""
+        """Start with none."""
         self._messages: dict[int, Any] = {}
 
     def add(self, message: Any) -> None:
-        """Take note of ``message``, new, or that which is to be settled in its place."""
+        """Add ``message``; it replaces one with the same delivery tag."""
         self._messages[message.delivery_tag] = message
 
     def clear(self) -> None:
-        """Forget all: their channel is gone, and the broker gives them to somebody again."""
+        """Forget all messages: their channel is closed, and the broker redelivers them."""
         self._messages.clear()
 
     def acknowledge(self, done: Collection[Any]) -> None:
@@ -43,7 +43,7 @@ class Unsettled:
             self._write(next(iter(done)).channel, acks + [(tag, False) for tag in single])
 
     def _split(self, done: set[int]) -> tuple[int, list[int]]:
-        """Take ``done`` off; return the tag up to which all is settled, or 0, and the tags beyond it."""
+        """Remove ``done``. Return the tag up to which all are done, or 0, and the other tags."""
         upto = 0
         for tag in list(self._messages):
             message = self._messages[tag]
@@ -55,8 +55,8 @@ class Unsettled:
         return upto, [tag for tag in done if self._messages.pop(tag, None) is not None]
 
     def _write(self, channel: Any, acks: list[tuple[int, bool]]) -> None:
-        # py-amqp's `basic_ack` writes each by itself, which takes 20 µs. A batch that ends before an older
-        # one has one for each of its messages: "multiple" would acknowledge the older one's, too.
+        # py-amqp's `basic_ack` makes one write for each tag, which takes 20 µs. If a batch ends before an
+        # older one, each of its messages needs an acknowledgement: "multiple" would include the older batch.
         number = channel.channel_id
         frames = [
             _ACK.pack(_METHOD_FRAME, number, _PAYLOAD_BYTES, _BASIC, _ACK_METHOD, tag, multiple, _FRAME_END)
@@ -65,9 +65,9 @@ class Unsettled:
         channel.connection.transport.write(b"".join(frames))
 
     def requeue(self) -> None:
-        """Give back all that is left, in one frame, as not even tried.
+        """Requeue all messages that are left, in one frame.
 
-        A channel that is closed gives them back too, but RabbitMQ would count that as a failed delivery.
+        Closing the channel would also requeue them, but RabbitMQ would count that as a failed delivery.
         """
         message = next((it for it in self._messages.values() if not it.acknowledged), None)
         if message is not None:

@@ -153,8 +153,8 @@ def test_a_letter_tells_why_it_died_and_is_eaten_when_it_is_replayed(place: Plac
 KILLED = """
 import os, signal
 from baozi.__main__ import main
-from baozi.dead_letters.queue import Browser
-Browser.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+from baozi.dead_letters.queue import DeadLetterBrowser
+DeadLetterBrowser.remove = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 main()
 """
 
