@@ -1,15 +1,15 @@
 """A queue belongs to one ledger, and a ledger to one queue.
 
-Two workers of one queue that had ledgers of their own would eat the same baozi twice. Two queues with one
-ledger would take each other's keys for their own: what one has done is not executed for the other.
+If two workers of one queue had different ledgers, both could execute the same baozi. If two queues had one
+ledger, a key of one queue could prevent the execution of the same key of the other.
 
-The queue ``NAME.ledger`` is always empty. One of its arguments is the id of the ledger: RabbitMQ refuses to
-declare a queue again with other arguments, and says which it has (RabbitMQ guide "Queues", Declaration and
-Property Equivalence). So the first worker claims the queue, and each other one learns whose it is, in one
-step that no other worker can come between.
+The queue ``NAME.ledger`` is always empty. One of its arguments is the id of the ledger. RabbitMQ refuses to
+declare a queue again with other arguments, and the error contains the present ones (RabbitMQ guide "Queues",
+Declaration and Property Equivalence). So one atomic step claims the queue or returns the ledger to which it
+belongs.
 
-The ledger, in turn, has the queue's name in its table ``ledger_identity``. The name alone: an operator may
-move a queue to another virtual host or broker.
+The ledger has the queue's name in its table ``ledger_identity``: only the name, because an operator may move
+a queue to another virtual host or broker.
 """
 
 import re
@@ -27,24 +27,24 @@ from baozi.settings import settings
 from baozi.shown import shown
 from baozi.topology import Topology
 
-#: How the broker names the ledger in its refusal. It cuts its text off after 255 bytes.
+#: The ledger's id in the broker's error text, which is cut after 255 bytes.
 _CURRENT = re.compile(r"but current is '([0-9a-f-]{36})'")
-#: What a refusal that was cut off leaves of a ledger's id.
+#: The ledger's id if the error text was cut.
 UNKNOWN = "unknown"
 
 
 def check_queue_belongs_to_ledger(topology: Topology, ledger_id: str, url: str | None = None) -> None:
-    """Look to which ledger the queue belongs; if to none yet, make it belong to this one.
+    """Check that the queue belongs to this ledger. If it belongs to none yet, claim it.
 
-    A worker that cannot look, because it lacks the permission or the broker is away, says so and goes on.
+    If this cannot be checked, because the permission is missing or the broker is away, print that and return.
 
     Args:
-        topology: the queue's.
-        ledger_id: what :meth:`baozi.ledger.Ledger.identity` says.
-        url: where the broker is; default: the settings'.
+        topology: the queue's topology.
+        ledger_id: the result of :meth:`baozi.ledger.Ledger.identity`.
+        url: the broker's URL; default: that of the settings.
 
     Raises:
-        AnotherLedger: it belongs to another one.
+        AnotherLedger: the queue belongs to another ledger.
     """
     try:
         with closing(_connection(url)) as connection:
@@ -61,15 +61,15 @@ def check_queue_belongs_to_ledger(topology: Topology, ledger_id: str, url: str |
 
 
 def check_ledger_belongs_to_queue(queue: str, ledger: Ledger) -> None:
-    """Look to which queue the ledger belongs; if to none yet, make it belong to this one.
+    """Check that the ledger belongs to this queue. If it belongs to none yet, claim it.
 
     Args:
         queue: the name of the worker's queue.
-        ledger: the worker's.
+        ledger: the worker's ledger.
 
     Raises:
-        AnotherQueue: it belongs to another one.
-        LedgerError: it cannot be used.
+        AnotherQueue: the ledger belongs to another queue.
+        LedgerError: the ledger cannot be used.
     """
     owner = ledger.claim(queue)
     if owner != queue:
@@ -81,7 +81,7 @@ def check_ledger_belongs_to_queue(queue: str, ledger: Ledger) -> None:
 
 
 class PreviousOwners(NamedTuple):
-    """To what a queue and a ledger belonged before; None: to nothing yet."""
+    """To which ledger a queue belonged before, and to which queue a ledger; None for none."""
 
     ledger: str | None
     """The id of the ledger to which the queue belonged."""
@@ -93,11 +93,11 @@ def adopt(topology: Topology, ledger: Ledger) -> PreviousOwners:
     """Make the queue and the ledger belong to each other.
 
     Args:
-        topology: the queue's.
+        topology: the queue's topology.
         ledger: the ledger.
 
     Returns:
-        To what they belonged before.
+        To which they belonged before.
 
     Raises:
         BrokerError: the broker cannot be used, or its user may not declare and delete the queue of the claim.
@@ -134,7 +134,7 @@ def _is_claimed(connection: Connection, topology: Topology) -> bool:
 
 
 def _claim(connection: Connection, topology: Topology, ledger_id: str) -> str:
-    """Make the queue belong to this ledger if it belongs to none; return the ledger to which it belongs."""
+    """Claim the queue for this ledger if it belongs to none. Return the ledger to which it belongs."""
     with broker_errors():
         try:
             with connection.channel() as channel:

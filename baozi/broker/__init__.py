@@ -1,6 +1,6 @@
-"""A broker for one machine: found where there is one, started where there is none.
+"""Finds a broker for one machine, or starts one.
 
-:func:`find` is for whoever uses a broker, :func:`start` and :func:`stop` for whoever looks after it. The
+Code that uses a broker calls :func:`find`. Commands that manage one call :func:`start` and :func:`stop`. The
 command line is :mod:`baozi.broker.command`; the order of choice is :mod:`baozi.broker.choice`.
 """
 

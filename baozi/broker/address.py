@@ -1,4 +1,4 @@
-"""Where a broker is, and how to say it without its password."""
+"""A broker's URLs, and its URL without the password."""
 
 from dataclasses import dataclass, field
 
@@ -12,15 +12,15 @@ class Broker:
     kind: str
     """``url`` (BAOZI_BROKER_URL names it), ``private``, ``container`` or ``memory``."""
     url: str = field(repr=False)
-    """What kombu connects to. Several, parted by ``;``, for a cluster."""
+    """kombu's URL; for a cluster, several URLs separated by ``;``."""
     management_url: str | None = None
-    """Where the management page and HTTP API are; the user and the password are those of ``url``."""
+    """URL of the management page and HTTP API, with the user and the password of ``url``; None if unknown."""
     version: str | None = None
-    """RabbitMQ's version, where it is known."""
+    """RabbitMQ's version; None if unknown."""
     node: str | None = None
-    """The Erlang node's name, where it is known."""
+    """The Erlang node's name; None if unknown."""
     why: str = ""
-    """One sentence: why this one."""
+    """One sentence: why this broker was chosen."""
 
     @property
     def safe_url(self) -> str:

@@ -1,4 +1,4 @@
-"""Which broker: the order of choice, said aloud in one line."""
+"""Chooses which broker to use or start, and prints the choice in one line."""
 
 import sys
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _MEMORY_PROMISES = (
 
 
 def find() -> Broker:
-    """The broker to use now: what BAOZI_BROKER_URL names, else what ``baozi broker start`` started here.
+    """Return the broker to use: that of BAOZI_BROKER_URL, else the one that ``baozi broker start`` started.
 
-    Quick, and asks the broker nothing: whether it answers is seen by whoever connects.
+    It does not connect to the broker, which may not answer.
 
     Raises:
-        NoBroker: there is none; says how to get one.
+        NoBroker: there is none. The error says how to get one.
     """
     named = _named()
     if named is not None:
@@ -35,17 +35,17 @@ def find() -> Broker:
 
 
 def start(say: Callable[[str], None] | None = None) -> Broker:
-    """Find a broker or start one, by the first of these that can be had.
+    """Find or start a broker: the first of the following that is available.
 
-    BAOZI_BROKER_URL; a private node of the machine's ``rabbitmq-server``; a container; the distribution's
-    package, installed, and then a private node; kombu's in-memory transport.
+    BAOZI_BROKER_URL; a private node of the machine's ``rabbitmq-server``; a container; a private node of the
+    distribution's package, which is installed first; kombu's in-memory transport.
 
     Args:
-        say: takes the lines that tell the choice; by default they go to stderr.
+        say: called with each line about the choice; by default the lines go to stderr.
 
     Raises:
-        BrokerNotStarted: what was chosen has failed; says its log's reason. No other is tried then, for a
-            broker that was meant to be there and is not should be mended, not replaced unseen.
+        BrokerNotStarted: the chosen broker failed. The error has the reason from its log. No other broker is
+            tried, because the failure should be repaired, not hidden.
     """
     say = say or _to_stderr
     broker = _named()
@@ -59,16 +59,16 @@ def start(say: Callable[[str], None] | None = None) -> Broker:
 
 
 def stop(at_once: bool = False) -> bool:
-    """Stop what ``start`` started in this folder, all of its processes; its data stays.
+    """Stop all processes of the broker that ``start`` started in this folder. Its data stays.
 
     Args:
-        at_once: whether it is killed rather than given 30 seconds to end.
+        at_once: whether to kill it at once instead of giving it 30 seconds to end.
 
     Returns:
-        Whether there was anything to stop. What BAOZI_BROKER_URL names is never stopped.
+        Whether there was a broker to stop. The broker of BAOZI_BROKER_URL is never stopped.
 
     Raises:
-        BrokerNotStopped: some of it is still there.
+        BrokerNotStopped: some of its processes still run.
     """
     folder = _folder()
     if folder.record() is None:
@@ -127,7 +127,7 @@ def _package(folder: Folder, say: Callable[[str], None], lacks: list[str]) -> Re
 
 
 def _memory(why: str, say: Callable[[str], None]) -> Broker:
-    """Not kept on record: to a later process, an empty queue of its own would look like a broker."""
+    """Return the in-memory broker. It is not recorded, because another process could not use it."""
     broker = Broker(kind="memory", url="memory://", why=f"{why}: {_MEMORY_PROMISES}")
     say(f"Broker: {broker.why}.")
     return broker
@@ -145,7 +145,7 @@ def _named() -> Broker | None:
 
 
 def _clear(folder: Folder, at_once: bool = False) -> bool:
-    """Stop what is on record, or what is left of it, and forget it; return whether anything was there."""
+    """Stop the recorded broker and delete its record; return whether any part of it was running."""
     record = folder.record()
     if record is None:
         return False

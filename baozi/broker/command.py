@@ -17,7 +17,7 @@ app = typer.Typer(no_args_is_help=True, help="A broker for one machine: start it
 
 Json = Annotated[bool, typer.Option("--json", help="Say it in JSON, for a program.")]
 
-#: Seconds in which a broker that runs answers a first word.
+#: Seconds within which a running broker answers.
 _ANSWER = 5
 
 

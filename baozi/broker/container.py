@@ -1,8 +1,8 @@
-"""RabbitMQ in a container, where the machine has no ``rabbitmq-server`` but a Docker engine.
+"""Runs RabbitMQ in a container, if the machine has a Docker engine but no ``rabbitmq-server``.
 
-The data is in a named volume, which stays when the container is stopped and removed: a folder of the host's
-would belong to the container's user, whom the host does not know. ``docker volume rm`` with the container's
-name removes it for good.
+The data is in a named volume, which stays when the container is removed. A folder of the host would belong to
+the container's user, which does not exist on the host. ``docker volume rm`` with the container's name deletes
+the data.
 """
 
 import json
@@ -18,19 +18,19 @@ from baozi.errors import BrokerAway, BrokerNotInstalled, BrokerNotStarted, Broke
 
 IMAGE = "rabbitmq:4.3-management"
 
-#: Bytes of memory the container may have, and those at which RabbitMQ blocks its publishers: what it reads
-#: of itself must stay under what the kernel kills for, with room for what it does not count.
+#: Bytes of the container's memory limit, and those at which RabbitMQ blocks its publishers. The kernel kills
+#: the container at the first; RabbitMQ does not count all of its memory, so the second is lower.
 _MEMORY = 1024**3
 _WATERMARK = _MEMORY * 6 // 10
-#: Seconds: an image's download; a start; a stop, and what the engine needs besides.
+#: Seconds for the image's download, for a start, for a stop, and for the engine in addition.
 _PULL, _START, _STOP, _BESIDES = 600, 60, 30, 15
 
 
 def fetch_image() -> None:
-    """See that the image is there; its download may take ten minutes.
+    """Download the image if it is missing, which may take ten minutes.
 
     Raises:
-        BrokerNotInstalled: it cannot be had; says why.
+        BrokerNotInstalled: the download failed. The error says why.
     """
     if docker("image", "inspect", IMAGE)[0]:
         return
@@ -40,12 +40,12 @@ def fetch_image() -> None:
 
 
 def start_container(folder: Folder, why: str) -> Record:
-    """Start the container of ``folder``, published on free ports of 127.0.0.1, and wait for 60 seconds.
+    """Start the container of ``folder`` on free ports of 127.0.0.1. Wait at most 60 seconds.
 
-    The password goes by a file that only we and the engine read, for a command line is everyone's to see.
+    The password is passed in a private file, because every user can read command lines.
 
     Raises:
-        BrokerNotStarted: it has failed, or was not ready in time, and is removed; says why.
+        BrokerNotStarted: it failed or was not ready in time, and was removed. The error says why.
     """
     identity = folder.identity()
     record = Record(
@@ -67,14 +67,14 @@ def start_container(folder: Folder, why: str) -> Record:
 
 
 def stop_container(record: Record, at_once: bool = False) -> bool:
-    """Let the broker stop well for up to 30 seconds, then remove the container; return if it was there.
+    """Stop the broker for up to 30 seconds, then remove the container. Return whether it existed.
 
     Args:
-        record: its start.
-        at_once: whether it is removed without being stopped first.
+        record: the record of its start.
+        at_once: whether to remove it without stopping it first.
 
     Raises:
-        BrokerNotStopped: the engine did not do it; says why.
+        BrokerNotStopped: the engine failed. The error says why.
     """
     if inspected(record.mark, "{{.Id}}") is None and engine.answers():
         return False
@@ -87,10 +87,10 @@ def stop_container(record: Record, at_once: bool = False) -> bool:
 
 
 def kill_container(record: Record) -> None:
-    """``kill -9`` what runs in the container; it stays, with its data.
+    """Kill the container's processes with SIGKILL. The container and its data stay.
 
     Raises:
-        BrokerNotStopped: the engine did not do it; says why.
+        BrokerNotStopped: the engine failed. The error says why.
     """
     done, said = docker("kill", record.mark)
     if not done:
@@ -98,10 +98,10 @@ def kill_container(record: Record) -> None:
 
 
 def restart_container(folder: Folder, record: Record) -> Record:
-    """Start a container that was killed, on its data; return the record with the ports that it has now.
+    """Start a killed container again with its data; return the record with its new ports.
 
     Raises:
-        BrokerNotStarted: it has failed, or was not ready in time; says why.
+        BrokerNotStarted: it failed or was not ready in time. The error says why.
     """
     done, said = engine.start(record.mark, timeout=_START)
     if not done:
@@ -113,12 +113,12 @@ def restart_container(folder: Folder, record: Record) -> Record:
 
 
 def remove_data(record: Record) -> None:
-    """Remove the data of a container that was stopped, for good; what cannot be removed stays."""
+    """Delete the data of a stopped container. Data that cannot be deleted stays."""
     docker("volume", "rm", "--force", record.mark)
 
 
 def runs(record: Record) -> bool:
-    """Whether the container on record is ready and has not ended since."""
+    """Return whether the recorded container is ready and still runs."""
     return record.ready and inspected(record.mark, "{{.State.Running}}") == "true"
 
 
@@ -131,7 +131,7 @@ def _run(folder: Folder, identity: Identity) -> None:
     )
     done, said = docker(
         *("create", "--name", identity.name),
-        # The node's name, and with it the data's, has the host's in it.
+        # The names of the node and of its data contain the host's name.
         *("--hostname", "baozi", "--label", f"baozi.folder={folder.path}"),
         *("--env-file", str(settings), "--memory", str(_MEMORY), "--stop-timeout", str(_STOP)),
         *("--volume", f"{identity.name}:/var/lib/rabbitmq"),
@@ -149,14 +149,14 @@ def _with_ports(record: Record, identity: Identity) -> Record:
     ports = json.loads(inspected(identity.name, "{{json .NetworkSettings.Ports}}") or "{}")
     try:
         amqp, management = (ports[f"{port}/tcp"][0]["HostPort"] for port in (5672, 15672))
-    except (KeyError, TypeError, IndexError):  # it ended at once, and with it its ports
+    except (KeyError, TypeError, IndexError):  # it ended at once and has no ports
         raise _failed(identity.name) from None
     url = f"amqp://baozi:{identity.password}@127.0.0.1:{amqp}/%2F"
     return record.model_copy(update={"url": url, "management_url": f"http://127.0.0.1:{management}"})
 
 
 def _wait(record: Record) -> str | None:
-    """Wait until the broker answers; it opens its AMQP port last."""
+    """Wait until the broker answers on its AMQP port, which it opens last."""
     deadline = time.monotonic() + _START
     while True:
         try:

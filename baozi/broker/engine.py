@@ -1,35 +1,35 @@
-"""The Docker engine, asked by its own command."""
+"""Runs ``docker`` commands."""
 
 import shutil
 import subprocess
 
 from baozi.broker.programs import run_to_its_end
 
-#: Seconds that the engine may take to answer a question.
+#: Seconds for one command of the engine.
 _ASK = 15
-#: Ports that are tried for a container.
+#: How many times a container's start is tried, each time with other ports.
 _TRIES = 5
 
 
 def answers() -> bool:
-    """Whether there is a ``docker`` command, and an engine that answers it."""
+    """Return whether there is a ``docker`` command and an engine that answers."""
     return shutil.which("docker") is not None and docker("version", "--format", "{{.Server.Version}}")[0]
 
 
 def inspected(name: str, what: str) -> str | None:
-    """Return what the engine knows of the container ``name``, by a Go template; None if there is none."""
+    """Return the output of ``docker container inspect`` for a Go template; None without the container."""
     done, said = docker("container", "inspect", "--format", what, name)
     return said.strip() if done else None
 
 
 def start(name: str, timeout: float) -> tuple[bool, str]:
-    """Start the container ``name``, once more where a port that the engine chose for it is in use.
+    """Start the container ``name``. Try again if a port that the engine chose is in use.
 
-    The engine knows which ports others listen on. It does not know those of their connections, and Linux
+    The engine avoids ports on which other processes listen, but not the local ports of connections. Linux
     takes both from one range (ip_local_port_range).
 
     Args:
-        name: the container's.
+        name: the container's name.
         timeout: seconds that each try may take.
 
     Returns:
@@ -43,14 +43,14 @@ def start(name: str, timeout: float) -> tuple[bool, str]:
 
 
 def docker(*words: str, timeout: float = _ASK) -> tuple[bool, str]:
-    """Run the engine's own command.
+    """Run ``docker``.
 
     Args:
         words: its arguments.
         timeout: seconds it may take.
 
     Returns:
-        Whether it did what it was told, and what it said.
+        Whether it succeeded, and its output.
     """
     try:
         done = run_to_its_end(["docker", *words], timeout=timeout)

@@ -1,20 +1,21 @@
-"""Why a broker did not start, in one sentence's space, out of the pages that its logs say."""
+"""Finds in a broker's logs the reason why it did not start."""
 
 import re
 from pathlib import Path
 
-#: What RabbitMQ 3.8 and later write before each line of a message; bare lines are copies for a terminal.
+#: What RabbitMQ 3.8 and later write before each line of a message. Lines without it are copies for a
+#: terminal.
 _PREFIX = re.compile(r"^\d{4}-\d\d-\d\d \S+ \[(?P<level>\w+)\] <[\d.]+> ?")
-#: Lines that head a fault without naming it.
+#: Lines before an error that do not describe it.
 _HEADINGS = {"", "BOOT FAILED", "==========="}
-#: A fault is told in so many characters; Erlang can go on for pages.
+#: The most characters of a reason; Erlang may write pages.
 _LONGEST = 300
-#: How an Erlang node says it of AMQP's and the management's port, and of the distribution's.
+#: Erlang's error texts when a port is in use: the AMQP or management port, or the distribution port.
 _TAKEN = re.compile(r"eaddrinuse|could not bind to distribution port", re.IGNORECASE)
 
 
 def read_logs(*logs: Path) -> str:
-    """The text of ``logs``, one after the other; what cannot be read is left out."""
+    """Return the texts of ``logs``, one after the other, without missing files."""
     return "\n".join(log.read_text(errors="replace") for log in logs if log.is_file())
 
 
@@ -23,8 +24,8 @@ def reason(log: str, finished: bool = True) -> str:
 
     Args:
         log: its text.
-        finished: whether the broker has ended. Then the last line is the reason if no line is marked as an
-            error. Otherwise it is what the broker did last, and no reason.
+        finished: whether the broker has ended. If so, and no line is marked as an error, the last line is the
+            reason. If not, the last line is only what the broker did last.
     """
     lines = [_PREFIX.sub("", line).strip() for line in log.splitlines()]
     for at, line in enumerate(log.splitlines()):
@@ -37,7 +38,7 @@ def reason(log: str, finished: bool = True) -> str:
 
 
 def port_taken(log: str) -> bool:
-    """Whether it was since another process has a port of the broker's."""
+    """Return whether the reason is that another process uses a port of the broker."""
     return _TAKEN.search(log) is not None
 
 
@@ -47,7 +48,7 @@ def _is_error(line: str) -> bool:
 
 
 def _paragraph(lines: list[str]) -> str:
-    """The first line if it is a sentence; else what follows belongs to it."""
+    """Return the first line if it is a sentence; else also the lines after it."""
     if lines[0].endswith("."):
         return lines[0][:-1]
     end = lines.index("") if "" in lines else len(lines)

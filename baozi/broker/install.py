@@ -1,4 +1,4 @@
-"""The distribution's RabbitMQ package, put on a Debian-like machine without a broker of the system's."""
+"""Installs the RabbitMQ package on a Debian-like machine, without starting the system's broker service."""
 
 import os
 import shutil
@@ -8,13 +8,13 @@ from pathlib import Path
 from baozi.broker.programs import run_to_its_end
 from baozi.errors import BrokerNotInstalled
 
-#: Seconds that apt may take in all. It fetches some 40 MB and waits for another apt for up to two minutes.
+#: Seconds for apt in all. It downloads about 40 MB and waits up to two minutes for another apt.
 _DEADLINE = 600
 
-#: Run as root by one shell, so that the guard goes away whatever becomes of the Python process. The guard is
-#: Debian's own way to install a service without starting it (policy-rc.d, "invoke-rc.d" in the Debian
-#: Policy Manual); where the administrator has one already, theirs stands. A service that came with this
-#: install is not left enabled either, or it would listen on every address after the next boot.
+#: Run as root by one shell, so that the guard is removed even if the Python process ends. The guard is
+#: Debian's way to install a service without starting it (policy-rc.d, "invoke-rc.d" in the Debian Policy
+#: Manual). An existing guard is kept. The installed service is disabled, because it would listen on every
+#: address after the next boot.
 _SCRIPT = """
 set -eu
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
@@ -39,22 +39,22 @@ fi
 
 
 def can_install() -> bool:
-    """Whether this is a Debian-like machine, and we are root or may use sudo without a password."""
+    """Return whether this is a Debian-like machine, and this user is root or has sudo without a password."""
     return Path("/usr/bin/apt-get").exists() and _as_root() is not None
 
 
 def install() -> None:
-    """Install the package ``rabbitmq-server``. Takes up to ten minutes; leaves no broker running.
+    """Install the package ``rabbitmq-server`` in at most ten minutes. No broker is started.
 
     Raises:
-        BrokerNotInstalled: apt failed or took too long; says its last line.
+        BrokerNotInstalled: apt failed or took too long. The error has its first error line.
     """
     become = _as_root()
     if become is None:
         raise BrokerNotInstalled
-    # ``timeout`` ends apt even where sudo made it another user's process, which we could not.
+    # ``timeout`` can also end apt if sudo runs it as another user, which this process cannot.
     command = [*become, "timeout", "--kill-after=30", str(_DEADLINE), "sh", "-c", _SCRIPT]
-    # A session of its own: a Ctrl-C must not reach dpkg in the middle of its work.
+    # A new session, so that a Ctrl-C does not interrupt dpkg.
     done = run_to_its_end(command, start_new_session=True)
     if done.returncode == 124:
         raise BrokerNotInstalled(f"The package rabbitmq-server was not installed within {_DEADLINE} seconds.")
@@ -63,7 +63,7 @@ def install() -> None:
 
 
 def _as_root() -> list[str] | None:
-    """The words to put before a command that root must run; ``None`` if there are none."""
+    """Return the words before a command that root must run; None if this user cannot become root."""
     if os.geteuid() == 0:
         return []
     sudo = shutil.which("sudo")
@@ -79,7 +79,7 @@ def _as_root() -> list[str] | None:
 
 
 def _reason(output: str) -> str:
-    """Apt's first error, for the later ones follow from it; else the last line."""
+    """Return apt's first error, of which later ones are a result; without one, its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("E: ") for line in lines if line.startswith("E: ")]
     return (errors or lines[-1:] or ["apt said nothing"])[0].rstrip(".")

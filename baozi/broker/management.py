@@ -1,4 +1,4 @@
-"""RabbitMQ's management API, asked directly: never through a proxy, never at another address."""
+"""Calls RabbitMQ's management API, without any proxy or redirect."""
 
 import json
 from base64 import b64encode
@@ -8,20 +8,20 @@ from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
-#: Seconds that an answer may take.
+#: Seconds to wait for an answer.
 _TIMEOUT = 20
 
 
 class _NoRedirects(HTTPRedirectHandler):
-    """Follows no redirect: urllib would send the password on to wherever the answer points."""
+    """Does not follow redirects, to which urllib would send the password."""
 
     def redirect_request(
         self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
     ) -> None:
-        """Return None: the redirect is then an HTTPError."""
+        """Return None, so that urllib raises an HTTPError."""
 
 
-# An empty ProxyHandler replaces the one that reads http_proxy and the like: a proxy would get the password.
+# An empty ProxyHandler replaces the one that reads http_proxy, because a proxy would get the password.
 _opener = build_opener(ProxyHandler({}), _NoRedirects)
 
 
@@ -38,16 +38,16 @@ def ask(
     Args:
         management_url: ``http://host:port``.
         broker_url: the AMQP URL whose user and password log in.
-        method: of HTTP.
-        path: what follows ``/api/``.
+        method: the HTTP method.
+        path: the path after ``/api/``.
         body: sent as JSON; None for none.
-        timeout: seconds that each wait may take.
+        timeout: seconds for each wait.
 
     Returns:
-        The answer, read as JSON; None if it is empty.
+        The answer, parsed as JSON; None if it is empty.
 
     Raises:
-        OSError: nobody answers, or the answer is an error or a redirect (urllib.error.HTTPError).
+        OSError: no answer; or the answer is an error or a redirect (urllib.error.HTTPError).
     """
     login = urlsplit(broker_url)
     user, password = unquote(login.username or "guest"), unquote(login.password or "guest")

@@ -1,4 +1,4 @@
-"""What a private node reads: its ports, configuration and environment. Nothing of the system's reaches it."""
+"""A private node's ports, configuration files and environment, separate from the system's RabbitMQ."""
 
 import os
 import re
@@ -11,23 +11,23 @@ import psutil
 
 from baozi.broker.state import Folder, Identity
 
-#: Bytes the node may hold before it blocks its publishers: RabbitMQ 3's own share of the memory, 0.4, but no
-#: more than 2 GiB of a big machine, nor so little of a small one that an idle node (100 MiB) were blocked.
+#: Bytes of memory at which the node blocks its publishers: RabbitMQ 3's default share of the memory, 0.4, but
+#: at most 2 GiB, and so much that an idle node (100 MiB) is not blocked.
 _MOST_MEMORY = 2 * 1024**3
 _LEAST_MEMORY = 256 * 1024**2
 _SHARE = 0.4
-#: Bytes of free disk under which it blocks them. RabbitMQ's default, 50 MB, is one segment file of a queue.
+#: Bytes of free disk below which it blocks them. RabbitMQ's default, 50 MB, is one segment file of a queue.
 _LEAST_DISK = 200 * 1000**2
-#: Bytes of the quorum queues' write-ahead log, all held in memory. The Quorum Queues guide asks for three
-#: times as much memory as that; the default of 512 MiB is more than a small machine's share.
+#: Bytes of the quorum queues' write-ahead log, which is kept in memory. The Quorum Queues guide recommends
+#: three times as much memory. The default, 512 MiB, is too much for a small machine.
 _WAL = 64 * 1024**2
-#: A folder's name that means the same to a shell, quoted or not well.
+#: A folder's name that a shell reads unchanged, quoted or not.
 _SAFE = re.compile(r"[\w/.,:=@+~% -]*")
 
 
 @dataclass(frozen=True)
 class Ports:
-    """Four ports of 127.0.0.1 that were free a moment ago."""
+    """Four ports of 127.0.0.1 that were free when they were chosen."""
 
     amqp: int
     management: int
@@ -36,7 +36,7 @@ class Ports:
 
     @classmethod
     def free(cls) -> "Ports":
-        """Let the system choose; all four at once, so that they differ."""
+        """Let the system choose four ports at once, so that they differ."""
         sockets = [socket.socket() for _ in range(4)]
         try:
             for one in sockets:
@@ -48,15 +48,15 @@ class Ports:
 
 
 def memory_limit() -> int:
-    """Bytes of memory at which a broker of this machine blocks its publishers."""
+    """Return the bytes of memory at which a broker of this machine blocks its publishers."""
     return max(_LEAST_MEMORY, min(_MOST_MEMORY, int(psutil.virtual_memory().total * _SHARE)))
 
 
 def write_files(folder: Folder, identity: Identity, ports: Ports) -> None:
     """Write the node's configuration and plugin list, and, the first time, its Erlang cookie.
 
-    A user's own lines go to ``conf.d/*.conf`` in the folder, which is read after ours. See RabbitMQ's
-    Configuration guide; every line is valid from 3.10 to 4.3.
+    Users put their own lines in ``conf.d/*.conf`` in the folder, which RabbitMQ reads after this
+    configuration. See RabbitMQ's Configuration guide. Every line is valid from 3.10 to 4.3.
     """
     folder.write(
         "rabbitmq.conf",
@@ -79,12 +79,12 @@ log.file.level = info
     folder.write("enabled_plugins", "[rabbitmq_management].\n")
     (folder.path / "conf.d").mkdir(exist_ok=True)
     if not (folder.path / ".erlang.cookie").exists():
-        # Erlang would make one itself, from a random number generator that is not meant for secrets.
+        # Erlang would make a cookie itself, with a random number generator that is not for secrets.
         folder.write(".erlang.cookie", secrets.token_hex(16)).chmod(0o400)
 
 
 def search_path() -> str:
-    """Where programs are looked for: a user's PATH often lacks the places of servers."""
+    """Return a PATH with the folders of server programs, which a user's PATH often lacks."""
     places = [
         "/usr/local/sbin",
         "/usr/local/bin",
@@ -100,16 +100,16 @@ def search_path() -> str:
 def _data(folder: Path) -> Path:
     """Return the data folder, by a name that RabbitMQ can use.
 
-    RabbitMQ's disk monitor gives the name to a shell. With a quote in it, the node waits for the answer for
-    ever. So a node in such a folder is told a name that begins with its own working directory, which is
-    ``folder``.
+    RabbitMQ's disk monitor passes the name to a shell. If it contains a quote, the node waits for ever for
+    the answer. In such a folder the returned path begins with /proc/self/cwd, because the node's working
+    directory is ``folder``.
     """
     here = Path("/proc/self/cwd")
     return (folder if _SAFE.fullmatch(str(folder)) or not here.exists() else here) / "data"
 
 
 def node_environment(folder: Path, node: str, ports: Ports) -> dict[str, str]:
-    """The node's whole environment, as a service manager makes one: none of the caller's but PATH.
+    """Return the node's whole environment. Of the caller's environment it has only PATH.
 
     Sources: RabbitMQ's guides on configuration (environment variables) and networking (inter-node
     communication); ``epmd(1)`` and ``kernel(6)`` of Erlang/OTP.
@@ -118,17 +118,17 @@ def node_environment(folder: Path, node: str, ports: Ports) -> dict[str, str]:
     return {
         "PATH": search_path(),
         "HOME": str(folder),  # where the Erlang cookie is
-        # In this locale Erlang takes file names as bytes. In a UTF-8 one, 3.10's management plugin fails to
+        # In this locale Erlang treats file names as bytes. In a UTF-8 one, 3.10's management plugin fails to
         # start in a folder whose name is not Latin.
         "LC_ALL": "C",
         "ERL_EPMD_PORT": str(ports.epmd),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
-        # For every Erlang that the start scripts run, not the node alone.
+        # For all Erlang processes of the start scripts, not only the node.
         "ERL_AFLAGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         "ERL_CRASH_DUMP_SECONDS": "0",
         "RABBITMQ_NODENAME": node,
         "RABBITMQ_DIST_PORT": str(ports.distribution),
-        # Files of the system's are not read: each place is one of ours, even where nothing is there.
+        # Each path is in this folder, even if there is no file, so that the system's files are not read.
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none.conf"),
         "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_CONFIG_FILES": str(folder / "conf.d"),
@@ -143,7 +143,7 @@ def node_environment(folder: Path, node: str, ports: Ports) -> dict[str, str]:
         "RABBITMQ_LOG_BASE": str(folder),
         "RABBITMQ_LOGS": str(folder / "rabbitmq.log"),
         "RABBITMQ_UPGRADE_LOG": str(folder / "upgrade.log"),
-        # No spinning while idle, and one thread a core is not bound to it: the machine has other work.
+        # No busy waiting while idle, and threads are not bound to cores, because the machine has other work.
         "RABBITMQ_SCHEDULER_BIND_TYPE": "u",
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+sbwt none +sbwtdcpu none +sbwtdio none",
     }

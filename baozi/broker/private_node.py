@@ -1,4 +1,4 @@
-"""A RabbitMQ node of one's own, run from the machine's ``rabbitmq-server`` by any user, in one folder."""
+"""A private RabbitMQ node: any user runs the machine's ``rabbitmq-server`` in a folder."""
 
 import resource
 import secrets
@@ -17,9 +17,9 @@ from baozi.errors import BrokerNotStarted
 
 #: Open files that a node needs. RabbitMQ keeps 100 for itself; nine tenths of the rest are for connections.
 _FILES = 512
-#: Seconds in which a node is ready or has failed.
+#: Seconds within which a node must be ready.
 _START_DEADLINE = 60
-#: Seconds in which a stopped node may put its queues to disk before it is killed.
+#: Seconds that a stopping node has to write its queues to disk before it is killed.
 _STOP_DEADLINE = 30
 
 
@@ -28,10 +28,10 @@ class _PortTaken(BrokerNotStarted):
 
 
 def server() -> Path | None:
-    """Where the machine's ``rabbitmq-server`` is, or ``None``.
+    """Return the path of the machine's ``rabbitmq-server``, or None.
 
-    Debian's ``/usr/sbin/rabbitmq-server`` wants to be root and become ``rabbitmq``; the script behind it does
-    not. It is the same in Red Hat's packages and in RabbitMQ's own.
+    Debian's ``/usr/sbin/rabbitmq-server`` must be run by root and becomes the user ``rabbitmq``. The script
+    that it calls can be run by any user. The same is true of Red Hat's packages and of RabbitMQ's own.
     """
     behind = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
     if behind.exists():
@@ -41,12 +41,13 @@ def server() -> Path | None:
 
 
 def start_node(folder: Folder, program: Path, why: str) -> Record:
-    """Start the node of ``folder``, which it keeps all its files in, and wait until it is ready.
+    """Start the node whose files are in ``folder``, and wait until it is ready.
 
-    A port that someone took meanwhile is worth one more attempt, within the same 60 seconds.
+    If another process took one of the ports, there is one more attempt within the same 60 seconds.
 
     Raises:
-        BrokerNotStarted: it has failed, or was not ready in time, and no process of it is left; says why.
+        BrokerNotStarted: it failed or was not ready in time, and none of its processes is left. The error
+            says why.
     """
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files < _FILES:
@@ -65,20 +66,20 @@ def start_node(folder: Folder, program: Path, why: str) -> Record:
 
 
 def stop_node(record: Record, at_once: bool = False) -> bool:
-    """Let the node stop well for up to 30 seconds, as SIGTERM asks of it, then kill it; return if any was.
+    """Stop the node with SIGTERM, and kill it after 30 seconds. Return whether there was a process.
 
     Args:
-        record: its start.
-        at_once: whether it is killed without being asked first.
+        record: the record of its start.
+        at_once: whether to kill it at once.
 
     Raises:
-        BrokerNotStopped: a process of it is still there.
+        BrokerNotStopped: one of its processes still runs.
     """
     return end(record.mark, record.pid, None if at_once else _STOP_DEADLINE)
 
 
 def runs(record: Record) -> bool:
-    """Whether the node on record is ready and has not ended since."""
+    """Return whether the recorded node is ready and still runs."""
     return record.ready and record.pid is not None and is_alive(record.pid, record.mark)
 
 
@@ -133,7 +134,7 @@ def _failed(folder: Folder, record: Record, late: bool) -> BrokerNotStarted:
 
 
 def _start_epmd(folder: Path, environment: dict[str, str], port: int) -> None:
-    """Erlang's port mapper, one of our own: the usual one is shared, and outlives its nodes."""
+    """Start a private port mapper of Erlang. The default one is shared and outlives its nodes."""
     erl = shutil.which("erl", path=search_path())
     beside_erl = str(Path(erl).resolve().parent) if erl else ""
     program = shutil.which("epmd", path=f"{search_path()}:{beside_erl}")
@@ -142,11 +143,11 @@ def _start_epmd(folder: Path, environment: dict[str, str], port: int) -> None:
     epmd = spawn([program, "-address", "127.0.0.1", "-port", str(port)], environment, folder, "epmd.log")
     wait_until(lambda: epmd.poll() is not None or _listens(epmd.pid), 5)
     if epmd.poll() is not None:
-        raise _PortTaken  # of which epmd says nothing
+        raise _PortTaken  # epmd prints nothing about it
 
 
 def _listens(pid: int) -> bool:
-    """Whether this very process listens; another that has its port would answer a call, too."""
+    """Return whether this process listens. A connection would not show which process has the port."""
     try:
         return any(one.status == psutil.CONN_LISTEN for one in psutil.Process(pid).net_connections("tcp"))
     except psutil.Error:

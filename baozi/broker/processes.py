@@ -1,7 +1,7 @@
-"""Processes that outlive the command that started them, known by a mark in their environment.
+"""Processes that outlive the command that started them, identified by a variable in their environment.
 
-A mark is what a service manager's control group is: children inherit it, whatever session or parent they get,
-so none is forgotten when the whole is stopped. Neither a reused process id nor a changed clock deceives it.
+Children inherit this mark, whatever their session or parent, so all of them are found when the broker is
+stopped. A reused process id or a changed clock causes no mistake.
 """
 
 import subprocess
@@ -13,20 +13,20 @@ import psutil
 
 from baozi.errors import BrokerNotStopped
 
-#: The environment variable that carries the mark.
+#: The environment variable that contains the mark.
 MARK = "BAOZI_BROKER_MARK"
-#: Seconds a process that was told to end, or killed, may take to be gone.
+#: Seconds to wait for the end of a process after SIGTERM or SIGKILL.
 _LAST_WAIT = 5
 
-#: Children of this very process, kept so that none stays a zombie, nor ends in a ResourceWarning.
+#: Children of this process. They are kept to avoid zombies and ResourceWarnings.
 _children: list[subprocess.Popen[bytes]] = []
 
 
 def spawn(command: list[str], environment: dict[str, str], folder: Path, log: str) -> subprocess.Popen[bytes]:
-    """Start ``command`` as a service manager would: its own session, no terminal, output to a file.
+    """Start ``command`` in a new session, without a terminal, with its output in the file ``log``.
 
     Raises:
-        OSError: it cannot be run.
+        OSError: the command cannot be run.
     """
     with (folder / log).open("wb") as output:
         child = subprocess.Popen(
@@ -43,7 +43,7 @@ def spawn(command: list[str], environment: dict[str, str], folder: Path, log: st
 
 
 def has_mark(process: psutil.Process, mark: str) -> bool:
-    """Whether the process lives and carries the mark; a zombie does not live."""
+    """Return whether the process is alive and has the mark. A zombie is not alive."""
     try:
         return process.environ().get(MARK) == mark
     except (psutil.Error, OSError):
@@ -51,7 +51,7 @@ def has_mark(process: psutil.Process, mark: str) -> bool:
 
 
 def is_alive(pid: int, mark: str) -> bool:
-    """Whether process ``pid`` lives and is still the one that was marked."""
+    """Return whether process ``pid`` is alive and has the mark."""
     try:
         return has_mark(psutil.Process(pid), mark)
     except psutil.Error:
@@ -59,23 +59,23 @@ def is_alive(pid: int, mark: str) -> bool:
 
 
 def marked(mark: str) -> list[psutil.Process]:
-    """Every living process that carries the mark."""
+    """Return all living processes that have the mark."""
     return [process for process in psutil.process_iter() if has_mark(process, mark)]
 
 
 def end(mark: str, first: int | None, grace: float | None) -> bool:
-    """End every process with the mark: ``first`` with ``grace`` seconds to do it well, then the others.
+    """End every process with the mark: first ``first``, then the others.
 
     Args:
         mark: their mark.
-        first: which process is asked first.
-        grace: seconds; None: all are killed.
+        first: the id of the process that is stopped first; None for none.
+        grace: seconds that ``first`` has to end; None to kill all at once.
 
     Returns:
-        Whether there was any.
+        Whether there was any process.
 
     Raises:
-        BrokerNotStopped: some are there even after they were killed.
+        BrokerNotStopped: some processes still run after they were killed.
     """
     found = marked(mark)
     if grace is not None and first is not None and is_alive(first, mark):
@@ -94,7 +94,7 @@ def end(mark: str, first: int | None, grace: float | None) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for ``condition``, at most ``seconds``, and return whether it came true."""
+    """Wait for ``condition``, at most ``seconds``. Return whether it became true."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Programs that are run to their end, and what they say."""
+"""Runs a program to its end and returns its output."""
 
 import subprocess
 from collections.abc import Sequence
@@ -7,16 +7,16 @@ from collections.abc import Sequence
 def run_to_its_end(
     command: Sequence[str], *, timeout: float | None = None, start_new_session: bool = False
 ) -> subprocess.CompletedProcess[str]:
-    """Run ``command`` without a terminal; its ``stdout`` has all that it said, errors too.
+    """Run ``command`` without a terminal. The result's ``stdout`` contains stderr too.
 
     Args:
         command: the program and its arguments.
-        timeout: seconds it may take; default: as long as it does.
-        start_new_session: whether a Ctrl-C at our terminal shall not reach it.
+        timeout: seconds it may take; default: no limit.
+        start_new_session: whether to protect it from a Ctrl-C at the terminal.
 
     Raises:
-        OSError: it cannot be run.
-        subprocess.TimeoutExpired: it took longer, and was killed.
+        OSError: the program cannot be run.
+        subprocess.TimeoutExpired: it took longer and was killed.
     """
     return subprocess.run(
         command,

@@ -1,4 +1,4 @@
-"""How a node says that it is ready: sd_notify(3), as to systemd; and how to see that a broker answers."""
+"""Waits until a node is ready (sd_notify(3)), and checks that a broker answers."""
 
 import re
 import socket
@@ -12,19 +12,20 @@ from typing import Self
 from baozi.broker_url import MEMORY, nodes, safe_url
 from baozi.errors import BrokerAway, UsageError
 
-#: What an AMQP 0-9-1 client says first; the broker answers with Connection.Start and its properties.
+#: The first bytes of an AMQP 0-9-1 client. The broker answers with Connection.Start and its properties.
 _HELLO = b"AMQP\x00\x00\x09\x01"
 #: A field of the server's properties: its name, ``S``, four bytes of length, the text.
 _VERSION = re.compile(rb"\x07versionS\x00\x00\x00.([0-9A-Za-z.+~-]+)", re.DOTALL)
-#: A socket's path has 108 bytes on Linux and 104 elsewhere, so it must not follow a long TMPDIR.
+#: The most characters of the socket's folder. A socket's path has at most 108 bytes on Linux and 104
+#: elsewhere.
 _LONGEST_PATH = 100
 
 
 class ReadySocket:
-    """The socket on which a node says ``READY=1``. RabbitMQ's systemd guide: NOTIFY_SOCKET, Type=notify."""
+    """The socket to which a node sends ``READY=1``. RabbitMQ's systemd guide: NOTIFY_SOCKET, Type=notify."""
 
     def __enter__(self) -> Self:
-        """Open the socket, in a folder that only we can enter."""
+        """Open the socket in a folder that only this user can read."""
         self._folder = tempfile.TemporaryDirectory(prefix="baozi-")
         if len(self._folder.name) > _LONGEST_PATH:
             self._folder.cleanup()
@@ -43,9 +44,9 @@ class ReadySocket:
         self._folder.cleanup()
 
     def wait(self, process: subprocess.Popen[bytes], deadline: float) -> bool | None:
-        """Wait until the node is ready (``True``), has ended (``False``), or ``deadline`` is past (``None``).
+        """Wait until the node is ready (True), has ended (False), or ``deadline`` has passed (None).
 
-        ``deadline`` is a reading of ``time.monotonic``.
+        ``deadline`` is a time of ``time.monotonic``.
         """
         while time.monotonic() < deadline:
             try:
@@ -60,14 +61,14 @@ class ReadySocket:
 
 
 def check_broker_answers(url: str, timeout: float) -> str | None:
-    """See that a broker answers at ``url``, or at one of several, within ``timeout`` seconds each.
+    """Check that a broker answers at ``url``, or at one URL of several, within ``timeout`` seconds each.
 
     Returns:
-        Its version where it says so, else ``None``: behind TLS, or where ``url`` is ``memory://``.
+        The broker's version; None if it is unknown, as with TLS and ``memory://``.
 
     Raises:
-        BrokerAway: none answers.
-        UsageError: ``url`` is not one.
+        BrokerAway: no broker answers.
+        UsageError: ``url`` is invalid.
     """
     try:
         named = nodes(url)

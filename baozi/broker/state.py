@@ -1,4 +1,4 @@
-"""What a later command must know of the broker: who it is, for good, and how it runs, for now."""
+"""The broker's files: its permanent name and password, and the record of its current start."""
 
 import fcntl
 import os
@@ -13,12 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from baozi.errors import BrokerError, NoBroker
 
-#: Seconds to wait for another command's turn: apt may take ten minutes and a node one.
+#: Seconds to wait for another command: apt may take ten minutes, and a node one.
 _LOCK_DEADLINE = 720
 
 
 class Identity(BaseModel):
-    """What stays over restarts, for the broker's data was made with it."""
+    """The broker's name and password. They never change, because its data depends on them."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,18 +27,18 @@ class Identity(BaseModel):
 
     @classmethod
     def new(cls) -> Self:
-        """Invent a name unlike that of any other folder's broker, and a password."""
+        """Return a new identity: a name that no other folder's broker has, and a password."""
         return cls(name=f"baozi-{secrets.token_hex(4)}", password=secrets.token_urlsafe(24))
 
 
 class Record(BaseModel):
-    """One start of a broker, from before its first process until its last has gone."""
+    """One start of a broker. It exists from before the first process until after the last."""
 
     model_config = ConfigDict(frozen=True)
 
     kind: Literal["private", "container"]
     mark: str
-    """Stands in the environment of every process of this start; for a container, its name."""
+    """A value in the environment of every process of this start; for a container, its name."""
     url: str = Field(repr=False)
     management_url: str
     node: str
@@ -49,19 +49,19 @@ class Record(BaseModel):
 
 
 class Folder:
-    """The broker's folder. Only its owner may look inside; every file is written whole or not at all."""
+    """The broker's folder. Only its owner can read it. Each file is written completely or not at all."""
 
     def __init__(self, path: Path) -> None:
-        """Name the folder; nothing is made yet."""
+        """Set the path. The folder is made later."""
         self.path = path.absolute()
         self._record = self.path / "broker.json"
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder, made if need be, so that of two commands the second waits for the first.
+        """Make the folder if it is missing, and lock it. Other commands wait for the lock.
 
         Raises:
-            BrokerError: the folder cannot be used, or another command held it for 12 minutes.
+            BrokerError: the folder cannot be used, or another command held the lock for 12 minutes.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ class Folder:
                 return
 
     def identity(self) -> Identity:
-        """Who the broker of this folder is; invented the first time. Call it with the lock held."""
+        """Return the identity of this folder's broker. The first call makes it. The lock must be held."""
         path = self.path / "identity.json"
         with suppress(FileNotFoundError, ValidationError):
             return Identity.model_validate_json(path.read_bytes())
@@ -96,10 +96,10 @@ class Folder:
         return identity
 
     def record(self) -> Record | None:
-        """The start on record, or ``None``; whether it still runs is another question.
+        """Return the recorded start, or None. The broker may have ended since.
 
         Raises:
-            NoBroker: there is one, of another user, and this one may not know.
+            NoBroker: the record cannot be read, because it is another user's.
         """
         try:
             return Record.model_validate_json(self._record.read_bytes())
@@ -109,15 +109,15 @@ class Folder:
             raise NoBroker(f"The broker's record {self._record} cannot be read: {error.strerror}.") from None
 
     def keep(self, record: Record) -> None:
-        """Put ``record`` in the place of the last."""
+        """Write ``record``, which replaces the last one."""
         self.write(self._record.name, record.model_dump_json(indent=1))
 
     def forget(self) -> None:
-        """Remove the record; the identity and the broker's data stay."""
+        """Delete the record. The identity and the broker's data stay."""
         self._record.unlink(missing_ok=True)
 
     def write(self, name: str, text: str) -> Path:
-        """Write a file of the folder for its owner alone (mode 0600), whole or not at all."""
+        """Write a file that only the owner can read (mode 0600), completely or not at all."""
         path, draft = self.path / name, self.path / f"{name}.new"
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
