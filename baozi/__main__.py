@@ -1,4 +1,4 @@
-"""``baozi`` and ``python -m baozi``."""
+"""The command ``baozi``, also run by ``python -m baozi``."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What a reliable task's function takes: a message's arguments, which are checked, and what it is given."""
+"""The parameters of a reliable task's function: checks a message's arguments by its annotations."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from baozi.model import reason
 from baozi.shown import shown
 from baozi.transaction import Transaction
 
-#: Letters of a field's name that an error repeats.
+#: The most characters of a field's name in an error.
 _LONGEST_FIELD = 200
 
 
@@ -33,7 +33,7 @@ class Key(str):
 
 
 class Arguments:
-    """The parameters of one function: those of its messages, and those that an execution gives."""
+    """The parameters of one function: those from its messages, and those that the library passes."""
 
     def __init__(self, name: str, function: Callable[..., Any], bound: bool, as_list: bool = False) -> None:
         """Read the parameters of ``function``.
@@ -46,7 +46,7 @@ class Arguments:
                 has one argument.
 
         Raises:
-            UsageError: an annotation names what is not there, Pydantic cannot check it, or the function does
+            UsageError: an annotation has an unknown name, or Pydantic cannot check it, or the function does
                 not take one list.
         """
         self._name = name
@@ -86,14 +86,14 @@ class Arguments:
     def checked(
         self, args: Sequence[Any], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return a message's arguments as the annotations say they are.
+        """Return a message's arguments, checked and converted by the annotations.
 
         Args:
             args: the message's positional arguments.
             kwargs: the message's named arguments.
 
         Raises:
-            BadArguments: they do not fit; names the task and the field.
+            BadArguments: an argument is invalid. The error names the task and the field.
         """
         try:
             taken, named = self._checked(*args, **kwargs)
@@ -105,10 +105,10 @@ class Arguments:
         return taken[:rest], {**dict(zip(self._names[rest:], taken[rest:], strict=False)), **named}
 
     def first(self, count: int, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[Any]:
-        """Return the values of the first ``count`` parameters, the defaults among them.
+        """Return the values of the first ``count`` parameters, with defaults.
 
         Args:
-            count: how many.
+            count: how many parameters.
             args: positional arguments, as :meth:`checked` returns them.
             kwargs: named arguments, likewise.
         """
@@ -117,7 +117,7 @@ class Arguments:
     def together(
         self, messages: Iterable[tuple[Sequence[Any], Mapping[str, Any]]]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return the arguments with which a function that takes a list is called.
+        """Return the arguments for a function that takes a list.
 
         Args:
             messages: the positional and the named arguments of each message, as :meth:`checked` returns them.
@@ -136,7 +136,7 @@ class Arguments:
 def _of_one_item(
     name: str, parameters: Sequence[inspect.Parameter], hints: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the annotation of the one item that a message has, by the parameter that takes the list."""
+    """Return the annotation of a message's one item, from the parameter that takes the list."""
     if len(parameters) == 1:
         (only,) = parameters
         kind = hints.get(only.name)
@@ -152,7 +152,7 @@ def _of_one_item(
 def _taking(
     name: str, parameters: Iterable[inspect.Parameter], hints: Mapping[str, Any]
 ) -> Callable[..., tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Return a function with these parameters and annotations, which returns what it was called with."""
+    """Return a function with these parameters and annotations that returns its arguments."""
 
     def take(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args, kwargs

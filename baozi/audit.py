@@ -1,6 +1,6 @@
-"""The audit: what was accepted, eaten, lost or delivered twice, by the ledger and the producers' journals.
+"""The audit: compares the ledger with the producers' journals, and counts what was lost or delivered twice.
 
-docs/audit.md has its model: what it is told, by whom, and what it can conclude.
+docs/audit.md describes its model: its sources, and what follows from them.
 """
 
 import time
@@ -21,21 +21,21 @@ from baozi.progress import Progress
 #: How many gaps of missing numbers an audit names for each producer.
 _GAPS_NAMED = 5
 
-#: Seconds between two looks at the ledger while an audit waits, and between two at the dead letters, of which
-#: each reads them all.
+#: Seconds between two queries of the ledger while an audit waits, and between two readings of all dead
+#: letters.
 _POLL_EVERY, _POLL_DEAD_LETTERS_EVERY = 0.2, 1
 
-#: Seconds that the last look may take at the least, and how many times as long as the one before.
+#: The limit of the last query: at least so many seconds, and so many times as long as the one before.
 _LAST_POLL, _TIMES_AS_LONG = 2, 3
 
 
 class Sums(BaseModel):
-    """One producer's sums, or all producers'. ``accepted`` is None while an order is not closed.
+    """The sums of one producer, or of all. ``accepted`` is None while an order is not closed.
 
-    ``duplicated`` counts deliveries of what had been eaten before: none of them was eaten again. ``dead`` is
-    how many wait in the dead letters, None when the broker was not asked; they are among the ``lost``.
-    ``refused`` counts those that were not eaten since another order of the name had their number; they are
-    among the ``lost`` and, until somebody takes them away, among the ``dead``.
+    ``duplicated`` counts repeated deliveries of baozi that had been eaten; none was eaten again. ``dead`` is
+    the number of dead letters, None if the broker was not asked; they are also counted as ``lost``.
+    ``refused`` counts baozi that were not eaten because another order of that name had their number; they are
+    also counted as ``lost``, and as ``dead`` until somebody removes them.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,7 +54,7 @@ class Sums(BaseModel):
 
 
 class Audit(BaseModel):
-    """A run's sums by producer and in all."""
+    """A run's sums, by producer and in total."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -111,7 +111,7 @@ class Audit(BaseModel):
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """What the broker says of a run's dead baozi."""
+    """A run's dead baozi, from the broker."""
 
     by_producer: Mapping[str, int] | None
     """How many different ones, or None if it could not be asked."""
@@ -133,15 +133,15 @@ def audit(
     orders_due: int = 0,
     names_due: Sequence[str] = (),
 ) -> Audit:
-    """Do the sums of ``run``.
+    """Return the audit of ``run``.
 
     Args:
-        ledger: where to read.
-        run: which run.
-        dead: its dead letters by producer, where the broker was asked.
-        journals: what the producers' journals tell.
-        orders_due: how many producers' orders there must be.
-        names_due: producers that must be there.
+        ledger: the ledger.
+        run: the run's name.
+        dead: its dead letters by producer, if the broker was asked.
+        journals: the progress in the producers' journals.
+        orders_due: how many producers must have an order.
+        names_due: names of producers that must have an order.
 
     Raises:
         NothingToAudit: neither an order nor a baozi of this run is known, or there is no ledger yet.
@@ -192,16 +192,16 @@ def settled_audit(
     journals: Callable[[], Sequence[Progress]] = lambda: (),
     names_due: Sequence[str] = (),
 ) -> Audit:
-    """Do the sums when the run has ended: orders closed, and each accepted baozi eaten or dead.
+    """Return the audit of ``run`` after it has ended: orders closed, and each accepted baozi eaten or dead.
 
     Args:
-        ledger: where to read.
-        run: which run.
+        ledger: the ledger.
+        run: the run's name.
         dead: asks the broker for the dead letters by producer.
-        wait: seconds to wait for the end; past them, the sums as they stand are returned.
-        orders_due: how many producers' orders there must be.
-        journals: reads the producers' journals, as they stand.
-        names_due: producers that must be there.
+        wait: seconds to wait for the end. After them the present sums are returned.
+        orders_due: how many producers must have an order.
+        journals: reads the producers' journals.
+        names_due: names of producers that must have an order.
 
     Raises:
         NothingToAudit: nothing of the run was seen within ``wait``.
@@ -240,15 +240,15 @@ def settled_audit(
 
 
 def _ended(sums: Audit, unknown: Collection[str] = ()) -> bool:
-    """Whether all orders are there and closed, but for those of the producers ``unknown``."""
+    """Return whether all orders exist and are closed, except those of the producers ``unknown``."""
     there = len(sums.producers) >= sums.orders_due and not sums.absent
     return there and set(sums.open_orders) <= set(unknown) and not sums.untold
 
 
 def _only_in_letters(dead: Dead, sums: Audit | None) -> set[str]:
-    """Return the producers of which nothing is known but dead letters that name no order.
+    """Return the producers that are only known from dead letters without an order.
 
-    No closing message of theirs is expected: other clients send none.
+    They are other clients, which send no closing message.
     """
     letters = dead if isinstance(dead, DeadLetters) else DeadLetters(dead)
     known = {one.producer for one in sums.producers} if sums else set()

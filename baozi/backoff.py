@@ -11,7 +11,7 @@ from tenacity import RetryCallState, wait_fixed
 
 
 def exponential_backoff(attempt: int, first: float, longest: float) -> float:
-    """Return the pause after ``attempt`` failed: ``first`` at first, then doubled, at most ``longest``.
+    """Return the pause after ``attempt`` failed: ``first``, doubled for each attempt, at most ``longest``.
 
     It has no jitter.
     """
@@ -46,10 +46,10 @@ def jittered_backoff(attempt: int, first: float, longest: float) -> float:
 
 
 def random_pause(shortest: float, longest: float) -> float:
-    """Return a random pause: two clients that got in each other's way are then unlikely to do so again."""
+    """Return a random pause, so that two clients that conflicted are unlikely to conflict again."""
     return random.uniform(shortest, longest)
 
 
 def fixed_wait(pause: float) -> Callable[[RetryCallState], float]:
-    """Return tenacity's wait that is ``pause`` each time."""
+    """Return tenacity's wait of ``pause`` seconds each time."""
     return wait_fixed(pause)

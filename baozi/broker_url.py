@@ -1,7 +1,7 @@
-"""The broker's URL: checked once, taken apart in one place, and shown without its password.
+"""Checks and parses the broker's URL, and hides its password.
 
-The form is RabbitMQ's (guide "RabbitMQ URI Specification"), without its query parameters. kombu, which
-connects, checks nothing: what it cannot read it replaces by ``guest@localhost``, or prints in a traceback.
+The form is RabbitMQ's (guide "RabbitMQ URI Specification"), without query parameters. kombu does not check a
+URL: it replaces invalid parts by ``guest@localhost``, or prints them in a traceback.
 """
 
 import ipaddress
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import unquote
 
-#: Schemes of RabbitMQ, and what each means. Celery's users know the two that name a client as well.
+#: RabbitMQ's schemes, and Celery's two that name a client, with the meaning of each.
 _SCHEMES = {"amqp": "amqp", "pyamqp": "amqp", "amqps": "amqps", "pyamqps": "amqps"}
 #: kombu's queue inside one process.
 MEMORY = "memory"
-#: Without and with TLS.
+#: Default ports without and with TLS.
 _PORTS = {"amqp": 5672, "amqps": 5671}
 #: Characters of one URL, and of a host's name (RFC 1035). More would only fill the message of an error.
 _LONGEST_URL, _LONGEST_HOST = 8192, 253
@@ -37,7 +37,7 @@ _ENCODE = (
 
 @dataclass(frozen=True)
 class Node:
-    """One node that a URL names. Its ``repr`` shows no password."""
+    """One node of a URL. Its ``repr`` shows no password."""
 
     scheme: str
     """``amqp`` or ``amqps``, or ``memory``, which has no more."""
@@ -50,7 +50,7 @@ class Node:
 
 
 def nodes(url: str) -> list[Node]:
-    """Take ``url`` apart: one node, or for a cluster several, separated by ``;``.
+    """Parse ``url``: one node, or for a cluster several, separated by ``;``.
 
     Args:
         url: ``amqp://user:password@host:port/vhost``, ``amqps://…`` for TLS, or ``memory://``.
@@ -59,7 +59,7 @@ def nodes(url: str) -> list[Node]:
         The nodes, in the order of the URL. All have the same virtual host.
 
     Raises:
-        ValueError: it is not such a URL. The message says which part is wrong, and repeats nothing of it.
+        ValueError: the URL is invalid. The message names the wrong part, but does not repeat it.
     """
     items = url.split(";")
     if any(item.strip() and "://" not in item for item in items[1:]):
@@ -81,7 +81,7 @@ def nodes(url: str) -> list[Node]:
 
 
 def safe_url(url: str) -> str:
-    """Return ``url``, or each of several separated by ``;``, with ``***`` for the password: fit for a log."""
+    """Return ``url``, or each of several separated by ``;``, with ``***`` for the password, for a log."""
     return ";".join(_PASSWORD.sub(r"\1:***@", one) for one in _NEXT_URL.split(url))
 
 
@@ -108,7 +108,7 @@ def _node(item: str) -> Node:
 
 
 def _rabbitmq_node(scheme: str, rest: str) -> Node:
-    """Take apart what follows the scheme."""
+    """Parse what follows the scheme."""
     if _PERCENT.search(rest):
         raise ValueError("it has a % that two hexadecimal digits do not follow; write the character % as %25")
     if rest.count("@") > 1:
@@ -166,7 +166,7 @@ def _address(address: str, port: int) -> tuple[str, int]:
 
 
 def _port(number: str) -> int:
-    # Not what int() takes besides: signs, underscores, a great many digits.
+    # int() would also accept signs, underscores and any number of digits.
     if not re.fullmatch(r"[0-9]{1,5}", number) or not 1 <= int(number) <= 65_535:
         raise ValueError("its port is not a number from 1 to 65535")
     return int(number)

@@ -1,6 +1,7 @@
-"""How every command of the project ends: well, or with one sentence on stderr and a named exit code.
+"""Runs a command. If it fails, it ends with one sentence on stderr and a named exit code.
 
-Only what every command needs is imported before the signals are handled; the rest is loaded by :func:`main`.
+This module imports only what every command needs. :func:`main` loads the rest after it has set the signal
+handlers.
 """
 
 import inspect
@@ -22,25 +23,23 @@ from baozi.stop import Stop
 if TYPE_CHECKING:
     import typer
 
-#: Exit status when whoever read our output has gone: what a shell says of any program that SIGPIPE ends.
-#: Neither success nor a loss, for nobody read what the command had to say.
+#: Exit status when the reader of the output has ended, as for a program that SIGPIPE ends.
 _NO_READER = 128 + signal.SIGPIPE
 
-#: What prints the traceback of a bug, with any command.
+#: The option that prints the traceback of a bug, in every command.
 _DEBUG = "--debug"
 
 #: The signals that end a command.
 _ENDING = (signal.SIGINT, signal.SIGTERM)
 
-#: Columns of a help text at most, on a terminal that has as many.
+#: The most columns of a help text, if the terminal has as many.
 _WIDEST_HELP = 120
 
 
 def main(where: str) -> NoReturn:
     """Load the Typer app at ``where`` (``package.module:name``), run it as :func:`run` does, and exit.
 
-    While it is loaded, which takes about a second, nothing is begun that must be ended: a signal ends the
-    process at once, without a traceback.
+    Loading takes about a second. A signal meanwhile ends the process at once, without a traceback.
     """
     for number in _ENDING:
         signal.signal(number, _end_at_once)
@@ -60,7 +59,7 @@ def _end_at_once(_number: int, _frame: object) -> NoReturn:
 def run(app: "typer.Typer") -> NoReturn:
     """Run ``app`` with the arguments of this process, and exit.
 
-    SIGTERM interrupts as Ctrl-C does, so that what a command has started is stopped either way.
+    SIGTERM interrupts like Ctrl-C, so that the command stops what it has started.
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal's encoding does not have is written out, as stderr does it.
@@ -74,7 +73,7 @@ def run(app: "typer.Typer") -> NoReturn:
             sys.stdout.flush()
     except OSError as error:
         code = code or _report_os_error(error)
-        # Python would flush once more while it ends, and complain.
+        # Python would flush again at exit, and print an error.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
@@ -104,7 +103,7 @@ def _exit_code(app: "typer.Typer") -> int:
 
 
 def failed(error: BaseException) -> int:
-    """Say what ended a command, and return its exit code."""
+    """Print the error that ended a command, and return its exit code."""
     if isinstance(error, KeyboardInterrupt):
         return ExitCode.INTERRUPTED
     if _debugging():
@@ -134,7 +133,7 @@ def _debugging() -> bool:
 
 
 def _with_debug(command: Any) -> Any:
-    """Let ``command``, and each command under it, be given ``--debug``."""
+    """Add the option ``--debug`` to ``command`` and its subcommands."""
     import typer  # noqa: PLC0415  # takes longer than all that this module needs
 
     def example(
@@ -152,9 +151,9 @@ def _with_debug(command: Any) -> Any:
 
 
 def _with_whole_help(command: Any) -> Any:
-    """Have the help list each command below ``command`` with its whole first paragraph.
+    """Make the help of ``command`` list its subcommands with their whole first paragraph.
 
-    Click would cut a description to what is left of one line of 80 columns.
+    Click would cut each description to one line of 80 columns.
     """
     command.context_settings.setdefault("max_content_width", _WIDEST_HELP)
     for one in _tree(command):
@@ -177,7 +176,7 @@ def _report_os_error(error: OSError) -> int:
 
 
 class StopTimeout(KeyboardInterrupt):
-    """The time after a stop is over. Like a second Ctrl-C, it ends what the main thread is doing."""
+    """The timeout after a stop is over. Like a second Ctrl-C, it interrupts the main thread."""
 
 
 def stop_on_signals(
@@ -185,12 +184,12 @@ def stop_on_signals(
     waits_for: str = "",
     numbers: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
 ) -> Stop:
-    """Return an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once.
+    """Return an event that the first Ctrl-C or SIGTERM sets. A second one interrupts at once.
 
     Args:
-        timeout: seconds after the first in which the main thread must have ended what it does, or
-            :class:`StopTimeout` is raised in it; :func:`cancel_stop_timeout` takes that back. None: for ever.
-        waits_for: what it must end in that time, for the sentence on stderr.
+        timeout: seconds after the first signal until :class:`StopTimeout` is raised in the main thread,
+            unless it calls :func:`cancel_stop_timeout`. None for no timeout.
+        waits_for: what the command does in that time, for the sentence on stderr.
         numbers: the signals.
     """
     stop = Stop()
@@ -217,12 +216,12 @@ def stop_on_signals(
 
 
 def cancel_stop_timeout() -> None:
-    """Take back the timeout of a stop: the main thread has ended what it did."""
+    """Cancel the timeout of a stop, because the main thread is done."""
     signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 class Interruptions:
-    """How often a command was told to stop."""
+    """How many signals have told a command to stop."""
 
     def __init__(self) -> None:
         """Begin with none."""
@@ -230,16 +229,16 @@ class Interruptions:
 
     @property
     def at_once(self) -> bool:
-        """Whether a second signal came: nothing is waited for any more."""
+        """Whether a second signal came, so that the command must not wait any more."""
         return self.count > 1
 
 
 @contextmanager
 def report_wait_on_signals(waits_for: Callable[[], str]) -> Iterator[Interruptions]:
-    """Within this block have Ctrl-C and SIGTERM say what is waited for before they interrupt.
+    """In this block, Ctrl-C and SIGTERM first print what the command waits for, and then interrupt.
 
     Args:
-        waits_for: returns what must end before the command does, at this moment; empty for nothing.
+        waits_for: returns what the command must wait for now; empty for nothing.
     """
     told = Interruptions()
 

@@ -1,15 +1,17 @@
-"""How the messages of reliable tasks are executed: the function runs, and the ledger records it, once a key.
+"""Executes the messages of reliable tasks: runs the function and records it in the ledger, once for each key.
 
-A message alone and the messages of a batch take the same way. There are two kinds of functions:
+Single messages and batches are executed in the same way. There are two kinds of functions:
 
-* One that takes no transaction runs first, and then the ledger records it. If its process is killed between
-  the two, the message is delivered again and the function runs again.
-* One that takes the ledger's transaction runs within it, after its key was claimed there. Wherever its
-  process is killed, what it did in SQL takes effect once.
+* A function without a transaction runs first, and then the ledger records it. If the process is killed
+between
+  the two, the message is redelivered and the function runs again.
+* A function that takes the ledger's transaction runs in it, after its key was claimed. Its SQL takes effect
+once,
+  whenever the process is killed.
 
 A function of either kind may take a list. It is called once for all items of a group, before Celery's tracer
-comes to the first message, and each message's execution is then its own result. If the function raises, it
-was called for none of them.
+runs the first message. The execution of each message then returns its own result. If the function raises,
+none of the items counts as executed.
 """
 
 import logging
@@ -36,14 +38,14 @@ from baozi.settings import settings
 from baozi.transaction import Transaction
 
 logger = get_task_logger(__name__)
-#: Has one line for each batch, or task that is alone, that was recorded. A worker with a log file shows them.
+#: The log with one line for each recorded batch or single task. A worker with a log file writes these lines.
 recorded_log = logging.getLogger("baozi.recorded")
 Result = TypeVar("Result")
 
-#: Seconds of the first and of the longest pause between two tries of the ledger.
+#: Seconds of the first and of the longest pause between two attempts to use the ledger.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5
-#: Seconds that what has run may wait to be recorded together with what runs next. Functions that take longer
-#: are recorded one by one, so that few run again if their process is killed.
+#: Seconds for which a finished execution may wait to be recorded with the next ones. Slower functions are
+#: recorded one by one, so that few run again if the process is killed.
 _TOGETHER = 0.05
 
 
@@ -57,7 +59,7 @@ class Work(NamedTuple):
 
 
 class Executable(Protocol):
-    """What is executed: :class:`baozi.task.ReliableTask`."""
+    """The part of :class:`baozi.task.ReliableTask` that is used here."""
 
     as_list: bool
     transaction_limit: float
@@ -70,7 +72,7 @@ class Executable(Protocol):
 
 
 class Raised(Exception):
-    """The user's function raised ``error``: no failure of the ledger, whatever its type."""
+    """The user's function raised ``error``. It is not a failure of the ledger, whatever its type."""
 
     def __init__(self, error: Exception) -> None:
         """Carry ``error``, as the function raised it."""
@@ -103,7 +105,7 @@ def run(works: Sequence[Work], transaction: Transaction | None) -> list[tuple[An
 
 
 def _lists(works: Iterable[Work]) -> list[list[Work]]:
-    """Return those of ``works`` that are to be executed in one call, one list for each task."""
+    """Return the ``works`` to execute in one call, one list for each task."""
     lists: dict[Executable, list[Work]] = {}
     for work in works:
         if work.task.as_list:
@@ -112,14 +114,14 @@ def _lists(works: Iterable[Work]) -> list[list[Work]]:
 
 
 class Recorder(NamedTuple):
-    """Records executions: in which ledger, and of which worker."""
+    """The ledger and the names with which executions are recorded."""
 
     ledger: Ledger
     consumer: str
     machine: str
 
     def recorded(self, calls: Sequence[Call]) -> list[Done | None]:
-        """Return for each of ``calls`` what an earlier delivery has left, or None."""
+        """Return for each of ``calls`` the result of an earlier delivery, or None."""
         return self.ledger.recorded(calls, self.consumer, self.machine)
 
     def recording(self) -> AbstractContextManager[Recording]:
@@ -128,16 +130,16 @@ class Recorder(NamedTuple):
 
 
 class Group(Protocol):
-    """Executions that are recorded together. A group may have one execution."""
+    """Executions that are recorded together; may be only one."""
 
     after_commit: list[Callable[[], None]]
     """What is to happen after the commit. It raises nothing."""
 
     def add(self, works: Sequence[Work]) -> None:
-        """Take ``works``, which are to be executed next. A function that takes a list is called here.
+        """Add ``works``, which are executed next. Calls a function that takes a list.
 
         Raises:
-            Raised: such a function raised an exception. The group is at its end.
+            Raised: that function raised an exception. The group must not be used any more.
             LedgerAway, Reject: the ledger is away.
         """
 
@@ -194,11 +196,11 @@ class _RunFirst:
         return result
 
     def record(self) -> None:
-        """Commit what has run. After a failure nothing more runs or is recorded: each call raises it again.
+        """Commit the finished executions. After a failure each call raises it again.
 
         Raises:
-            NameInUse: another order has the number of some; none is recorded.
-            Reject: the ledger stayed away; what became of the commit is not known.
+            NameInUse: another order has the number of some baozi; none is recorded.
+            Reject: the ledger stayed away; the outcome of the commit is unknown.
         """
         self._raise_failure()
         ran, self._unrecorded = self._unrecorded, []
@@ -225,7 +227,7 @@ class _RunFirst:
 
 
 class _InTransaction:
-    """Executions of functions that take the transaction: all in one, with a SAVEPOINT for each of several."""
+    """Executions of functions that take the transaction: one for all, with a SAVEPOINT for each."""
 
     def __init__(self, recording: Recording, alone: bool) -> None:
         self.after_commit: list[Callable[[], None]] = []
@@ -259,7 +261,7 @@ class _InTransaction:
             return self._execute([work])
 
     def end(self) -> None:
-        """Take the claims back of what was not executed, or it would be recorded as done."""
+        """Withdraw the claims of what was not executed; else it would be recorded as done."""
         for work in self._claimed.values():
             self._recording.withdraw(work.call)
 
@@ -285,7 +287,7 @@ class _InTransaction:
         return results[0][0]
 
 
-#: The group to which what is executed now belongs. Each thread of a pool has its own.
+#: The group that is being executed. Each thread of a pool has its own.
 _current: ContextVar[Group | None] = ContextVar("group", default=None)
 
 
@@ -296,15 +298,15 @@ def current() -> Group | None:
 
 @contextmanager
 def together(recorder: Recorder, in_transaction: bool, alone: bool = False) -> Iterator[Group]:
-    """Execute in this block what is recorded at its end.
+    """Yield a group whose executions are recorded at the end of the block.
 
     Args:
-        recorder: where it is recorded.
+        recorder: records them.
         in_transaction: whether the functions take the transaction.
-        alone: whether it is one execution, whose failure ends the block.
+        alone: whether there is only one execution, whose failure ends the block.
 
     Raises:
-        NameInUse: another order has the number of some. Nothing is recorded.
+        NameInUse: another order has the number of some baozi. Nothing is recorded.
         LedgerAway, Reject: the ledger is away.
     """
     group: Any
@@ -337,11 +339,11 @@ def _as_current(group: Group) -> Iterator[None]:
 
 
 def execute(recorder: Recorder, works: Sequence[Work], in_transaction: bool) -> list[Any]:
-    """Execute one message's ``works``, which no other message is executed with.
+    """Execute the ``works`` of one message, alone.
 
     Args:
-        recorder: where they are recorded.
-        works: what to execute.
+        recorder: records them.
+        works: the executions.
         in_transaction: whether the functions take the transaction.
 
     Returns:
@@ -366,7 +368,7 @@ def execute(recorder: Recorder, works: Sequence[Work], in_transaction: bool) -> 
 
 
 def _notify_tasks(works: Sequence[Work], consumer: str) -> None:
-    """Tell the tasks of what is committed. It stays so: nothing here is an error, nor is the time limit."""
+    """Notify the tasks of what is committed. Errors, and the time limit, do not change that."""
     try:
         for task in dict.fromkeys(work.task for work in works):
             own = [work for work in works if work.task is task]
@@ -397,17 +399,16 @@ def _as_json(task: str, result: Any) -> str:
 
 
 def retry_while_ledger_away(do: Callable[[], Result]) -> Result:
-    """Try until the ledger is there.
+    """Call ``do`` until the ledger is available.
 
-    To give the message back would only move the whole queue through the broker.
+    Requeuing the message instead would only move the whole queue through the broker.
 
     Args:
         do: raises LedgerAway while the ledger is away.
 
     Raises:
-        Reject: it was away for ``ledger_timeout`` seconds, or the time limit came, after which it is not
-            known what is committed. The message goes back to the broker, and the ledger says when it
-            comes again.
+        Reject: the ledger was away for ``ledger_timeout`` seconds, or the time limit came. It is then unknown
+            what is committed. The message is requeued, and at its next delivery the ledger has the answer.
     """
     tries = Retrying(
         retry=retry_if_exception_type(LedgerAway),

@@ -1,7 +1,7 @@
-"""Task messages framed by hand: most of a task's message is the same as in its next message.
+"""Makes task messages from a pattern, because most of a task's message is the same each time.
 
-Celery takes about 0.3 ms to make a message. Here it makes one for each kind of task, with marks in the places
-that differ, and those are filled in.
+Celery takes about 0.3 ms to make a message. Here Celery makes one message for each task, with marks where
+messages differ. For each message the marks are replaced.
 """
 
 import json
@@ -27,7 +27,7 @@ from baozi.model import NUMBER_HEADER, Baozi
 
 #: A table's length, and a long string's; a large integer and a float in a table.
 _LONG, _NUMBER, _TIME = Struct(">I"), Struct(">q"), Struct(">d")
-#: What stands in a pattern in place of what differs. Random, so that no name equals one of them.
+#: The marks in a pattern. They are random, so that no name equals one of them.
 _ID, _ARGUMENTS, _KEYWORDS = (str(uuid4()) for _ in range(3))
 _NUMBER_MARK, _TIME_MARK = (1 << 62) + randbits(60), 1e9 + randbits(50)
 
@@ -39,7 +39,7 @@ _celerys = kombu_json.JSONEncoder(allow_nan=False)
 
 @dataclass(slots=True)
 class EncodedArguments:
-    """The arguments of one message, and their JSON as it stands there."""
+    """The arguments of one message, and their JSON."""
 
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
@@ -157,7 +157,7 @@ def _divided(whole: AnyStr, mark: AnyStr) -> tuple[AnyStr, AnyStr]:
 
 
 class _Recorder:
-    """Takes the place of a channel: keeps the message that it is given to publish."""
+    """Replaces a channel: keeps the message instead of publishing it."""
 
     message: Message
     way: dict[str, Any]
@@ -202,7 +202,7 @@ class Patterns:
         return self._headers if baozi is None else {**self._headers, **baozi.headers}
 
     def of(self, task: Any, channel: ConfirmedChannel, call: EncodedArguments) -> Pattern | None:
-        """Return the pattern of ``task`` on ``channel``; None where ``apply_async`` must send each message.
+        """Return the pattern of ``task`` on ``channel``; None if ``apply_async`` must send each message.
 
         It must do so if Celery's publish signals have receivers, if a tracing library has wrapped Celery's
         functions, if this runs inside a task, which would be the new task's parent, if the task or its app
@@ -248,7 +248,7 @@ class Patterns:
 
 
 _SIGNALS = (signals.before_task_publish, signals.after_task_publish, signals.task_sent)
-#: Where tracing libraries put something around.
+#: Functions that tracing libraries wrap.
 _STEPS = ((Task, "apply_async"), (Celery, "send_task"), (Producer, "publish"))
 
 

@@ -1,4 +1,4 @@
-"""The journal: what each process saw, a line an event, so that a ``kill -9`` loses no written line."""
+"""The journal: a process appends a line for each event at once, so that SIGKILL loses none."""
 
 import logging
 import os
@@ -12,12 +12,13 @@ from typing import Self
 
 logger = logging.getLogger(__name__)
 
-#: Ends a line that was cut short. No whole line has a NUL, so what was cut is not taken for a shorter id.
+#: Ends an incomplete line. No complete line has a NUL, so that an incomplete id is not taken for a shorter
+#: one.
 _TORN = b"\0\n"
 
 
 class Event(StrEnum):
-    """What can befall a baozi, in the order in which it does; and what befell the journal."""
+    """An event of a baozi, in their order; or of the journal itself."""
 
     ATTEMPTED = "attempted"
     ACCEPTED = "accepted"
@@ -30,7 +31,7 @@ class Event(StrEnum):
 
 
 class OrderEvent(StrEnum):
-    """What can befall a producer's order."""
+    """An event of a producer's order."""
 
     OPENED = "opened"
     CLOSED = "closed"
@@ -54,7 +55,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class OrderEntry:
-    """A line about an order; ``at`` as above."""
+    """A line about an order; ``at`` is in UTC epoch seconds."""
 
     at: float
     event: OrderEvent
@@ -64,10 +65,10 @@ class OrderEntry:
 
 
 class Journal:
-    """An append-only file of one process. One unbuffered ``write`` a line, so a reader sees whole lines."""
+    """An append-only file of one process. Each line is one write, so that readers see whole lines."""
 
     def __init__(self, path: Path) -> None:
-        """Open ``path`` to append to, made if need be, with its folder.
+        """Open ``path`` to append to it. Make it and its folder if they are missing.
 
         Raises:
             OSError: the file cannot be opened.
@@ -77,16 +78,17 @@ class Journal:
         self._whole = False
 
     def _end_torn_line(self) -> None:
-        """A process that was killed in mid-line left no newline: end its line, or it spoils our first."""
+        """End the incomplete line that a killed process may have left."""
         size = os.fstat(self._file).st_size
         if size and os.pread(self._file, 1, size - 1) != b"\n":
             os.write(self._file, _TORN)
 
     def write(self, event: Event | OrderEvent, *baozi_ids: str) -> None:
-        """Append a line for each id, all in one write; that of an order is ``run/producer/order/session``.
+        """Append a line for each id, in one write. The id of an order is ``run/producer/order/session``.
 
         Raises:
-            OSError: the disk is full, say; a line may be torn, and a reader will leave it out.
+            OSError: the write failed, for example because the disk is full. Readers ignore an incomplete
+                line.
         """
         now = f"{time.time():.6f}"
         lines = "".join([f"{now} {event} {baozi_id}\n" for baozi_id in baozi_ids]).encode()
@@ -97,7 +99,7 @@ class Journal:
             raise OSError("the journal's disk is full")
 
     def fileno(self) -> int:
-        """The file's descriptor, for a lock on it."""
+        """Return the file's descriptor, for a lock on it."""
         return self._file
 
     def close(self) -> None:
@@ -116,19 +118,19 @@ class Journal:
 
 
 class WorkerJournal:
-    """A worker's journal. What it cannot write is no error, for what was eaten is eaten.
+    """A worker's journal. A failed write is not an error, because the baozi was eaten.
 
-    It says so once, on the log, and counts what is missing; the count is the next line that can be written.
+    It is logged once, and the missing lines are counted. The next line that can be written has the count.
     """
 
     def __init__(self, path: Path) -> None:
-        """Take the path; the file is opened when there is something to write."""
+        """Set the path. The first write opens the file."""
         self._path = path
         self._journal: Journal | None = None
         self._missing = 0
 
     def write(self, event: Event, *baozi_ids: str) -> None:
-        """Append one line for each id, if the file takes them."""
+        """Append one line for each id, if the file can be written."""
         try:
             if self._journal is None:
                 self._journal = Journal(self._path)
@@ -143,7 +145,7 @@ class WorkerJournal:
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
-    """Yield what befell each baozi, by the whole lines of a journal; a torn one is left out.
+    """Yield the entries of baozi in a journal. Incomplete lines are left out.
 
     Raises:
         OSError: the file cannot be read.
@@ -156,7 +158,7 @@ def read_journal(path: Path) -> Iterator[Entry]:
 
 
 def read_on(path: Path, start: int) -> Iterator[tuple[Entry | OrderEntry, int]]:
-    """Yield what a journal's whole lines from byte ``start`` on tell, of orders too, and where each ends.
+    """Yield the entries of a journal from byte ``start``, of orders too, each with the offset of its end.
 
     Raises:
         OSError: the file cannot be read.

@@ -1,4 +1,4 @@
-"""Connections to the ledger's database. Each wait on one is bounded, and each commit is on the disk."""
+"""Connections to the ledger's database, with a timeout for each wait. Each commit is on disk."""
 
 import sqlite3
 import time
@@ -124,16 +124,16 @@ def _away(error: BaseException | None) -> LedgerAway:
 
 
 class Patience:
-    """How long one exchange with the database may take. It may be changed between two."""
+    """The timeout of one exchange with the database. It may be changed in between."""
 
     def __init__(self, seconds: float) -> None:
-        """Begin with so many seconds."""
+        """Set the timeout in seconds."""
         self.seconds: float | None = seconds
         """For a server's answer; None for no bound."""
 
     @contextmanager
     def changed_to(self, seconds: float | None) -> Iterator[None]:
-        """Have so many seconds within this block."""
+        """Use a timeout of so many seconds in this block."""
         before, self.seconds = self.seconds, seconds
         try:
             yield
@@ -243,7 +243,7 @@ def _is_single(connection: Connection) -> bool:
 
 
 def _beginning(writes: bool, patience: float | None) -> str:
-    """What begins a transaction, in one exchange.
+    """Return the SQL that begins a transaction, in one exchange.
 
     Its settings end with the transaction, so that a pooler cannot pass them on to another client.
     """
@@ -259,7 +259,7 @@ def _beginning(writes: bool, patience: float | None) -> str:
 
 
 class _BoundedConnection(psycopg.Connection[Any]):
-    """A connection whose server must answer in time: libpq waits for as long as the host is there."""
+    """A connection with a timeout for the server's answer. libpq waits as long as the host is alive."""
 
     patience: Patience | None = None
 
@@ -267,8 +267,8 @@ class _BoundedConnection(psycopg.Connection[Any]):
         """Wait as psycopg does, but not for ever.
 
         Raises:
-            psycopg.OperationalError: the server did not answer in time; the connection is closed, and what
-                became of a commit is not known.
+            psycopg.OperationalError: the server did not answer in time. The connection is closed, and the
+                outcome of a commit is unknown.
         """
         return super().wait(self._bounded(gen), *args, **options)
 

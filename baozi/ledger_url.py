@@ -1,4 +1,4 @@
-"""What may be a ledger's URL: a file of SQLite's, or a database of PostgreSQL's."""
+"""Checks a ledger's URL: an SQLite file or a PostgreSQL database."""
 
 from pathlib import Path
 from urllib.parse import unquote
@@ -13,7 +13,7 @@ _SQLITE, _POSTGRESQL = {"sqlite", "sqlite+pysqlite"}, {"postgresql", "postgresql
 def file_url(file: Path) -> URL:
     """Return the URL of the ledger in ``file``, whatever characters its path has.
 
-    A path that is put into a text loses what a URL gives a meaning to, such as ``?`` and ``%20``.
+    In a URL made by text formatting, characters such as ``?`` and ``%20`` would have another meaning.
     """
     return URL.create("sqlite", database=str(file.absolute()))
 
@@ -22,7 +22,7 @@ def parsed(url: str) -> URL:
     """Read a ledger's URL.
 
     Raises:
-        ValueError: it can never be a ledger's. The message says why, and repeats nothing of the URL.
+        ValueError: it cannot be a ledger's URL. The message says why, without repeating the URL.
     """
     if "\0" in unquote(url):
         raise ValueError("contains a NUL character")

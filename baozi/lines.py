@@ -1,8 +1,9 @@
-"""Lines on an output that several processes share.
+"""Prints lines on an output that several processes share.
 
-What is printed here tells of something that has happened already: eaten, accepted, dropped. It changes
-nothing of that, so an output that fails (a closed pipe, a full disk, an encoding without these letters) is no
-error. A command whose output is its result uses ``print``, and ends with an error if nobody can read it.
+These lines report what has already happened: eaten, accepted, dropped. So a failing output (a closed pipe, a
+    full
+disk, an encoding without these characters) is not an error. A command whose output is its result uses
+``print``, and ends with an error if the output fails.
 """
 
 import io
@@ -14,8 +15,8 @@ from typing import TextIO, cast
 def say(line: str, out: TextIO | None = None) -> None:
     """Write ``line`` and its end in one write, at once, so that the lines of several processes do not mix.
 
-    ``print`` writes the end by itself where Python does not buffer (``PYTHONUNBUFFERED``, as in containers).
-    A line that ``out`` does not take is dropped.
+    Unbuffered (``PYTHONUNBUFFERED``, as in containers), ``print`` writes the end of the line separately. A
+    line that cannot be written is dropped.
 
     Args:
         line: without its end.
@@ -42,7 +43,7 @@ def _write(out: TextIO, text: str) -> None:
 
 
 def best_effort(out: TextIO) -> TextIO:
-    """Return an output that drops what ``out`` does not take, for a progress bar to draw on."""
+    """Return an output for a progress bar. It drops what cannot be written to ``out``."""
     return cast(TextIO, _BestEffort(out))
 
 

@@ -1,17 +1,16 @@
-"""An SQLite ledger is used by the workers of one machine at a time, however its folder is shared.
+"""Ensures that only one machine's workers use an SQLite ledger at a time.
 
-Beside the ledger's file is one with ``-machine`` behind its name. It has the id of the kernel whose workers
-use the ledger, and a number that they change all the time. Each of them also holds a lock on it (``flock``),
-which ends with the process. So a worker that starts knows:
+Next to the ledger's file is a file with the suffix ``-machine``. It contains the id of the kernel whose
+workers use the ledger, and a number that they change regularly. Each worker also holds a lock (``flock``) on
+it, which ends with the process. So a worker that starts knows:
 
-- Somebody has the lock: it is on this kernel, as all containers of one host are. The worker joins.
-- Nobody has it, and the id is this kernel's: this machine used the ledger last.
-- Nobody has it, and the id is another's: this machine was started again, the ledger was moved here, or
-  another machine works with it. If one does, the number changes.
+- If a process has the lock, it is on this kernel, as all containers of one host are. The worker joins.
+- If none has it and the id is this kernel's, this machine used the ledger last.
+- If none has it and the id is another kernel's, this machine was restarted, the ledger was moved here, or
+  another machine uses it. In the last case the number changes.
 
-No clocks are compared. A lock that reaches another machine is one of a network file system, and those are
-refused (:mod:`baozi.file_systems`). The kernel's id alone would not do: each LXC container is given one of
-its own.
+No clocks are compared. Locks work across machines only on network file systems, which are refused
+(:mod:`baozi.file_systems`). The kernel's id alone is not enough, because each LXC container has its own.
 """
 
 import os
@@ -56,7 +55,7 @@ def use(ledger: Path) -> None:
 
 
 def renew() -> None:
-    """Tell other machines that this process still uses its ledger, if it is one of SQLite.
+    """Record for other machines that this process still uses its ledger, if it is an SQLite one.
 
     Raises:
         AnotherMachine: as :meth:`Use.renew` says.
@@ -66,7 +65,7 @@ def renew() -> None:
 
 
 class _Noted(NamedTuple):
-    """What the file has."""
+    """The file's contents."""
 
     machine: str
     number: str
@@ -83,10 +82,10 @@ class Use:
         self._machine = ""
 
     def begin(self) -> None:
-        """See that no other machine uses the ledger, and tell others that this one does.
+        """Check that no other machine uses the ledger, and record that this one does.
 
-        It takes 15 seconds if the ledger was used last by another machine, or by this one before its start.
-        Where it cannot be known, this is said on stderr.
+        This takes 15 seconds if the last user was another machine, or this one before a restart. If it cannot
+        be checked, a line on stderr says so.
 
         Raises:
             AnotherMachine: another machine uses it.
@@ -113,7 +112,7 @@ class Use:
 
     @contextmanager
     def _gate(self) -> Iterator[None]:
-        """Let one worker of this machine at a time come to its decision."""
+        """Let one worker of this machine at a time decide."""
         folder = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             deadline = time.monotonic() + _GATE_TIMEOUT
@@ -129,7 +128,7 @@ class Use:
             os.close(folder)
 
     def _take(self, own: str) -> None:
-        """Enter this machine in the file, if no other uses the ledger."""
+        """Write this machine's id in the file, if no other machine uses the ledger."""
         before = self._noted()
         if before.machine not in ("", own):
             print(
@@ -163,7 +162,7 @@ class Use:
             raise self._refusal()
 
     def end(self) -> None:
-        """Use the ledger no more."""
+        """End the use of the ledger."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -189,7 +188,7 @@ class Use:
 
 
 def _is_locked(handle: int, kind: int) -> bool:
-    """Return whether this process has the lock now; it waits for nobody."""
+    """Try to take the lock without waiting; return whether this process has it."""
     try:
         flock(handle, kind | LOCK_NB)
     except BlockingIOError:

@@ -1,4 +1,4 @@
-"""SQL that records what producers tell of their orders, on SQLite and PostgreSQL."""
+"""SQL that records opened and closed orders, on SQLite and PostgreSQL."""
 
 import json
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The two tasks with which a producer tells of its order: it is open, again, and it is closed."""
+"""The two tasks whose messages record that a producer's order was opened or closed."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Each order of a run, and what became of it: what the audit sums up.
+"""The orders of a run and their sums, for the audit.
 
 An order is known by its messages (the ledger's ``orders`` and ``order_sessions``), by the baozi that name it
 (``eaten``), by its producer's journal, and by dead letters.
@@ -70,7 +70,7 @@ class Account:
         return not (self.open or self.attempted or self.eaten)
 
     def add_journal(self, progress: Progress) -> None:
-        """Take in what the producer's journal tells."""
+        """Add the progress in the producer's journal."""
         # An order without an id has no sessions: its journal tells what was accepted, not when it was closed.
         self.journal_opened, self.journal_closed = progress.session, progress.closed_session
         self.attempted = max(self.attempted, progress.attempted)
@@ -83,7 +83,7 @@ class Account:
 
 
 class Records:
-    """What a ledger has recorded of one run, over one connection; nothing where there is no ledger."""
+    """What a ledger has recorded of one run, read over one connection; empty if there is no ledger."""
 
     def __init__(self, connection: Connection | None, run: str) -> None:
         """Read the run's orders."""
@@ -205,7 +205,7 @@ def _told(connection: Connection, run: str) -> Iterator[Account]:
 def accounts(
     records: Records, journals: Sequence[Progress], dead: Collection[tuple[str, str]]
 ) -> Mapping[str, list[Account]]:
-    """Return each order that anybody tells of, with its sums, by producer."""
+    """Return each known order with its sums, by producer."""
     found = {(account.producer, account.order_id): account for account in records.told}
 
     def of(producer: str, order_id: str) -> Account:
@@ -227,7 +227,7 @@ def accounts(
 
 
 def _sum(account: Account, records: Records) -> None:
-    """Sort what was eaten into accepted, unknown and never attempted."""
+    """Divide the eaten baozi into accepted, unknown and never attempted."""
     beyond = 0
     if account.largest >= account.attempted:
         beyond = account.eaten - records.count(account, 0, account.attempted - 1)

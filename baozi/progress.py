@@ -1,4 +1,4 @@
-"""How far a producer's order has come, and the journals that remember it."""
+"""A producer's progress in its order, and the journals that record it."""
 
 import fcntl
 import time
@@ -18,7 +18,7 @@ Range = tuple[int, int]
 
 @dataclass(slots=True)
 class Progress:
-    """How far a producer's order has come, over all its sessions in a run."""
+    """A producer's progress in its order, over all its sessions in a run."""
 
     run: str
     producer: str
@@ -51,7 +51,7 @@ class Progress:
         return ranges
 
     def accept(self, number: int) -> None:
-        """Note that ``number`` was accepted."""
+        """Record that ``number`` was accepted."""
         self.attempted = max(self.attempted, number + 1)
         if number >= self._settled:
             self._beyond.add(number)
@@ -173,7 +173,7 @@ def own_journal(runs: Path, run: str, producer: str, resume: bool) -> Iterator[t
 
 @contextmanager
 def journal_errors() -> Iterator[None]:
-    """Turn what goes wrong with the journal's file into our error."""
+    """Raise the project's error for those of the journal's file."""
     try:
         yield
     except (OSError, ValueError) as error:
@@ -181,16 +181,16 @@ def journal_errors() -> Iterator[None]:
 
 
 class JournalReader:
-    """Reads the journals of a run's producers: beside the ledger, they tell what was accepted."""
+    """Reads the journals of a run's producers, which say what was accepted."""
 
     def __init__(self, run: str, folders: Sequence[Path]) -> None:
-        """Take the folders that hold the run's journals; nothing is read yet."""
+        """Set the folders of the run's journals. Nothing is read yet."""
         self._run = run
         self._folders = folders
         self._read: dict[Path, tuple[Progress, int]] = {}
 
     def progress(self) -> list[Progress]:
-        """Return how far each producer has come, by its journal, as far as it is written now.
+        """Return the progress of each producer, from what its journal contains now.
 
         Raises:
             JournalAway: one cannot be read.

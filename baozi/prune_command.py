@@ -1,4 +1,4 @@
-"""``baozi prune``."""
+"""The command ``baozi prune``, which deletes proven runs."""
 
 from typing import Annotated
 

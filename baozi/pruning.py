@@ -1,8 +1,9 @@
-"""Deleting what the ledger and the journals keep of runs that are proven sound.
+"""Deletes the ledger's rows and the journals of runs that are proven sound.
 
-What the ledger forgets it would execute again. So a run is deleted only if none of its messages can still be
-delivered: nothing of it is dead, and the queue is empty. Messages that a worker holds are seen by the
-management API only. Without that, the run must be older than the time after which RabbitMQ takes them back.
+A message whose row was deleted would be executed again. So a run is deleted only if none of its messages can
+still be delivered: it has no dead letters, and the queue is empty. Only the management API shows messages
+that a worker has not acknowledged. Without it, the run must be older than the time after which RabbitMQ
+requeues them.
 """
 
 import fcntl

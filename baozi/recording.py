@@ -1,4 +1,4 @@
-"""One transaction of the ledger that records what tasks did: each key of a task once.
+"""One transaction of the ledger that records executions: each key of a task once.
 
 The claim of a key is an insert in ``done``. On PostgreSQL a concurrent delivery of the same key waits for it;
 on SQLite only one transaction writes at a time. So when a claim returns, an earlier delivery either has
@@ -40,7 +40,7 @@ class Call(NamedTuple):
 
 
 class Done(NamedTuple):
-    """What an earlier delivery left."""
+    """The result of an earlier delivery."""
 
     result: str | None
     """The result as JSON; None for None."""
@@ -266,7 +266,7 @@ _STORE_TIME = update(eaten).where(eaten.c.baozi_id == bindparam("id")).values(ea
 
 
 def known(connection: Connection, statements: Statements, calls: Sequence[Call]) -> list[bool]:
-    """Return of each call whether an earlier delivery has done it. This only reads."""
+    """Return for each call whether an earlier delivery has done it. This only reads."""
     ids = [None if call.baozi is None else call.baozi.id for call in calls]
     found = statements.known(connection, {call.id for call in calls}, [id_ for id_ in ids if id_ is not None])
     return [

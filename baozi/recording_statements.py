@@ -1,4 +1,4 @@
-"""The statements of a recording, which are the cost of it: few, and each with all rows of a batch.
+"""The SQL statements of a recording: few, because they are its cost, and each with all rows of a batch.
 
 One class for each database, with the same methods. They speak to the driver through SQLAlchemy's connection,
 which knows the errors, but build no statement for each batch.

@@ -1,4 +1,4 @@
-"""The runs that the ledger or a producer's journal knows: their sums, their sizes, and how they stand."""
+"""The runs in the ledger and the producers' journals: their sums, sizes and states."""
 
 from collections.abc import Iterator
 from enum import StrEnum

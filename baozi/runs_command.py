@@ -1,4 +1,4 @@
-"""``baozi runs``."""
+"""The command ``baozi runs``, which lists the runs."""
 
 from datetime import UTC, datetime
 from typing import Annotated

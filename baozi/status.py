@@ -79,11 +79,11 @@ class Status(BaseModel):
 
 
 def collect(timeout: float, letters: int = MOST_LETTERS) -> Status:
-    """Look at each part.
+    """Return the state of each part.
 
     Args:
-        timeout: seconds until each part must have answered.
-        letters: how many dead letters' reasons are counted at most.
+        timeout: seconds within which each part must answer.
+        letters: of how many dead letters at most the reasons are counted.
     """
     looks = {
         "broker": partial(_broker, timeout),

@@ -1,4 +1,4 @@
-"""``baozi status``."""
+"""The command ``baozi status``, which prints the state of broker, workers, ledger and dead letters."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""What tells a piece of work to stop, set by a signal's handler."""
+"""An event that a signal handler sets to stop the work."""
 
 from contextlib import suppress
 from queue import Empty, SimpleQueue

@@ -1,4 +1,4 @@
-"""Tables on a terminal. What stands in a cell is data: Rich finds no markup and no emoji in it."""
+"""Tables on a terminal, whose cells are plain text: Rich must not find markup or emoji in them."""
 
 from rich.table import Table as RichTable
 from rich.text import Text
