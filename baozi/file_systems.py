@@ -1,4 +1,4 @@
-"""Which file system a file is on: SQLite's files may not be on one that several machines use.
+"""Finds the file system of a file, because an SQLite file must not be on a network file system.
 
 In WAL mode the processes that use a database share memory, which does not work over a network, and the locks
 of a network file system are often not those of a disk (SQLite, "Write-Ahead Logging" and "How To Corrupt An

@@ -21,10 +21,10 @@ from baozi.recording import Call, Done, Recording
 
 
 class Ledger:
-    """The tables, on SQLite or PostgreSQL. Not for sharing with a forked child: make one a process."""
+    """The ledger's tables, on SQLite or PostgreSQL. Make one in each process, after any fork."""
 
     def __init__(self, url: URL | str, patience: float = PATIENCE) -> None:
-        """Take the ledger at ``url``; nothing is opened yet.
+        """Use the ledger at ``url``. Nothing is opened yet.
 
         Args:
             url: SQLAlchemy's.
@@ -131,7 +131,7 @@ class Ledger:
 
     @contextmanager
     def patient_for(self, seconds: float) -> Iterator[None]:
-        """Within this block wait ``seconds`` at most for a lock or the server, if that is less than usual."""
+        """In this block wait at most ``seconds`` for a lock or the server, if that is less than usual."""
         with self._patience.changed_to(min(seconds, self._patience.seconds or seconds)):
             yield
 

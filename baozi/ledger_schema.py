@@ -1,4 +1,4 @@
-"""The ledger's schema: its tables, its versions, and the way from one version to the next.
+"""The ledger's schema: its tables, its versions and the upgrade from one version to the next.
 
 Each version is one migration in ``baozi/ledger_migrations/versions``, numbered from 1. Version 1 is that of
 the releases before there were versions. A release needs one version, :data:`VERSION`:

@@ -1,4 +1,4 @@
-"""One baozi, one order: what travels, whatever carries it."""
+"""The data of a message: a baozi, a tray, or an opened or closed order."""
 
 import unicodedata
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -69,7 +69,7 @@ _MOST_RANGES = 10_000
 
 
 class _Item(BaseModel):
-    """What stands in a message's one argument: of which run, and whose."""
+    """A message's one argument, with its run and producer."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -220,7 +220,7 @@ class Closing(_Item):
 
 
 class Opening(_Item):
-    """A producer goes on with its order, which is then open again until the next :class:`Closing`."""
+    """A producer continues its order, which is open until the next :class:`Closing`."""
 
     called = "opening"
 
@@ -235,7 +235,7 @@ class Opening(_Item):
 
 
 def follower_id(task_id: str, number: int) -> str:
-    """Return the Celery task id of what follows a task: the same each time that the task is sent or done.
+    """Return the Celery task id of a follower of a task: the same each time the task is sent or executed.
 
     Args:
         task_id: the id of the task that it follows.
@@ -245,7 +245,7 @@ def follower_id(task_id: str, number: int) -> str:
 
 
 def new_order_id() -> str:
-    """Return an order's id: unlike any other, and not to be guessed."""
+    """Return a new order's id, which is unique and cannot be guessed."""
     return uuid4().hex
 
 
@@ -293,7 +293,7 @@ def _first_fault(what: str, error: ValidationError) -> str:
 
 
 def _shown(field: str) -> str:
-    """A field's name as a sentence can bear it: a stranger's may hold anything, and be of any length."""
+    """Return a field's name printable and shortened, for an error. A foreign message may contain anything."""
     if len(field) > _LONGEST_NAME:
         field = field[:_LONGEST_NAME] + "…"
     return field if shown(field) == field else repr(field)

@@ -1,4 +1,4 @@
-"""Text of unknown origin (names, ids, reasons, headers) as a terminal or a log shows it without harm.
+"""Escapes text of unknown origin (names, ids, reasons, headers) for a terminal or a log.
 
 A control character can move the cursor, change the title of a window or forge a line of a log; one that gives
 the direction of writing can show a text backwards; an invisible one makes two names look the same. Each is
@@ -27,7 +27,7 @@ def is_control(letter: str) -> bool:
 
 
 def shown(text: object) -> str:
-    """Return ``text`` in one line, with what a terminal may not print written out.
+    """Return ``text`` in one line, with unprintable characters escaped.
 
     Args:
         text: what ``str`` makes of it is shown.
@@ -36,7 +36,7 @@ def shown(text: object) -> str:
 
 
 def shown_lines(text: object) -> str:
-    """Return ``text`` as :func:`shown` does, but in its own lines."""
+    """Return ``text`` like :func:`shown`, but keep its line breaks."""
     return "\n".join(map(shown, str(text).split("\n")))
 
 

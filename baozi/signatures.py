@@ -1,4 +1,4 @@
-"""What may be put in an order: the signature of one reliable task, with arguments that are JSON."""
+"""Checks what is put in an order: the signature of one reliable task, with JSON arguments."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -92,7 +92,7 @@ def _call(task: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> E
 
 
 def _check_json(part: Any, level: int) -> None:
-    """Raise for what is written as JSON without an error, and read as something else or not at all."""
+    """Raise an error for values that can be written as JSON but not read back unchanged."""
     if level > _DEEPEST:
         raise ValueError(f"they are nested more than {_DEEPEST} levels deep, or contain themselves")
     if isinstance(part, dict):
@@ -113,7 +113,7 @@ def _check_json(part: Any, level: int) -> None:
 
 
 def with_ids(links: Any, task_id: str) -> list[Any]:
-    """Return what follows a task, with ids that are the same each time the task is put."""
+    """Return the tasks that follow a task, with ids that are the same each time the task is put."""
     signatures = links if isinstance(links, list | tuple) else [links]
     following = []
     for number, link in enumerate(signatures):

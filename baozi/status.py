@@ -1,7 +1,7 @@
-"""How a system stands at this moment: broker, workers, ledger and dead letters, each looked at by itself.
+"""Collects the present state of the broker, the workers, the ledger and the dead letters.
 
-The parts are looked at in threads at the same time, each until the deadline. So one that fails or hangs hides
-none of the others.
+Each part is queried in its own thread until the deadline, so that one that fails or hangs does not hide the
+others.
 """
 
 import queue as queues
@@ -93,7 +93,7 @@ def collect(timeout: float, letters: int = MOST_LETTERS) -> Status:
     }
     answers: queues.SimpleQueue[tuple[str, Part]] = queues.SimpleQueue()
     for name, one in looks.items():
-        # A daemon: what hangs does not keep the command from its end.
+        # A daemon thread, so that the command can end while it hangs.
         threading.Thread(target=_answer, args=(name, one, answers), daemon=True).start()
     parts: dict[str, Part] = {}
     deadline = time.monotonic() + timeout

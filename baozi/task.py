@@ -1,4 +1,4 @@
-"""A task whose messages are guarded: sent mandatory, executed once a key, dead-lettered with the reason."""
+"""The Celery task class with the guarantee: messages are executed once for each key, or dead-lettered."""
 
 import math
 import sys
@@ -45,7 +45,7 @@ _LONGEST_KEY = 255
 
 
 class FailedInBatch(Ignore):
-    """One of a batch failed. It will be executed again, alone, and fail there with all that Celery gives."""
+    """A message of a batch failed. It will be executed again, alone, and then fail as in Celery."""
 
     def __init__(self, error: Exception) -> None:
         """Carry ``error``, for which it failed."""

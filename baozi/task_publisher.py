@@ -1,4 +1,4 @@
-"""A publisher of task messages: what ``apply_async`` would send, ahead of the confirms, each one known."""
+"""Publishes the messages that ``apply_async`` would send, ahead of their confirms, and knows each outcome."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,7 +33,7 @@ class TaskMessage:
     """Options for ``apply_async`` beside ours."""
 
     def publish(self, channel: ConfirmedChannel) -> None:
-        """Publish it on ``channel``: framed by hand where that makes no difference."""
+        """Publish it on ``channel``, with frames from a pattern if the result is the same."""
         pattern = None if self.options else self.patterns.of(self.task, channel, self.call)
         if pattern is not None:
             channel.write(pattern.fill(self.id, self.call, self.baozi))
@@ -57,7 +57,7 @@ class TaskMessage:
 
 
 class TaskPublisher:
-    """Puts task messages on the queue. Not to be shared between threads."""
+    """Puts task messages on the queue. Not thread-safe."""
 
     def __init__(
         self,
@@ -89,33 +89,33 @@ class TaskPublisher:
         self._confirmed = ConfirmedPublisher[TaskMessage](self._open, on_accepted, window, timeout, stop)
 
     def put(self, message: TaskMessage, timeout: float | None = None) -> None:
-        """Put one message; accepted when this returns, as are all before it.
+        """Put one message, and wait until it and all before it are confirmed.
 
-        Like ``Queue.put``: it waits while the queue is full, and raises at ``timeout`` (seconds). What raises
-        :class:`BrokerAway` or :class:`BrokerBlocked` may be queued all the same; put again, it is the same
-        task, and the ledger counts it once.
+        Like ``Queue.put`` it waits while the queue is full, for at most ``timeout`` seconds. After
+        :class:`BrokerAway` or :class:`BrokerBlocked` the message may be queued. If it is put again, it is the
+        same task, and the ledger counts it once.
 
         Raises:
-            ValueError: one with its id is under way.
+            ValueError: a message with its id is unconfirmed.
             QueueFull: the queue stayed full.
-            Unroutable: no queue takes it.
+            Unroutable: no queue accepts it.
             BrokerAway, BrokerBlocked: not confirmed in time.
-            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; a retry cannot help.
+            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once, because a retry cannot
+                help.
         """
         self._confirmed.put(message, timeout)
 
     def put_ahead(self, messages: Sequence[TaskMessage], timeout: float | None = None) -> None:
-        """Put these and wait only for room in the window.
+        """Send these messages. Wait only for room in the window.
 
         Raises:
-            ValueError: one with the id of one of them is under way; none is put.
-            BaoziError: as :meth:`put`; its ``unsettled`` lists the task ids of all that were put and are not
-                confirmed.
+            ValueError: a message with one of these ids is unconfirmed. None is put.
+            BaoziError: as :meth:`put`. Its ``unsettled`` lists the task ids of all unconfirmed messages.
         """
         self._confirmed.put_ahead(messages, timeout)
 
     def put_each_ahead(self, messages: Sequence[TaskMessage]) -> None:
-        """Put these as :meth:`put_ahead` does, even those whose id is that of another one under way.
+        """Put these like :meth:`put_ahead`, even if an unconfirmed message has the same id.
 
         Raises:
             BaoziError: as :meth:`put_ahead`.
@@ -128,7 +128,7 @@ class TaskPublisher:
                 self.put_ahead([message])
 
     def flush(self, timeout: float | None = None) -> None:
-        """Return when all that was put is accepted.
+        """Wait until the broker has confirmed all messages.
 
         Raises:
             BaoziError: as :meth:`put_ahead`.
@@ -139,7 +139,7 @@ class TaskPublisher:
         """Flush, and close the connection, if one is open.
 
         Raises:
-            BaoziError: as :meth:`flush`; the connection is closed all the same.
+            BaoziError: as :meth:`flush`. The connection is closed in any case.
         """
         self._confirmed.close()
 
@@ -158,5 +158,5 @@ class TaskPublisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it; when an error has come, without waiting for anything."""
+        """Close it. After an error, close it at once."""
         self._confirmed.__exit__(kind, error, trace)

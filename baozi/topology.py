@@ -1,7 +1,7 @@
-"""The one place that declares queues: those of one guarded queue, named after it.
+"""Declares the queues: one guarded queue, and two that are named after it.
 
-``NAME``, where messages wait; ``NAME.dead``, where the dead ones are kept; ``NAME.ledger``, which names the
-ledger.
+They are ``NAME`` with the messages, ``NAME.dead`` with the dead letters, and ``NAME.ledger``, which has the
+ledger's id as an argument.
 """
 
 from dataclasses import dataclass
@@ -14,17 +14,17 @@ from baozi.errors import TopologyMismatch
 from baozi.settings import Settings
 
 #: RabbitMQ drops a message whose delivery count passes its queue's limit, and from 4.0 on the default limit
-#: is 20 (RabbitMQ guide "Quorum Queues", Poison Message Handling). Looking through the dead letters counts as
-#: a delivery, so their limit is higher than any count. RabbitMQ 4.0 takes -1 for "none"; 3.10 refuses it.
+#: is 20 (RabbitMQ guide "Quorum Queues", Poison Message Handling). Browsing the dead letters counts as a
+#: delivery, so their limit is higher than any count. RabbitMQ 4.0 accepts -1 for "none"; 3.10 refuses it.
 _NO_LIMIT = 1_000_000_000
 
-#: A topic exchange, for Celery's native delayed delivery binds its own keys to it.
+#: A topic exchange, because Celery's native delayed delivery binds its own keys to it.
 TYPE = "topic"
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A queue, its dead letters' and its ledger's. The exchange and the routing key of each have its name."""
+    """A guarded queue with its two other queues. The exchange and the routing key of each have its name."""
 
     name: str
     delivery_limit: int = 20
@@ -34,7 +34,7 @@ class Topology:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Return that of the queue, with the limits, that ``settings`` name."""
+        """Return the topology of the queue and the limits in ``settings``."""
         return cls(settings.queue, settings.delivery_limit, settings.capacity)
 
     @property
@@ -50,8 +50,9 @@ class Topology:
     def queue(self) -> Queue:
         """Return the queue that workers consume.
 
-        Quorum: replicated, on the disk before a confirm. ``reject-publish`` refuses what is over the capacity
-        rather than dropping the oldest, and is what at-least-once dead-lettering needs (RabbitMQ guide
+        It is a quorum queue: replicated, and on disk before a confirm. ``reject-publish`` refuses messages
+            over
+        the capacity instead of dropping the oldest. At-least-once dead-lettering requires it (RabbitMQ guide
         "Quorum Queues", Activating at-least-once dead-lettering).
         """
         arguments: dict[str, str | int] = {
@@ -69,14 +70,15 @@ class Topology:
     def declared_queue(self) -> Queue:
         """Return the same queue for Celery, which would declare it with each connection.
 
-        ``declare`` does that, so that a worker can do without the permission to: who may declare, may delete.
+        Here :meth:`declare` does it, so that a worker needs no permission to declare, which includes
+        deleting.
         """
         there = Exchange(self.name, type=TYPE, no_declare=True)
         arguments = {"x-queue-type": "quorum"}  # what Celery looks at: it turns global QoS off
         return Queue(self.name, there, routing_key=self.name, no_declare=True, queue_arguments=arguments)
 
     def dead_queue(self) -> Queue:
-        """Return the queue of the dead letters: bound to every key, for a letter keeps its own."""
+        """Return the queue of the dead letters. It is bound to every key: a letter keeps its own."""
         exchange = Exchange(self.dead, type=TYPE, durable=True)
         arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": _NO_LIMIT}
         return Queue(self.dead, exchange, routing_key="#", durable=True, queue_arguments=arguments)
@@ -93,42 +95,43 @@ class Topology:
     def check_queue_exists(self, connection: Connection) -> None:
         """Check that the queue still exists. If it was deleted, the messages in it are lost.
 
-        To declare it again would hide that. The check needs no permission.
+        Declaring it again would hide that. The check needs no permission.
 
         Raises:
-            amqp.exceptions.NotFound: it is gone.
+            amqp.exceptions.NotFound: the queue does not exist.
         """
         with connection.channel() as channel:
             Queue(self.name)(channel).queue_declare(passive=True)
 
     def window(self, wanted: int) -> int:
-        """Return how many messages a producer may have on the way at once, if it wants so many.
+        """Return how many unconfirmed messages a producer may have; at most ``wanted``.
 
-        Where a full queue refuses some, those behind them might still find room: one at a time keeps order.
+        A queue with a capacity may refuse a message and accept the next one. One at a time keeps the order.
         """
         return wanted if self.capacity is None else 1
 
     def declare_for_producer(self, connection: Connection, again: bool) -> None:
-        """Declare all of it; a producer that declares it ``again`` first sees that the queue is still there.
+        """Declare all queues. If they are declared ``again``, first check that the queue still exists.
 
         Raises:
             amqp.exceptions.NotFound: the queue was deleted.
-            TopologyMismatch: a queue is there with other arguments.
+            TopologyMismatch: a queue exists with other arguments.
         """
         if again:
             self.check_queue_exists(connection)
         self.declare(connection)
 
     def declare(self, connection: Connection) -> None:
-        """Declare all of it; what is there already, as it should be, stays as it is.
+        """Declare all queues. Existing ones with these arguments stay unchanged.
 
-        A user that may not configure, as a producer in production, is content with what an administrator
-        made: a mandatory message tells it soon enough if something is missing.
+        If the user has no permission to declare, this does nothing: an administrator has made the queues. If
+            one
+        is missing, a mandatory message is returned.
 
         Raises:
-            TopologyMismatch: a queue is there with other arguments.
+            TopologyMismatch: a queue exists with other arguments.
         """
-        # The dead letters first: at no time is there a queue whose dead have nowhere to go.
+        # The queue of the dead letters first, so that the guarded queue never exists without it.
         for wanted in (self.dead_queue(), self.queue()):
             try:
                 with connection.channel() as channel:

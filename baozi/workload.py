@@ -1,4 +1,4 @@
-"""The workload: who makes how many baozi, who eats them, how fast, and through how large a place."""
+"""The workload of a run: its producers, consumers, number of baozi, speeds and the queue's capacity."""
 
 import math
 import time
@@ -18,7 +18,7 @@ _Pace = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class Workload(BaseModel):
-    """What is to be done in one run, on whatever transport. The defaults are the course's."""
+    """The workload of one run, on any transport. The defaults are the course's."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -72,7 +72,7 @@ class Workload(BaseModel):
         The deadline grows with a factor above 1 and never shrinks.
 
         Raises:
-            UsageError: ``factor`` is negative, or takes the seconds out of their range.
+            UsageError: ``factor`` is negative, or the resulting seconds are out of range.
         """
         return checked_workload(
             **self.model_dump()
@@ -103,7 +103,7 @@ class Workload(BaseModel):
 
 
 def checked_workload(**fields: object) -> Workload:
-    """Return the workload with these fields, the others as in the course.
+    """Return the workload with these fields, and the course's defaults for the others.
 
     Raises:
         UsageError: a field is out of range or unknown, or the work cannot end; says which in one sentence.
