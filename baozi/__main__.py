@@ -10,7 +10,7 @@ def main() -> None:
     # Before anything else is imported, which takes a second: a signal would be a traceback until then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)
-    from baozi import command_line  # noqa: PLC0415  # see above
+    from baozi import command_line  # noqa: PLC0415  # takes a second: the signals come first
 
     command_line.main("baozi.commands:app")
 

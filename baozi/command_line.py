@@ -39,7 +39,7 @@ _WIDEST_HELP = 120
 def main(where: str) -> NoReturn:
     """Load the Typer app at ``where`` (``package.module:name``), run it as :func:`run` does, and exit.
 
-    Loading takes about a second. A signal meanwhile ends the process at once, without a traceback.
+    Loading takes about a second. A signal in that second ends the process at once, without a traceback.
     """
     for number in _ENDING:
         signal.signal(number, _end_at_once)

@@ -116,7 +116,7 @@ def connect(
             max_retries=others, interval_start=0, timeout=ceil(timeout)
         )
     if opened.transport.driver_type == "amqp":
-        # Without this timeout py-amqp would wait for ever for the rest of a frame.
+        # Without this timeout py-amqp would wait without a limit for the rest of a frame.
         opened.connection.transport.sock.settimeout(CONNECT_TIMEOUT)
     return cast(Connection, opened)
 
@@ -125,7 +125,7 @@ def connect(
 def limit_waits(connection: Any, seconds: float) -> Iterator[None]:
     """Limit each wait for the broker on an open ``connection`` while the block runs.
 
-    Celery's connections have no limit: Celery would wait for ever for a broker that accepts a connection and
+    Celery's connections have no limit: Celery would wait endlessly for a broker that accepts a connection and
     then does not answer.
 
     Args:

@@ -195,7 +195,7 @@ def _close(channel: Any, arguments: bytes) -> None:
     """Acknowledge that the broker has closed ``channel``, and raise its reason.
 
     Does nothing if this process is closing the channel. py-amqp would first open the channel again and wait
-    for the answer, for ever if the broker hangs.
+    for the answer, and never returns if the broker hangs.
 
     Raises:
         ChannelError: the broker's reason.

@@ -100,7 +100,7 @@ def search_path() -> str:
 def _data(folder: Path) -> Path:
     """Return the data folder, by a name that RabbitMQ can use.
 
-    RabbitMQ's disk monitor passes the name to a shell. If it contains a quote, the node waits for ever for
+    RabbitMQ's disk monitor passes the name to a shell. If it contains a quote, the node never gets
     the answer. In such a folder the returned path begins with /proc/self/cwd, because the node's working
     directory is ``folder``.
     """

@@ -37,7 +37,7 @@ class DeadLetterBrowser:
     A quorum queue delivers requeued messages first. So all letters that were seen stay unacknowledged until
     the browser is closed. The broker holds them, not this process's memory. Then the letters that were not
     removed are requeued: in their old order, or, if the browser is closed early, behind the rest. No other
-    process would see these letters meanwhile, so only one may browse at a time.
+    process would see these letters at the same time, so only one may browse at a time.
     """
 
     def __init__(self, connection: Connection, timeout: float) -> None:
@@ -53,7 +53,7 @@ class DeadLetterBrowser:
             self._queue: Any = wanted(self._channel)
 
     def letters(self, limit: int | None = None) -> Iterator[DeadMessage]:
-        """Yield the letters, oldest first, at most ``limit``. Letters that arrive meanwhile are not included.
+        """Yield the letters, oldest first, at most ``limit``, without those that arrive later.
 
         Raises:
             DeadLettersInUse: another process browsed them until the deadline.

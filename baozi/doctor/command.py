@@ -35,16 +35,13 @@ def doctor(
 
     It only reads. It asks running workers by Celery's inspect broadcast, and publishes nothing else.
     """
-    # Rules, Celery's registry and the rest are of use to this command alone.
-    from baozi.doctor.examination import examine  # noqa: PLC0415
-    from baozi.doctor.report import as_json as in_json  # noqa: PLC0415
-    from baozi.doctor.report import lines  # noqa: PLC0415
+    from baozi.doctor import examination, report  # noqa: PLC0415  # only this command needs them
 
-    result = examine(app, broker, management, live=not static)
+    result = examination.examine(app, broker, management, live=not static)
     if as_json:
-        print(to_json(in_json(result)))
+        print(to_json(report.as_json(result)))
     else:
-        print("\n".join(lines(result)))
+        print("\n".join(report.lines(result)))
     code = result.exit_code(strict)
     if code:
         raise typer.Exit(code)

@@ -1,7 +1,7 @@
 """Collects the facts about an app and applies the rules. Nothing is declared, published or consumed.
 
 One exception: the workers are asked by Celery's own inspect broadcast, which sends a message to each of them
-and receives the answers on a queue of its own.
+and receives the answers on its own queue.
 """
 
 from collections.abc import Iterable
@@ -83,7 +83,7 @@ def examine(
     read = application.read(app, name, broker_url) if name is not None else None
     result = Examination(name, [])
     if read is not None and not read.tasks:
-        result.unseen.append("tasks: the app has none of its own")
+        result.unseen.append("tasks: the app defines none")
     if not live:
         result.unseen.append("the broker, the workers and the ledger: --static")
         result.findings = findings(Facts(app=read, celery=celery.__version__))

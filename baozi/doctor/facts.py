@@ -104,7 +104,7 @@ class QueueFacts:
 
 @dataclass(frozen=True)
 class App:
-    """A Celery app, as a process of its own would have it."""
+    """A Celery app, as its worker process would have it."""
 
     name: str
     settings: Mapping[str, Any]

@@ -640,7 +640,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ111",
         _ST,
-        "A misspelt queue name makes a new queue without consumers, in which messages wait for ever.",
+        "A misspelt queue name makes a new queue without consumers, where messages stay unread.",
         "task_create_missing_queues = False",
         f"{_CC}#task-create-missing-queues",
         of_app(_creates_missing),

@@ -22,7 +22,7 @@ def prune(place: Place, *arguments: str) -> dict[str, Any]:
 def rows(place: Place, table: str) -> int:
     engine = create_engine(place.ledger_url)
     with engine.connect() as connection:
-        count = int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())  # noqa: S608
+        count = int(connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one())  # noqa: S608  # a test's name
     engine.dispose()
     return count
 
@@ -37,14 +37,18 @@ def make_old(place: Place, run: str) -> None:
     engine.dispose()
 
 
+def eat_five(place: Place, run: str) -> None:
+    place.produce(run, "alex", 5)
+    wait_until(lambda: place.eaten(run) == 5, "all to be eaten", timeout=60)
+    assert place.run("audit", run, "--wait", "30").returncode == 0
+
+
 @pytest.fixture
 def done_place(private_place: Place) -> Place:
     """Where the runs old and young are sound."""
     private_place.worker("w")
     for run in ("old", "young"):
-        private_place.produce(run, "alex", 5)
-        wait_until(lambda run=run: private_place.eaten(run) == 5, "all to be eaten", timeout=60)  # type: ignore[misc]
-        assert private_place.run("audit", run, "--wait", "30").returncode == 0
+        eat_five(private_place, run)
     make_old(private_place, "old")
     return private_place
 

@@ -86,7 +86,7 @@ def test_an_app_on_redis_is_looked_at_and_its_broker_is_not(folder: Path) -> Non
 
 def test_an_app_without_tasks_is_told(folder: Path) -> None:
     (folder / "found_empty.py").write_text(APP)
-    assert "tasks: the app has none of its own" in examine("found_empty", live=False).unseen
+    assert "tasks: the app defines none" in examine("found_empty", live=False).unseen
 
 
 def test_neither_an_app_nor_a_broker_is_wrong_usage() -> None:
