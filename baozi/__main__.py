@@ -7,7 +7,7 @@ from typing import NoReturn
 
 def main() -> None:
     """Run the command line, and exit."""
-    # Before anything else is imported, which takes a second: a signal would be a traceback until then.
+    # Before anything else is imported, which takes up to a second: a signal would be a traceback until then.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _end_at_once)
     from baozi import command_line  # noqa: PLC0415  # takes a second: the signals come first

@@ -39,13 +39,16 @@ _WIDEST_HELP = 120
 def main(where: str) -> NoReturn:
     """Load the Typer app at ``where`` (``package.module:name``), run it as :func:`run` does, and exit.
 
-    Loading takes about a second. A signal in that second ends the process at once, without a traceback.
+    At ``where`` there may also be a function that returns the app.
+
+    Loading takes up to a second. A signal in that second ends the process at once, without a traceback.
     """
     for number in _ENDING:
         signal.signal(number, _end_at_once)
     module, _, name = where.partition(":")
     try:
-        app = getattr(import_module(module), name)
+        found = getattr(import_module(module), name)
+        app = found() if inspect.isfunction(found) else found
     except BaseException as error:
         sys.exit(failed(error))
     run(app)

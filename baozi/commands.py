@@ -4,6 +4,8 @@ The wheel contains the library only, because the names of the other packages (``
 names that a user's own modules have. So these packages count as there only if they lie beside this one.
 """
 
+import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated
@@ -11,20 +13,64 @@ from typing import Annotated
 import typer
 
 import baozi
-from baozi.audit_command import audit
-from baozi.broker.command import app as broker
-from baozi.dead_letters.command import app as dead
-from baozi.doctor.command import doctor
 from baozi.errors import UsageError
-from baozi.ledger_command import app as ledger
-from baozi.prune_command import prune
-from baozi.runs_command import runs
-from baozi.status_command import status
 
-#: The commands of the tools, in the order of the help. `side_by_side.commands` has them.
-TOOLS = ("demo", "produce", "compare", "chaos", "gather", "report", "local")
+#: The commands of the tools, in the order of the help. At each place is a function, or an app with commands.
+TOOLS = {
+    "demo": "side_by_side.demo_command:demo",
+    "produce": "producers.command:produce",
+    "compare": "side_by_side.compare_command:compare",
+    "chaos": "side_by_side.chaos_command:chaos",
+    "gather": "side_by_side.gather_command:gather",
+    "report": "side_by_side.report_command:report",
+    "local": "local_mp.command:app",
+}
+#: The same for the commands of the library.
+LIBRARY = {
+    "audit": "baozi.audit_command:audit",
+    "runs": "baozi.runs_command:runs",
+    "status": "baozi.status_command:status",
+    "prune": "baozi.prune_command:prune",
+    "doctor": "baozi.doctor.command:doctor",
+    "dead": "baozi.dead_letters.command:app",
+    "broker": "baozi.broker.command:app",
+    "ledger": "baozi.ledger_command:app",
+}
+_ALL = TOOLS | LIBRARY
+_VERSION = "--version"
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+def app() -> typer.Typer:
+    """Return the app with the commands that this process's arguments need."""
+    return app_with(_needed(sys.argv[1:]))
+
+
+def app_with(names: Iterable[str] = _ALL) -> typer.Typer:
+    """Return the app with the commands of these names. It imports no others: all take half a second."""
+    made = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+    made.callback()(_root)
+    beside = (Path(__file__).parents[1] / "side_by_side").is_dir()
+    for name in names:
+        if name in TOOLS and not beside:
+            _add_without_the_tool(made, name)
+            continue
+        module, _, attribute = _ALL[name].partition(":")
+        # By its name, also because the library imports nothing that is not in the wheel.
+        command = getattr(import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            made.add_typer(command, name=name)
+        else:
+            made.command(name)(command)
+    return made
+
+
+def _needed(arguments: list[str]) -> Iterable[str]:
+    """Return the command that the arguments name. Help, completion and an unknown name need all commands."""
+    # No option of `baozi` itself takes a value.
+    first = next((argument for argument in arguments if not argument.startswith("-")), None)
+    if first in _ALL:
+        return [first]
+    return [] if arguments == [_VERSION] else _ALL
 
 
 def _print_version(wanted: bool) -> None:
@@ -33,41 +79,20 @@ def _print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
+def _root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool, typer.Option(_VERSION, callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Producers put baozi on a RabbitMQ queue, Celery workers eat them, and an audit proves it."""
 
 
-def _tools_are_beside() -> bool:
-    return (Path(__file__).parents[1] / "side_by_side" / "commands.py").is_file()
-
-
-def _add_without_the_tool(name: str) -> None:
+def _add_without_the_tool(made: typer.Typer, name: str) -> None:
     # All arguments are accepted, also --help, so that the one sentence is the answer to each of them.
     anything = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-    @app.command(name, hidden=True, add_help_option=False, context_settings=anything)
+    @made.command(name, hidden=True, add_help_option=False, context_settings=anything)
     def only_in_the_repository() -> None:
         raise UsageError(
             f"`baozi {name}` is not in the installed package: it runs in a clone of the repository."
         )
-
-
-if _tools_are_beside():
-    # By its name, because the library imports nothing that is not in the wheel.
-    import_module("side_by_side.commands").add_to(app)
-else:
-    for tool in TOOLS:
-        _add_without_the_tool(tool)
-app.command()(audit)
-app.command()(runs)
-app.command()(status)
-app.command()(prune)
-app.command()(doctor)
-app.add_typer(dead, name="dead")
-app.add_typer(broker, name="broker")
-app.add_typer(ledger, name="ledger")

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import make_url
 from typer.testing import CliRunner
 
-from baozi.commands import app
+from baozi.commands import app_with
 from baozi.journal import Event, Journal, OrderEvent
 from baozi.ledger import Ledger
 from baozi.model import Baozi, Closing, Opening
@@ -80,18 +80,24 @@ def test_the_command_prints_a_table_and_a_line_of_json_for_each_run(
     monkeypatch.delenv("BAOZI_LEDGER_URL", raising=False)
     monkeypatch.setenv("COLUMNS", "60")
     settings.cache_clear()
-    none = CliRunner().invoke(app, ["runs"])
+    none = CliRunner().invoke(app_with(["runs"]), ["runs"])
     assert none.stdout == f"No run is known. BAOZI_HOME is {tmp_path} (BAOZI_HOME names it).\n"
     ledger = Ledger(settings().ledger).open()
     eat(ledger, "lunch", 0)
     close(ledger, "lunch", 1)
     ledger.close()
-    assert CliRunner().invoke(app, ["runs"]).stdout.startswith("lunch: sound, accepted 1, eaten 1, lost 0")
+    assert (
+        CliRunner()
+        .invoke(app_with(["runs"]), ["runs"])
+        .stdout.startswith("lunch: sound, accepted 1, eaten 1, lost 0")
+    )
     monkeypatch.setenv("COLUMNS", "80")
-    header, _, row = [line for line in CliRunner().invoke(app, ["runs"]).stdout.splitlines() if line.strip()]
+    header, _, row = [
+        line for line in CliRunner().invoke(app_with(["runs"]), ["runs"]).stdout.splitlines() if line.strip()
+    ]
     assert header.split()[:4] == ["run", "state", "accepted", "eaten"]
     assert row.split()[:6] == ["lunch", "sound", "1", "1", "0", "0"]
-    (line,) = CliRunner().invoke(app, ["runs", "--json"]).stdout.splitlines()
+    (line,) = CliRunner().invoke(app_with(["runs"]), ["runs", "--json"]).stdout.splitlines()
     told = json.loads(line)
     assert (told["run"], told["state"], told["accepted"], told["eaten"]) == ("lunch", "sound", 1, 1)
     settings.cache_clear()

@@ -4,7 +4,7 @@ from io import StringIO
 import pytest
 
 from baozi import errors
-from baozi.commands import app
+from baozi.commands import app_with
 from baozi.errors import BaoziError, BrokerError, ExitCode, LedgerError, PutRefused
 
 LONGEST = 130
@@ -16,8 +16,8 @@ def tree(root: type[BaoziError] = BaoziError) -> Iterator[type[BaoziError]]:
         yield from tree(child)
 
 
-# The front door loads every module that has errors of its own.
-assert app
+# The commands load every module that has errors of its own.
+assert app_with()
 ALL = sorted(set(tree()), key=lambda error: error.__name__)
 SHARED = [error for error in ALL if error.__module__ == errors.__name__]
 
