@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from baozi.broker.temporary import TemporaryBroker, temporary_broker
 from baozi.errors import UsageError
 from baozi.shown import shown_json
 from benchmarks.measures import Job, jobs, memory_jobs
@@ -21,7 +22,6 @@ from benchmarks.picture import draw
 from benchmarks.results import BenchmarkResults, Measure, Turn
 from benchmarks.table import tables
 from side_by_side.results import this_machine
-from side_by_side.temporary_broker import TemporaryBroker, temporary_broker
 
 
 def bench(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from baozi.audit import settled_audit
+from baozi.broker.temporary import TemporaryBroker
 from baozi.journal import Event, read_journal
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
@@ -14,7 +15,6 @@ from benchmarks.contenders import Eater, PublishingContender
 from benchmarks.measuring import Stand, stand
 from benchmarks.results import Measure, Turn
 from benchmarks.tally import read_tally
-from side_by_side.temporary_broker import TemporaryBroker
 
 #: Seconds of publishing; of eating at a fixed rate; baozi a second at that rate.
 _PUBLISH_SECONDS, _RATE_SECONDS, _RATE = 2.0, 5.0, 50.0

@@ -18,13 +18,13 @@ from statistics import median, quantiles
 
 import psutil
 
+from baozi.broker.temporary import TemporaryBroker
 from baozi.errors import BaoziError
 from baozi.ledger_url import file_url
+from baozi.process_group import ProcessGroup, StartedProcess
 from benchmarks.bench import Bench
 from benchmarks.contenders import Eater, PublishingContender
 from benchmarks.tally import new_tally, read_tally
-from side_by_side.process_group import ProcessGroup, StartedProcess
-from side_by_side.temporary_broker import TemporaryBroker
 
 #: Seconds that any one step may take: filling a queue with a million is the longest.
 _DEADLINE = 600

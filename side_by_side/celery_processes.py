@@ -8,8 +8,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from baozi.broker import Broker
+from baozi.process_group import ProcessGroup, StartedProcess
 from baozi.workload import Workload
-from side_by_side.process_group import ProcessGroup, StartedProcess
 
 #: SIGTERM, which a service manager sends, starts Celery's soft shutdown: the worker finishes the tasks that
 #: it has started, and the other messages return to the queue.

@@ -10,18 +10,18 @@ from pathlib import Path
 import psutil
 from sqlalchemy import URL, Row, select
 
+from baozi.broker.temporary import TemporaryBroker, consumer_count
 from baozi.journal import Entry, Event
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
 from baozi.ledger_url import file_url
+from baozi.process_group import ProcessGroup, StartedProcess
 from baozi.workload import Workload
 from local_mp.guarded import DeadlinePassed
 from side_by_side import journal_analysis
 from side_by_side.celery_processes import start_producer, start_worker
 from side_by_side.multiprocessing_group import ProcessFailed, Role
 from side_by_side.observed_run import ObservedProcess, OnTick
-from side_by_side.process_group import ProcessGroup, StartedProcess
-from side_by_side.temporary_broker import TemporaryBroker, consumer_count
 
 #: Seconds between two ticks, as in a MultiprocessingGroup; between two checks whether all is eaten or whether
 #: the workers are ready.

@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from baozi.errors import ExitCode, UsageError
+from baozi.faults.single_node import single_node
 from baozi.lines import say
 from baozi.shown import shown, shown_json
 from side_by_side.chaos import ChaosPlan, ChaosResults
@@ -21,7 +22,6 @@ from side_by_side.chaos_environment import ChaosConfiguration, ChaosEnvironment
 from side_by_side.faults.fault import ANY_BROKER, MAIN_JOB, Fault
 from side_by_side.faults.registry import CHAOS_FAULTS
 from side_by_side.targets.cluster import docker_cluster
-from side_by_side.targets.single_node import single_node
 from side_by_side.targets.target import BrokerTarget
 
 #: Baozi that a pool process of ``celery-trays`` takes at once, at most.

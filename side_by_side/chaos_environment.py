@@ -15,18 +15,18 @@ from typing import Self, TypeVar
 from sqlalchemy import func, select
 
 from baozi.audit import Audit, settled_audit
+from baozi.broker.temporary import queue_state
 from baozi.errors import BaoziError, BrokerError, ExitCode
+from baozi.faults.proxy import Proxy
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
 from baozi.ledger_url import file_url
+from baozi.process_group import ProcessGroup, StartedProcess
 from local_mp.guarded import DeadlinePassed
 from side_by_side import journal_analysis
 from side_by_side.celery_processes import start_worker
-from side_by_side.faults.proxy import Proxy
 from side_by_side.multiprocessing_group import ProcessFailed
-from side_by_side.process_group import ProcessGroup, StartedProcess
 from side_by_side.targets.target import BrokerTarget
-from side_by_side.temporary_broker import queue_state
 
 Seen = TypeVar("Seen")
 

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from baozi.broker.temporary import can_run
 from baozi.errors import ExitCode, UsageError
 from baozi.lines import best_effort
 from baozi.shown import shown, shown_json
@@ -21,7 +22,6 @@ from side_by_side.comparison_results import ComparisonResults, RunKind
 from side_by_side.comparison_table import legend, remarks, speed_table, verdict_table
 from side_by_side.faults.registry import COMPARE_FAULTS
 from side_by_side.results_folder import ResultsFolder
-from side_by_side.temporary_broker import can_run
 from side_by_side.transports import TRANSPORTS, Transport
 
 #: The course's names; further names have numbers.

@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+from baozi.broker.temporary import TemporaryBroker, temporary_broker
 from baozi.errors import BaoziError, ExitCode
 from baozi.journal import Event
 from baozi.workload import Workload, checked_workload
@@ -22,7 +23,6 @@ from side_by_side.multiprocessing_group import ProcessFailed
 from side_by_side.observed_run import ObservedRun, ResourceMeter
 from side_by_side.remote_mp_transport import run_queue
 from side_by_side.results import this_machine
-from side_by_side.temporary_broker import TemporaryBroker, temporary_broker
 from side_by_side.transports import Program, Transport
 
 #: How many times a run is tried if it always ends before the moment for its fault.

@@ -14,11 +14,11 @@ from baozi.dead_letters import queue as dead_letters
 from baozi.errors import BaoziError, NoBroker
 from baozi.ledger import Ledger
 from baozi.lines import say
+from baozi.process_group import STOP_TIMEOUT, ProcessGroup
 from baozi.settings import Settings
 from baozi.topology import Topology
 from baozi.workload import Workload
 from side_by_side.celery_processes import start_flower, start_producer, start_worker
-from side_by_side.process_group import STOP_TIMEOUT, ProcessGroup
 
 #: Seconds for the workers to be ready, on a slow machine.
 _READY_TIMEOUT = 60

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import psutil
 
+from baozi.broker.temporary import TemporaryBroker
 from baozi.workload import Workload
 from remote_mp import JoinableQueue
 from side_by_side import journal_analysis
 from side_by_side.local_transport import LocalRun, run_lesson_on
 from side_by_side.multiprocessing_group import MultiprocessingGroup, Role
 from side_by_side.observed_run import ObservedProcess, OnTick
-from side_by_side.temporary_broker import TemporaryBroker
 
 #: Seconds for which a new quorum queue is left alone. RabbitMQ writes a queue's name to the disk within three
 #: seconds (Erlang's dets). If it is killed before, it has the messages, but not their queue: see

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from baozi.broker.temporary import temporary_broker
 from baozi.errors import ExitCode, UsageError
+from baozi.faults.single_node import SingleNode
 from baozi.lines import best_effort, say
 from baozi.shown import shown_json
 from examples.payments.bank import Bank, databases
@@ -17,8 +19,6 @@ from examples.payments.trial import Plan, Sums, Trial
 from pydantic import BaseModel
 from rich.console import Console
 from side_by_side.results import Machine, this_machine
-from side_by_side.targets.single_node import SingleNode
-from side_by_side.temporary_broker import temporary_broker
 
 #: Each app, and the queue that it works on.
 _APPS = {"plain": "celery", "reliable": "payments"}

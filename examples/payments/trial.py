@@ -13,16 +13,16 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import psutil
+from baozi.broker.temporary import queue_state
 from baozi.errors import BrokerError
+from baozi.faults.proxy import Proxy
+from baozi.faults.single_node import SingleNode
+from baozi.process_group import ProcessGroup, StartedProcess
 from examples.payments.bank import Bank
 from examples.payments.faults import Fault, chosen
 from local_mp.guarded import DeadlinePassed
 from pydantic import BaseModel
-from side_by_side.faults.proxy import Proxy
 from side_by_side.multiprocessing_group import ProcessFailed
-from side_by_side.process_group import ProcessGroup, StartedProcess
-from side_by_side.targets.single_node import SingleNode
-from side_by_side.temporary_broker import queue_state
 from sqlalchemy.exc import OperationalError
 
 Seen = TypeVar("Seen")

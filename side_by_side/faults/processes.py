@@ -2,14 +2,12 @@
 once, as a service manager would start it.
 """
 
-import os
 import signal
-from collections.abc import Iterable
-from contextlib import suppress
 from random import Random
 
 import psutil
 
+from baozi.faults.signals import kill, send
 from side_by_side.chaos_environment import ChaosEnvironment, choose
 from side_by_side.faults.fault import Effect, Fault, Killed
 
@@ -23,21 +21,11 @@ _BURST = 2000
 _WINDOW = 1000
 
 
-def _kill(processes: Iterable[psutil.Process]) -> None:
-    _signal(processes, signal.SIGKILL)
-
-
-def _signal(processes: Iterable[psutil.Process], number: signal.Signals) -> None:
-    for process in processes:
-        with suppress(psutil.NoSuchProcess, ProcessLookupError):
-            os.kill(process.pid, number)
-
-
 def kill_pool_child(environment: ChaosEnvironment, chance: Random) -> Effect:
     """``kill -9`` one pool process; its worker replaces it."""
     worker = choose(chance, environment.ready_workers())
     environment.start_recovery_clock()
-    _kill([choose(chance, worker.process.children())])
+    kill([choose(chance, worker.process.children())])
     return Effect(f"a pool process of {worker.name}", environment.configuration.tray)
 
 
@@ -46,7 +34,7 @@ def kill_worker(environment: ChaosEnvironment, chance: Random) -> Effect:
     worker = choose(chance, environment.workers())
     tree = [worker.process, *worker.process.children(recursive=True)]
     environment.start_recovery_clock()
-    _kill(tree)
+    kill(tree)
     worker.process.wait()
     environment.start_worker(worker.name)
     return Effect(worker.name, environment.configuration.most_unacknowledged)
@@ -56,10 +44,10 @@ def orphan_pool(environment: ChaosEnvironment, chance: Random) -> Effect:
     """``kill -9`` a worker's main process. Its pool processes, frozen meanwhile, finish late and then end."""
     worker = choose(chance, environment.ready_workers())
     children = worker.process.children(recursive=True)
-    _signal(children, signal.SIGSTOP)
+    send(children, signal.SIGSTOP)
     try:
         environment.start_recovery_clock()
-        _kill([worker.process])
+        kill([worker.process])
         worker.process.wait()
         environment.start_worker(worker.name)
         # Nothing is eaten if an orphan was frozen while it held SQLite's lock: then all others wait for it.
@@ -67,7 +55,7 @@ def orphan_pool(environment: ChaosEnvironment, chance: Random) -> Effect:
             environment.configuration.most_unacknowledged + 1, chance.uniform(1, 3)
         )
     finally:
-        _signal(children, signal.SIGCONT)
+        send(children, signal.SIGCONT)
     environment.wait_until(
         lambda: not any(map(psutil.Process.is_running, children)), "the orphans to end", _ORPHANS
     )
@@ -83,13 +71,13 @@ def freeze_worker(environment: ChaosEnvironment, chance: Random) -> Effect:
     )
     before = environment.consumer_count()
     environment.start_recovery_clock()
-    _signal(tree, signal.SIGSTOP)
+    send(tree, signal.SIGSTOP)
     try:
         environment.wait_until(
             lambda: environment.consumer_count() < before, "the broker to miss the frozen worker", _MISSED
         )
     finally:
-        _signal(tree, signal.SIGCONT)
+        send(tree, signal.SIGCONT)
     environment.wait_until_eats(worker.name, _BACK)
     return Effect(worker.name, 2 * environment.configuration.most_unacknowledged)
 
@@ -118,7 +106,7 @@ def kill_producer_in_a_burst(environment: ChaosEnvironment, chance: Random) -> E
         _BACK,
     )
     environment.start_recovery_clock()
-    _kill([first.process])
+    kill([first.process])
     first.process.wait()
     second = environment.start_producer(name, _BURST, resume=True)
     environment.wait_until(lambda: second.process.poll() == 0, f"{name} to put the rest", _BACK)
@@ -129,7 +117,7 @@ def kill_putting_producer(environment: ChaosEnvironment, chance: Random) -> Effe
     """``kill -9`` one of the producers that put all the time, then start it again with ``--resume``."""
     producer = choose(chance, environment.producers())
     environment.start_recovery_clock()
-    _kill([producer.process])
+    kill([producer.process])
     producer.process.wait()
     before = environment.records.accepted(producer.name)
     environment.start_producer(producer.name, resume=True)

@@ -15,7 +15,7 @@ from baozi.broker.engine import docker, inspected
 from baozi.broker.failure import reason
 from baozi.broker.readiness import check_broker_answers
 from baozi.errors import BrokerAway, BrokerNotStarted, NoBroker
-from side_by_side.faults.proxy import Address
+from baozi.faults.proxy import Address
 
 #: The host names by which the nodes find each other.
 _HOSTS = ("rabbitmq-1", "rabbitmq-2", "rabbitmq-3")

@@ -3,7 +3,7 @@
 from random import Random
 from typing import Protocol
 
-from side_by_side.faults.proxy import Address
+from baozi.faults.proxy import Address
 
 
 class BrokerTarget(Protocol):

@@ -7,13 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Protocol
 
+from baozi.broker import temporary as temporary_broker
+from baozi.broker.temporary import TemporaryBroker
 from baozi.workload import Workload
-from side_by_side import temporary_broker
 from side_by_side.celery_transport import run_celery
 from side_by_side.local_transport import LESSONS, run_lesson
 from side_by_side.multiprocessing_group import MultiprocessingGroup
 from side_by_side.remote_mp_transport import run_queue
-from side_by_side.temporary_broker import TemporaryBroker
 from tests.requirements import need
 
 

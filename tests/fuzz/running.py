@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from side_by_side.process_group import ProcessGroup
+from baozi.process_group import ProcessGroup
 from tests.fuzz import commands
 from tests.fuzz.hostile import messages
 from tests.fuzz.items import items

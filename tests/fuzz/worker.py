@@ -21,8 +21,8 @@ from typing import NamedTuple
 import psutil
 from celery import Celery
 
+from baozi.process_group import StartedProcess
 from side_by_side.celery_processes import start_worker
-from side_by_side.process_group import StartedProcess
 from tests.fuzz.messages import Message, good, good_order, name_of, revoked_id, terminated_id
 from tests.fuzz.wire import Client, Got, Refused, first_table
 from tests.integration.place import Place

@@ -12,7 +12,7 @@ import pytest
 
 from baozi.broker import container, install, private_node
 from baozi.broker.state import Folder
-from side_by_side.process_group import ProcessGroup
+from baozi.process_group import ProcessGroup
 from tests.integration.place import Place
 from tests.integration.rabbitmq import Node, private_rabbitmq
 from tests.integration.remote_queues import making

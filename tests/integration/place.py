@@ -22,9 +22,9 @@ from baozi.journal import Event, read_journal
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
 from baozi.model import Baozi
+from baozi.process_group import ProcessGroup, StartedProcess
 from baozi.settings import settings
 from side_by_side.celery_processes import start_worker
-from side_by_side.process_group import ProcessGroup, StartedProcess
 from tests.integration.rabbitmq import Node, queue_state
 from tests.waiting import wait_until
 

@@ -11,8 +11,8 @@ from kombu import Connection
 from sqlalchemy import NullPool, create_engine, func, select
 
 from baozi.ledger import Ledger
+from baozi.process_group import StartedProcess
 from baozi.topology import Topology
-from side_by_side.process_group import StartedProcess
 from tests.integration.place import Place
 from tests.integration.rabbitmq import queue_state
 from tests.integration.shop import attempts, payments

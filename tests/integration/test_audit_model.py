@@ -22,7 +22,7 @@ from sqlalchemy import select
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
 from baozi.model import Baozi, Closing
-from side_by_side.process_group import StartedProcess
+from baozi.process_group import StartedProcess
 from tests.integration.place import Place
 from tests.waiting import wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from baozi.errors import ExitCode
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
-from side_by_side.process_group import ProcessGroup
+from baozi.process_group import ProcessGroup
 from tests.integration.place import Place
 from tests.integration.rabbitmq import Node, queue_state
 from tests.integration.test_worker_start import start

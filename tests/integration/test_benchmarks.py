@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from side_by_side import temporary_broker
+from baozi.broker import temporary as temporary_broker
 from tests.requirements import need
 
 

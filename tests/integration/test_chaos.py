@@ -7,14 +7,14 @@ from random import Random
 import pytest
 
 from baozi.broker import private_node
+from baozi.faults.proxy import NetworkCondition
+from baozi.faults.single_node import single_node
 from side_by_side import chaos_environment
 from side_by_side.chaos import ChaosPlan
 from side_by_side.chaos import chaos as run_chaos
 from side_by_side.chaos_environment import ChaosConfiguration, ChaosEnvironment
 from side_by_side.faults.fault import Effect, Fault
-from side_by_side.faults.proxy import NetworkCondition
 from side_by_side.faults.registry import CHAOS_FAULTS
-from side_by_side.targets.single_node import single_node
 from tests.integration.chaos_command import chaos, only, see_that_it_is_sound
 from tests.requirements import need
 

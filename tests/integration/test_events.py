@@ -5,7 +5,7 @@ import time
 import psutil
 import pytest
 
-from side_by_side.process_group import StartedProcess
+from baozi.process_group import StartedProcess
 from tests.integration.place import Place
 from tests.waiting import wait_until
 

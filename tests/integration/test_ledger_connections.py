@@ -14,9 +14,9 @@ import pytest
 from sqlalchemy import make_url
 
 from baozi.errors import ExitCode, LedgerAway
+from baozi.faults.proxy import NetworkCondition, Proxy
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
-from side_by_side.faults.proxy import NetworkCondition, Proxy
 from tests.integration.ledgers import (
     RUN,
     baozi,

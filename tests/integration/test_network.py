@@ -18,12 +18,12 @@ from baozi.amqp import confirms
 from baozi.amqp import publisher as confirmed
 from baozi.amqp.connection import CONNECT_TIMEOUT, broker_errors, connect
 from baozi.errors import BrokerAway
+from baozi.faults.conditions import CONDITIONS
+from baozi.faults.proxy import Address, NetworkCondition, Proxy
 from baozi.model import Baozi
 from baozi.settings import settings
 from producers.publisher import Publisher
 from side_by_side.celery_processes import start_worker
-from side_by_side.faults.network import CONDITIONS
-from side_by_side.faults.proxy import Address, NetworkCondition, Proxy
 from tests.integration.place import Place
 from tests.waiting import wait_until
 

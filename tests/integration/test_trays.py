@@ -19,9 +19,9 @@ from kombu import Connection
 
 from baozi.journal import Event
 from baozi.model import Baozi
+from baozi.process_group import StartedProcess
 from baozi.settings import Settings
 from baozi.topology import Topology
-from side_by_side.process_group import StartedProcess
 from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from baozi.broker.state import Record
+from baozi.broker.temporary import TemporaryBroker
 from baozi.errors import BrokerAway
-from side_by_side.temporary_broker import TemporaryBroker
 
 PASSWORD = "sekret/#?" + "of-a-test"
 LOGIN = b64encode(f"a:{PASSWORD}".encode()).decode()

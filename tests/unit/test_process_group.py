@@ -3,8 +3,8 @@ import signal
 import psutil
 import pytest
 
-from side_by_side import process_group
-from side_by_side.process_group import ProcessGroup
+from baozi import process_group
+from baozi.process_group import ProcessGroup
 from tests.waiting import wait_until
 
 STUBBORN = """

@@ -73,12 +73,26 @@ class ProcessGroup:
         environment: Mapping[str, str],
         folder: Path | None = None,
     ) -> StartedProcess:
-        """Start ``python -m`` with ``arguments``.
+        """Start ``python -m`` with ``arguments``, which are the module and its arguments.
+
+        The other parameters are those of :meth:`run`.
+        """
+        return self.run(role, name, [sys.executable, "-m", *arguments], environment, folder)
+
+    def run(
+        self,
+        role: str,
+        name: str,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        folder: Path | None = None,
+    ) -> StartedProcess:
+        """Start ``command``.
 
         Args:
             role: "worker", "producer" or another word for what the process does.
             name: the name of the process; its log is ``ROLE-NAME.log``.
-            arguments: the module and its arguments.
+            command: the program and its arguments.
             environment: variables that are added to those of this process.
             folder: its working directory; default: that of this process.
         """
@@ -87,7 +101,7 @@ class ProcessGroup:
         # Each process has its own session, so that Ctrl-C reaches this process only, which stops the group.
         with _signals_delayed(), log.open("wb") as stderr:
             process = psutil.Popen(
-                [sys.executable, "-m", *arguments],
+                list(command),
                 env={**os.environ, **_NO_OTHER_BROKER, **environment},
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

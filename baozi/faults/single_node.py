@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 from baozi.broker import container, private_node
 from baozi.broker.state import Folder
+from baozi.broker.temporary import TemporaryBroker, temporary_broker
 from baozi.errors import BrokerAway
-from side_by_side.faults.proxy import Address
-from side_by_side.temporary_broker import TemporaryBroker, temporary_broker
+from baozi.faults.proxy import Address
 
 #: Seconds that ``rabbitmqctl`` may take.
 _CONTROL = 60
