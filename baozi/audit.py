@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, computed_field
 from baozi.errors import NothingToAudit
 from baozi.ledger import Ledger
 from baozi.model import NO_ORDER
-from baozi.orders import Account, Range, Records, accounts
+from baozi.order_sums import Account, Range, Records, accounts
 from baozi.progress import Progress
 
 #: How many gaps of missing numbers an audit names for each producer.

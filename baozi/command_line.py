@@ -10,15 +10,14 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from baozi.errors import BaoziError, ExitCode
 from baozi.shown import shown, shown_lines
-from baozi.stop import Stop
+from baozi.stop import ENDING
 
 if TYPE_CHECKING:
     import typer
@@ -28,9 +27,6 @@ _NO_READER = 128 + signal.SIGPIPE
 
 #: The option that prints the traceback of a bug, in every command.
 _DEBUG = "--debug"
-
-#: The signals that end a command.
-_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 #: The most columns of a help text, if the terminal has as many.
 _WIDEST_HELP = 120
@@ -43,7 +39,7 @@ def main(where: str) -> NoReturn:
 
     Loading takes up to a second. A signal in that second ends the process at once, without a traceback.
     """
-    for number in _ENDING:
+    for number in ENDING:
         signal.signal(number, _end_at_once)
     module, _, name = where.partition(":")
     try:
@@ -69,7 +65,7 @@ def run(app: "typer.Typer") -> NoReturn:
         sys.stdout.reconfigure(errors="backslashreplace")
     code = _exit_code(app)
     # What is left to do is to exit: a signal does the same, at once.
-    for number in _ENDING:
+    for number in ENDING:
         signal.signal(number, lambda _number, _frame: os._exit(code))
     try:
         if sys.stdout is not None:
@@ -86,7 +82,7 @@ def _exit_code(app: "typer.Typer") -> int:
 
     try:
         command = _with_whole_help(_with_debug(typer.main.get_command(app)))
-        for number in _ENDING:
+        for number in ENDING:
             signal.signal(number, signal.default_int_handler)
         return int(command(standalone_mode=False) or ExitCode.OK)
     except typer.TyperException as error:
@@ -176,88 +172,3 @@ def _report_os_error(error: OSError) -> int:
     file = f": {shown(error.filename)}" if error.filename else ""
     print(f"The system refuses: {shown(error.strerror or error)}{file}.", file=sys.stderr)
     return ExitCode.USAGE
-
-
-class StopTimeout(KeyboardInterrupt):
-    """The timeout after a stop is over. Like a second Ctrl-C, it interrupts the main thread."""
-
-
-def stop_on_signals(
-    timeout: float | None = None,
-    waits_for: str = "",
-    numbers: Iterable[signal.Signals] = (signal.SIGINT, signal.SIGTERM),
-) -> Stop:
-    """Return an event that the first Ctrl-C or SIGTERM sets. A second one interrupts at once.
-
-    Args:
-        timeout: seconds after the first signal until :class:`StopTimeout` is raised in the main thread,
-            unless it calls :func:`cancel_stop_timeout`. None for no timeout.
-        waits_for: what the command does in that time, for the sentence on stderr.
-        numbers: the signals.
-    """
-    stop = Stop()
-
-    def on_signal(_number: int, _frame: object) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-        if timeout is None:
-            return
-        signal.setitimer(signal.ITIMER_REAL, timeout)
-        # Not print: the handler may have interrupted a print.
-        with suppress(OSError):
-            sentence = f"Stopping: {waits_for}, for {timeout:g} s at most. A second signal ends at once.\n"
-            os.write(2, sentence.encode(errors="replace"))
-
-    def on_alarm(_number: int, _frame: object) -> None:
-        raise StopTimeout
-
-    signal.signal(signal.SIGALRM, on_alarm)
-    for number in numbers:
-        signal.signal(number, on_signal)
-    return stop
-
-
-def cancel_stop_timeout() -> None:
-    """Cancel the timeout of a stop, because the main thread is done."""
-    signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-class Interruptions:
-    """How many signals have told a command to stop."""
-
-    def __init__(self) -> None:
-        """Begin with none."""
-        self.count = 0
-
-    @property
-    def at_once(self) -> bool:
-        """Whether a second signal came, so that the command must not wait any more."""
-        return self.count > 1
-
-
-@contextmanager
-def report_wait_on_signals(waits_for: Callable[[], str]) -> Iterator[Interruptions]:
-    """In this block, Ctrl-C and SIGTERM first print what the command waits for, and then interrupt.
-
-    Args:
-        waits_for: returns what the command must wait for now; empty for nothing.
-    """
-    told = Interruptions()
-
-    def on_signal(_number: int, _frame: object) -> NoReturn:
-        told.count += 1
-        if told.count == 1:
-            awaited = waits_for()
-            what = f"Waiting for {awaited}. Press Ctrl-C again to end at once." if awaited else ""
-            # Not print: the handler may have interrupted a print.
-            with suppress(OSError):
-                os.write(2, f"\nStopping … {what}".rstrip().encode(errors="replace") + b"\n")
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, on_signal) for number in _ENDING}
-    try:
-        yield told
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

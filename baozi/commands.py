@@ -30,7 +30,7 @@ LIBRARY = {
     "audit": "baozi.audit_command:audit",
     "runs": "baozi.runs_command:runs",
     "status": "baozi.status_command:status",
-    "prune": "baozi.prune_command:prune",
+    "prune": "baozi.prune:prune",
     "doctor": "baozi.doctor.command:doctor",
     "dead": "baozi.dead_letters.command:app",
     "broker": "baozi.broker.command:app",

@@ -1,7 +1,8 @@
-"""The ledger: what was executed and what was ordered, in SQL. It makes each execution effectively once.
+"""The ledger: the database that records executions and orders, so that each key takes effect once.
 
-A worker commits here before it acknowledges. So a message that is delivered again, because its
-acknowledgement was lost with its worker, is found in the ledger and counted, not executed again.
+A worker commits to the ledger before it acknowledges the message. If the worker is killed in between, the
+message is redelivered. The next worker finds its key in the ledger, and counts the delivery instead of
+executing the message again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Self
 from sqlalchemy import URL, Connection, Engine, make_url, select, update
 from sqlalchemy.exc import DBAPIError
 
-from baozi import ledger_engine, ledger_schema, order_statements, recording, recording_statements
+from baozi import ledger_engine, ledger_schema, ledger_statements, recording
 from baozi.errors import LedgerAway, NothingToAudit
 from baozi.ledger_engine import PATIENCE, Patience
 from baozi.ledger_schema import identity, orders
@@ -21,103 +22,103 @@ from baozi.recording import Call, Done, Recording
 
 
 class Ledger:
-    """The ledger's tables, on SQLite or PostgreSQL. Make one in each process, after any fork."""
+    """A ledger on SQLite or PostgreSQL. Each process makes its own object, after it was forked."""
 
     def __init__(self, url: URL | str, patience: float = PATIENCE) -> None:
-        """Use the ledger at ``url``. Nothing is opened yet.
+        """Use the ledger at ``url``. No connection is opened yet.
 
         Args:
-            url: SQLAlchemy's.
-            patience: seconds that a statement may wait for another's lock or for the server.
+            url: an SQLAlchemy URL of an SQLite file or a PostgreSQL database.
+            patience: seconds that a statement may wait for a lock or for the server's answer.
         """
         self._patience = Patience(patience)
         self._engine = ledger_engine.connect(make_url(url), self._patience)
         self._writer = self._engine.execution_options(writes=True)
         self.file = Path(str(self._engine.url.database)) if self._engine.dialect.name == "sqlite" else None
-        """SQLite's file; None on PostgreSQL."""
+        """The file of an SQLite ledger; None on PostgreSQL."""
         self._reader = self._engine.execution_options(single=True)
-        self._statements = recording_statements.of(self._engine.dialect.name)
+        self._statements = ledger_statements.of(self._engine.dialect.name)
 
     def open(self) -> Self:
-        """Make the ledger if there is none, and see that this release can use and write it.
+        """Create the ledger if there is none, check that this release can use it, and return this object.
 
         Raises:
-            LedgerAway: it cannot be reached or written; says why.
-            SchemaTooOld: it must be upgraded first.
-            SchemaTooNew: it is for newer releases only.
-            NotALedger: the database has tables of these names that are not a ledger's.
+            LedgerAway: the ledger cannot be reached or written. The message has the database's reason.
+            SchemaTooOld: the ledger must be upgraded first.
+            SchemaTooNew: the ledger needs a newer release.
+            NotALedger: the database has other tables with the ledger's names.
         """
         self._make_folder()
         with self._writing() as connection:
             ledger_schema.make(connection)
-            # An UPDATE of nothing still takes the write lock: read-only files and users are found here.
+            # An UPDATE of no rows also takes the write lock, so that a read-only file or user is found here.
             connection.execute(update(orders).where(orders.c.run == "").values(accepted=0))
         return self
 
     def upgrade(self) -> int | None:
-        """Bring the schema to the version that this release needs; make the ledger if there is none.
+        """Upgrade the schema to the version that this release needs. Create the ledger if there is none.
 
         Returns:
-            The version it had before, or None where there was no ledger.
+            The version before, or None if there was no ledger.
 
         Raises:
-            LedgerError: as :meth:`open` says, but that it is too old.
+            LedgerAway: the ledger cannot be reached or written.
+            SchemaTooNew: the ledger needs a newer release.
+            NotALedger: the database has other tables with the ledger's names.
         """
         self._make_folder()
-        # A migration of many rows takes its time.
+        # Without a timeout, because a migration of many rows takes long.
         with self._patience.changed_to(None), self._writing() as connection:
             return ledger_schema.upgrade(connection)
 
     def version(self) -> int:
-        """Return the version of the ledger's schema, whether this release can use it or not.
+        """Return the version of the ledger's schema, also if this release cannot use it.
 
         Raises:
             NothingToAudit: there is no ledger yet.
             LedgerAway: the ledger cannot be read.
-            NotALedger: the database has tables of these names that are not a ledger's.
+            NotALedger: the database has other tables with the ledger's names.
         """
         with self._connected() as connection:
             return ledger_schema.existing_version(connection)
 
     def identity(self) -> str:
-        """Return the ledger's id, a UUID, which no other ledger has. A copy of a ledger has the same.
+        """Return the ledger's id, a UUID. A copy of the ledger has the same id.
 
         Raises:
-            LedgerError: as :meth:`reading` says.
+            LedgerError: the errors of :meth:`reading`.
         """
         with self.reading() as connection:
             return str(connection.execute(select(identity.c.id)).scalar_one())
 
     def queue(self) -> str | None:
-        """Return the name of the queue to which this ledger belongs, or None if to none yet.
+        """Return the name of the queue to which this ledger belongs, or None if it belongs to none yet.
 
         Raises:
-            LedgerError: as :meth:`reading` says.
+            LedgerError: the errors of :meth:`reading`.
         """
         with self.reading() as connection:
             owner: str | None = connection.execute(select(identity.c.queue)).scalar_one()
             return owner
 
     def claim(self, queue: str) -> str:
-        """Make this ledger belong to ``queue`` if it belongs to none.
-
-        Of several that claim it at the same time, one gets it.
+        """Make this ledger belong to ``queue`` if it belongs to no queue yet. Concurrent calls are safe.
 
         Returns:
-            The name of the queue to which it belongs now.
+            The name of the queue to which the ledger belongs now.
 
         Raises:
-            LedgerAway: it cannot be written.
+            LedgerAway: the ledger cannot be written.
         """
         with self._writing() as connection:
             connection.execute(update(identity).where(identity.c.queue.is_(None)).values(queue=queue))
             return str(connection.execute(select(identity.c.queue)).scalar_one())
 
     def give_to(self, queue: str) -> None:
-        """Make this ledger belong to ``queue``, whatever it belonged to before.
+        """Make this ledger belong to ``queue``, also if it belonged to another queue before.
 
         Raises:
-            LedgerAway: it cannot be written.
+            LedgerAway: the ledger cannot be written.
         """
         with self._writing() as connection:
             connection.execute(update(identity).values(queue=queue))
@@ -131,28 +132,28 @@ class Ledger:
 
     @contextmanager
     def patient_for(self, seconds: float) -> Iterator[None]:
-        """In this block wait at most ``seconds`` for a lock or the server, if that is less than usual."""
+        """In this block, wait at most ``seconds`` for a lock or the server, if that is less than usual."""
         with self._patience.changed_to(min(seconds, self._patience.seconds or seconds)):
             yield
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         self._engine.dispose()
 
     @contextmanager
     def recording(self, consumer: str, machine: str) -> Iterator[Recording]:
-        """Yield a transaction that records what tasks did. It commits at the end of the block.
+        """Yield a transaction that records executions. It commits at the end of the block.
 
-        If the block raises, everything is rolled back. If the commit's outcome is unknown, do all of it
-        again: the claim tells whether it was committed.
+        If the block raises, everything is rolled back. If the outcome of the commit is unknown, repeat the
+        whole block: the claim then finds whether the first transaction was committed.
 
         Args:
-            consumer: the worker that records.
-            machine: where it is.
+            consumer: the name of the worker that records.
+            machine: the name of the worker's machine.
 
         Raises:
             LedgerAway: the connection was lost or refused, or the database is busy, full or read-only.
-            NameInUse: raised by the block's claim. The refusal is committed, and nothing else.
+            NameInUse: raised by :meth:`Recording.claim` in the block. Only the refused numbers are committed.
         """
         made: Recording | None = None
         failed: BaseException | None = None
@@ -165,7 +166,7 @@ class Ledger:
                     failed = error
                     raise
         except LedgerAway:
-            # The connection is lost, so that there was nothing to roll back: the block's own error counts.
+            # The connection was lost, so the rollback failed. Raise the block's own error instead.
             if failed is None or isinstance(failed, DBAPIError):
                 raise
             raise failed from None
@@ -175,21 +176,21 @@ class Ledger:
                     recording.note_refused(connection, self._statements.insert, made.refused)
 
     def recorded(self, calls: Sequence[Call], consumer: str, machine: str) -> list[Done | None]:
-        """Return what earlier deliveries of ``calls`` left. Of those that are done, a delivery is counted.
+        """Return the results of calls that earlier deliveries have done, and count a delivery for each.
 
-        This writes only if some call is done. Of several calls with one key that is not done, each is None.
+        This writes only if at least one call is done.
 
         Args:
-            calls: what is to be executed.
-            consumer: the worker that asks.
-            machine: where it is.
+            calls: the calls to execute.
+            consumer: the name of the worker.
+            machine: the name of the worker's machine.
 
         Returns:
-            For each call None if it is not done, or what an earlier delivery left.
+            For each call None if it is not done, or the result of an earlier delivery.
 
         Raises:
-            LedgerAway: as above.
-            NameInUse: another order has the number of some call that is done. That is committed too.
+            LedgerAway: the ledger cannot be used.
+            NameInUse: the number of some call belongs to another order. The refused numbers are committed.
         """
         if not calls:
             return []
@@ -201,38 +202,39 @@ class Ledger:
         with self.recording(consumer, machine) as counting:
             answers = counting.claim(found)
             for call, answer in zip(found, answers, strict=True):
-                # It was deleted in between.
+                # The row was deleted between the two statements, by `baozi prune`.
                 if answer is None:
                     counting.withdraw(call)
         left = iter([None if counting.withdrawn(c) else a for c, a in zip(found, answers, strict=True)])
         return [next(left) if is_known else None for is_known in known]
 
     def record_opening(self, opening: Opening) -> None:
-        """Commit that an order is open, again or for the first time, until its session is closed.
+        """Record, in a transaction of its own, that an order is open.
 
         Raises:
-            LedgerAway: as above.
+            LedgerAway: the ledger cannot be written.
         """
         with self._writing() as connection:
-            connection.execute(order_statements.opening(self._statements.insert, opening))
+            connection.execute(ledger_statements.opening(self._statements.insert, opening))
 
     def record_order(self, order: Closing) -> None:
-        """Commit a closed order. Of an order that was closed several times, the last session counts.
+        """Record, in a transaction of its own, that an order is closed.
 
-        An order without an id that is closed again, further on, grows; it never shrinks.
+        If an order is closed several times, its last session counts. An order without an id has no sessions:
+        the largest numbers count.
 
         Raises:
-            LedgerAway: as above.
+            LedgerAway: the ledger cannot be written.
         """
         with self._writing() as connection:
-            connection.execute(order_statements.closing(self._statements.insert, order))
+            connection.execute(ledger_statements.closing(self._statements.insert, order))
 
     @contextmanager
     def deleting(self) -> Iterator[Connection]:
-        """Yield a transaction that deletes, for as long as it takes. It commits at the end of the block.
+        """Yield a transaction that deletes rows, without a timeout. It commits at the end of the block.
 
         Raises:
-            LedgerError: as :meth:`reading` says.
+            LedgerError: the errors of :meth:`reading`.
         """
         with self.reading():
             pass
@@ -241,13 +243,13 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection to read with; nothing is made where there is no ledger yet.
+        """Yield a connection that reads one snapshot of the ledger. This never creates a ledger.
 
         Raises:
-            NothingToAudit: nobody has opened this ledger yet, so it has no tables.
-            SchemaTooOld: it must be upgraded first.
-            SchemaTooNew: it is for newer releases only.
-            NotALedger: the database has tables of these names that are not a ledger's.
+            NothingToAudit: there is no ledger yet.
+            SchemaTooOld: the ledger must be upgraded first.
+            SchemaTooNew: the ledger needs a newer release.
+            NotALedger: the database has other tables with the ledger's names.
             LedgerAway: the ledger cannot be read.
         """
         with self._connected() as connection:

@@ -1,4 +1,4 @@
-"""``baozi ledger version | upgrade | adopt``: the ledger on the command line."""
+"""The commands ``baozi ledger version``, ``baozi ledger upgrade`` and ``baozi ledger adopt``."""
 
 import json
 from collections.abc import Iterator

@@ -1,4 +1,7 @@
-"""Connections to the ledger's database, with a timeout for each wait. Each commit is on disk."""
+"""Opens connections to the ledger's database: each wait has a timeout, and each commit is on disk.
+
+It also says which database errors mean that the ledger is temporarily unavailable ("away").
+"""
 
 import sqlite3
 import time
@@ -17,25 +20,25 @@ from baozi.file_systems import network_file_system
 
 Result = TypeVar("Result")
 
-#: Seconds that a statement may wait for another's lock, or for a server to answer, before it is an error.
-#: A caller that can wait longer tries again.
+#: Seconds that a statement may wait for a lock, or for the server's answer. After that it raises an error,
+#: and a caller that can wait longer tries again.
 PATIENCE = 5.0
-#: Seconds that a server may take longer than that, so that its own error, which says why, comes first.
+#: Seconds that this process waits longer than the server, so that the server's error, which has the reason,
+#: comes first.
 _GRACE = 1.0
-#: Seconds between two tries to change the mode of a new file, which takes milliseconds.
+#: Seconds between two attempts to change the journal mode of a new file. The change takes milliseconds.
 _POLL_EVERY = 0.02
-#: A commit returns when it is on the server's disk, also where the server's configuration says otherwise.
+#: Makes a commit return only when it is on the server's disk, whatever the server's configuration says.
 _ON_DISK = (
     "SELECT set_config('synchronous_commit', CASE current_setting('synchronous_commit')"
     " WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END, true)"
 )
-#: Seconds of silence after which the kernel asks whether a server's host is there, and between two questions;
-#: the number of questions.
+#: TCP keepalive: seconds without data before the first probe, seconds between two probes, number of probes.
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 
-#: Result codes of SQLite, without their extension: busy, locked, a full, read-only or failing disk, a file
-#: that cannot be opened, no memory.
+#: SQLite's primary result codes for: busy, locked, a full, read-only or failing disk, a file that cannot be
+#: opened, no memory.
 _AWAY_SQLITE = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -46,21 +49,22 @@ _AWAY_SQLITE = {
     sqlite3.SQLITE_NOMEM,
     sqlite3.SQLITE_PROTOCOL,
 }
-#: Classes of PostgreSQL's SQLSTATE: connection lost or refused (08), no such role or password (28),
-#: insufficient resources such as a full disk or too many connections (53), an administrator's or a timeout's
-#: intervention (57), the server's disk (58), the server's configuration file (F0).
+#: Classes of PostgreSQL's SQLSTATE: connection lost or refused (08), invalid role or password (28),
+#: insufficient resources, such as a full disk or too many connections (53), an operator's intervention or a
+#: timeout (57), an error of the server's system (58), of its configuration file (F0). Source: PostgreSQL's
+#: manual, appendix "PostgreSQL Error Codes".
 _AWAY_CLASSES = {"08", "28", "53", "57", "58", "F0"}
-#: Single ones: a transaction or a server that only reads, no such database, lock timeout, serialization
-#: failure, deadlock, unknown completion, a session or a transaction that took too long.
+#: Further SQLSTATEs: read-only transaction, no such database, lock timeout, serialization failure, deadlock,
+#: unknown outcome of a statement, idle session timeout, transaction timeout.
 _AWAY_STATES = {"25006", "3D000", "55P03", "40001", "40P01", "40003", "25P03", "25P04"}
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Return whether ``error`` says that the database is away for now, whatever the SQL.
+    """Return whether ``error`` means that the database is temporarily unavailable, whatever the statement.
 
-    That is a lost or refused connection, a timeout of a lock or a statement, a busy, full, failing or
-    read-only database, a server that starts or stops, a deadlock or a failed serialization. The transaction
-    may succeed if it is done again. Every other error is the statement's own.
+    Such errors are: a lost or refused connection, a timeout of a lock or a statement, a busy, full, failing
+    or read-only database, a server that starts or stops, a deadlock, a failed serialization. The transaction
+    may succeed if it is repeated. All other errors are caused by the statement.
     """
     original = error.orig
     if isinstance(original, sqlite3.Error):
@@ -70,7 +74,7 @@ def is_away(error: DBAPIError) -> bool:
     if isinstance(original, psycopg.Error):
         state = original.sqlstate
         if state is None:
-            # The server said nothing: there is no connection.
+            # No SQLSTATE means that the server sent no error: the connection is lost.
             return isinstance(original, psycopg.OperationalError) or error.connection_invalidated
         return state[:2] in _AWAY_CLASSES or state in _AWAY_STATES
     return error.connection_invalidated
@@ -81,18 +85,21 @@ def _mark(context: ExceptionContext) -> None:
         setattr(context.sqlalchemy_exception, _OF_LEDGER, True)
 
 
-#: An attribute of errors on the ledger's own connections.
+#: The name of an attribute that marks the errors of the ledger's own connections.
 _OF_LEDGER = "of_ledger"
 
 
 def is_ledger_away(error: BaseException) -> bool:
-    """Return whether ``error`` says that the ledger is away, and not another database that a task uses."""
+    """Return whether ``error`` means that the ledger, and not another database of a task, is unavailable."""
     return isinstance(error, DBAPIError) and hasattr(error, _OF_LEDGER) and is_away(error)
 
 
 @contextmanager
 def away_errors() -> Iterator[None]:
-    """Raise :class:`LedgerAway` for an error that says so. Others, of a task's own SQL, stay as they are."""
+    """In this block, replace errors for which :func:`is_away` is true by :class:`LedgerAway`.
+
+    All other errors are raised unchanged: they are errors of a task's own SQL.
+    """
     try:
         yield
     except DBAPIError as error:
@@ -103,9 +110,10 @@ def away_errors() -> Iterator[None]:
 
 @contextmanager
 def ledger_errors() -> Iterator[None]:
-    """Raise :class:`LedgerAway` for each error of the ledger's own SQL, but for those of a value.
+    """In this block, replace all errors of the ledger's own SQL, except those of a value, by LedgerAway.
 
-    A missing table or permission is not a message's fault: the message waits until the ledger is repaired.
+    A missing table or permission is not an error of the message. The message waits until the ledger is
+    repaired.
     """
     try:
         yield
@@ -124,16 +132,16 @@ def _away(error: BaseException | None) -> LedgerAway:
 
 
 class Patience:
-    """The timeout of one exchange with the database. It may be changed in between."""
+    """The timeout for each wait of an engine's connections. It can be changed while they are open."""
 
     def __init__(self, seconds: float) -> None:
-        """Set the timeout in seconds."""
+        """Set the timeout to so many ``seconds``."""
         self.seconds: float | None = seconds
-        """For a server's answer; None for no bound."""
+        """Seconds to wait for a lock or for the server's answer; None for no limit."""
 
     @contextmanager
     def changed_to(self, seconds: float | None) -> Iterator[None]:
-        """Use a timeout of so many seconds in this block."""
+        """In this block, use a timeout of so many ``seconds``; None for no limit."""
         before, self.seconds = self.seconds, seconds
         try:
             yield
@@ -142,13 +150,18 @@ class Patience:
 
 
 def connect(url: URL, patience: Patience) -> Engine:
-    """Return an engine for the ledger at ``url``; it connects when it is first used.
+    """Return an engine for the ledger at ``url``. It connects when it is first used.
 
-    A transaction that writes begins with the execution option ``writes``. With the option ``single`` a block
-    is one statement that reads, which needs no transaction around it.
+    Its connections have two execution options. ``writes``: the transaction writes, and takes SQLite's write
+    lock at its beginning. ``single``: the block executes one statement that reads, without a transaction.
+
+    Args:
+        url: the URL of an SQLite file or a PostgreSQL database.
+        patience: the timeout for each wait.
 
     Raises:
-        sqlalchemy.exc.ArgumentError: ``url`` is not one of a ledger.
+        sqlalchemy.exc.ArgumentError: ``url`` is invalid.
+        OnTheNetwork: raised at the first use, if an SQLite file is on a network file system.
     """
     engine = _sqlite(url, patience) if url.get_backend_name() == "sqlite" else _postgresql(url, patience)
     event.listen(engine, "handle_error", _mark)
@@ -168,17 +181,16 @@ def _sqlite(url: URL, patience: Patience) -> Engine:
             )
 
     def set_up(connection: sqlite3.Connection, _record: object) -> None:
-        # The driver would begin a transaction only at the first change; the listener below begins it.
+        # The listener below begins the transactions. The driver would begin one only at the first change.
         connection.isolation_level = None
         # WAL: readers and the writer do not wait for each other. FULL: a commit is on the disk when it
-        # returns, even if the power fails, which WAL's usual NORMAL does not promise (SQLite,
-        # "Write-Ahead Logging").
+        # returns. With NORMAL, a power failure may lose the last commits (SQLite, "Write-Ahead Logging").
         _switch_to_wal(connection, patience.seconds or PATIENCE)
         connection.execute("PRAGMA synchronous=FULL")
 
     def begin(connection: Connection) -> None:
-        # A transaction that starts as a reader and then writes cannot wait for another writer, it fails at
-        # once: take the lock first. An audit only reads, and holds nobody up.
+        # A transaction that reads first and then writes cannot wait for another writer: SQLite refuses it at
+        # once. So a transaction that writes takes the lock at its beginning. One that only reads takes none.
         if not _is_single(connection):
             connection.exec_driver_sql("BEGIN IMMEDIATE" if _writes(connection) else "BEGIN")
 
@@ -189,8 +201,8 @@ def _sqlite(url: URL, patience: Patience) -> Engine:
 
 
 def _switch_to_wal(connection: sqlite3.Connection, patience: float) -> None:
-    # While another writes to a file that is not in WAL mode yet, SQLite refuses the change at once, whatever
-    # the timeout: of workers that start together on a new ledger, one would fail.
+    # SQLite refuses this change at once, whatever the timeout, while another process writes to a file that is
+    # not in WAL mode yet. Without the loop, one of two workers that create the ledger together could fail.
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -203,8 +215,8 @@ def _switch_to_wal(connection: sqlite3.Connection, patience: float) -> None:
 
 
 def _postgresql(url: URL, patience: Patience) -> Engine:
-    # Options of the URL come first. Nothing is set by startup options, and nothing is prepared on the server:
-    # PgBouncer in transaction mode refuses the first, and mixes up the second.
+    # Options of the URL take precedence. PgBouncer in transaction mode refuses startup options and confuses
+    # prepared statements, so neither is used.
     defaults: dict[str, Any] = {
         "autocommit": True,  # the listener below begins transactions
         "prepare_threshold": None,
@@ -215,18 +227,18 @@ def _postgresql(url: URL, patience: Patience) -> Engine:
     def do_connect(_dialect: object, _record: object, arguments: Any, options: dict[str, Any]) -> Any:
         seconds = patience.seconds or PATIENCE
         options.setdefault("connect_timeout", max(1, round(seconds)))
-        # Data that a host does not acknowledge: it lost its power, or the network is cut.
+        # For data that the host does not acknowledge, because it has no power or the network is cut.
         options.setdefault("tcp_user_timeout", round((seconds + _GRACE) * 1000))
         connection = _BoundedConnection.connect(*arguments, **options)
         connection.patience = patience
         return connection
 
     def begin(connection: Connection) -> None:
-        # A statement that only reads waits for no lock of a row. _BoundedConnection bounds its time.
+        # A single statement that reads waits for no row lock. _BoundedConnection limits its time.
         if _is_single(connection):
             return
         statement = _beginning(_writes(connection), patience.seconds)
-        # Without parameters psycopg sends all of it at once.
+        # Without parameters, psycopg sends all statements in one message.
         connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
 
     event.listen(engine, "do_connect", do_connect)
@@ -243,9 +255,13 @@ def _is_single(connection: Connection) -> bool:
 
 
 def _beginning(writes: bool, patience: float | None) -> str:
-    """Return the SQL that begins a transaction, in one exchange.
+    """Return the SQL that begins a transaction and sets its timeouts, for one round trip to the server.
 
-    Its settings end with the transaction, so that a pooler cannot pass them on to another client.
+    The settings end with the transaction, so that a connection pooler does not give them to another client.
+
+    Args:
+        writes: whether the transaction writes.
+        patience: the timeout in seconds; None for no limit.
     """
     server_s = 0 if patience is None else round(patience * 1000)
     settings = [
@@ -253,18 +269,18 @@ def _beginning(writes: bool, patience: float | None) -> str:
         f"SET LOCAL lock_timeout = {round(PATIENCE * 1000) if patience is None else server_s}",
     ]
     if not writes:
-        # One snapshot for all that an audit reads, as SQLite's transactions have anyway.
+        # All statements of an audit read one snapshot, as they always do in SQLite.
         return "; ".join(["BEGIN ISOLATION LEVEL REPEATABLE READ", *settings])
     return "; ".join(["BEGIN", *settings, _ON_DISK])
 
 
 class _BoundedConnection(psycopg.Connection[Any]):
-    """A connection with a timeout for the server's answer. libpq waits as long as the host is alive."""
+    """A psycopg connection with a timeout for the server's answer. libpq waits while the host is alive."""
 
     patience: Patience | None = None
 
     def wait(self, gen: Generator[Any, Any, Result], *args: Any, **options: Any) -> Result:
-        """Wait as psycopg does, but not for ever.
+        """Wait for the server like psycopg, but with a timeout.
 
         Raises:
             psycopg.OperationalError: the server did not answer in time. The connection is closed, and the
@@ -280,7 +296,7 @@ class _BoundedConnection(psycopg.Connection[Any]):
         try:
             wanted = next(exchange)
             while True:
-                # Nothing is ready after psycopg's interval, a tenth of a second.
+                # psycopg resumes this every 0.1 s with nothing ready, so that the deadline can be checked.
                 ready = yield wanted
                 if not ready and time.monotonic() >= deadline:
                     self.close()

@@ -1,15 +1,15 @@
 """The ledger's schema: its tables, its versions and the upgrade from one version to the next.
 
-Each version is one migration in ``baozi/ledger_migrations/versions``, numbered from 1. Version 1 is that of
-the releases before there were versions. A release needs one version, :data:`VERSION`:
+Each version is one migration in ``baozi/ledger_migrations/versions``, numbered from 1. Version 1 is the
+schema of the releases that had no versions yet. A release needs one version, :data:`VERSION`:
 
-- An older ledger is an error until ``baozi ledger upgrade`` has run. No worker upgrades a ledger at its
-  start: workers of an older release may still use it.
-- A newer ledger is used unless its ``compatible_from`` is above :data:`VERSION`. A migration is compatible if
-  the older release works after it: it adds tables, or columns that have a default. A migration that is not
-  must set ``ledger_identity.compatible_from`` to its own version.
+- If the ledger is older, it cannot be used until ``baozi ledger upgrade`` has run. A worker does not upgrade
+  it, because workers of an older release may still use it.
+- If the ledger is newer, it is used unless its ``compatible_from`` is above :data:`VERSION`. A migration is
+  compatible if the older release still works after it, for example because it only adds tables, or columns
+  with a default. An incompatible migration must set ``ledger_identity.compatible_from`` to its own version.
 
-So in a rolling deploy the ledger is upgraded first, then the workers, one by one.
+So in a rolling deploy the ledger is upgraded first, and then the workers are replaced one by one.
 """
 
 from typing import TYPE_CHECKING
@@ -32,20 +32,21 @@ from sqlalchemy import (
 
 from baozi.errors import NotALedger, NothingToAudit, SchemaTooNew, SchemaTooOld
 
-# Alembic takes 10 MB: it is imported where a ledger is made or upgraded, and not by every command.
+# Alembic takes 10 MB. So it is imported only where a ledger is created or upgraded.
 if TYPE_CHECKING:
     from alembic.config import Config
 
 #: The version that this release needs: the number of the newest migration.
 VERSION = 4
 
-#: Alembic's own table. Its default name would be that of another application in the same database.
+#: The table in which Alembic stores the version. Another application in the same database may already use
+#: Alembic's default name.
 VERSION_TABLE = "ledger_version"
 
-#: Any number that no other program on the same database takes for its advisory lock.
+#: The number of PostgreSQL's advisory lock. Any number that other programs in the database do not use.
 _SCHEMA_LOCK = 0xBA021
 
-#: Tables and columns by which a ledger of version 1 is known: it does not say its version.
+#: A ledger of version 1 has no version table. It is recognized by these tables and columns.
 _FIRST = {"eaten": {"baozi_id", "deliveries"}, "orders": {"accepted", "attempted", "closed_at"}}
 
 metadata = MetaData()
@@ -62,7 +63,7 @@ eaten = Table(
     Column("made_at", Float, nullable=False),
     Column("eaten_at", Float, nullable=False),
     Column("deliveries", Integer, nullable=False),
-    # Its order, or empty if the message names none. NULL: a worker of an older release ate it.
+    # The order's id; empty if the message names none; NULL if a worker of an older release ate the baozi.
     Column("order_id", String),
 )
 
@@ -76,23 +77,23 @@ orders = Table(
     Column("closed_at", Float, nullable=False),
 )
 
-#: Orders that have an id. Those without one, of older releases and other clients, are in ``orders``.
+#: Orders that have an id. The table ``orders`` has those without an id, of older releases and other clients.
 order_sessions = Table(
     "order_sessions",
     metadata,
     Column("run", String, primary_key=True),
     Column("producer", String, primary_key=True),
     Column("order_id", String, primary_key=True),
-    # The last session that was opened, and that was closed: the order is open while the first is greater.
+    # The last session that was opened, and the last that was closed. The order is open if they differ.
     Column("opened", Integer, nullable=False),
     Column("closed", Integer, nullable=False),
-    # As the last session that was closed told them.
+    # From the closing message of the last session.
     Column("attempted", BigInteger, nullable=False),
     Column("unknown", String, nullable=False),
     Column("told_at", Float, nullable=False),
 )
 
-#: Baozi that were not eaten since another order of the same run and producer has their number.
+#: Baozi that were not eaten because another order of the same run and producer has their number.
 refused = Table(
     "refused",
     metadata,
@@ -103,8 +104,8 @@ refused = Table(
     Column("refused_at", Float, nullable=False),
 )
 
-#: What tasks did, each key of a task once. A row is visible when its transaction has committed: then the task
-#: is done. What older releases ate is in ``eaten`` alone.
+#: Executions: one row for each key of a task. The task is done when the row is committed. Baozi that older
+#: releases ate are only in ``eaten``.
 done = Table(
     "done",
     metadata,
@@ -114,12 +115,12 @@ done = Table(
     Column("consumer", Text, nullable=False),
     Column("machine", Text, nullable=False),
     Column("deliveries", Integer, nullable=False),
-    # JSON; NULL for None.
+    # The result as JSON; NULL for None.
     Column("result", Text),
 )
 
-#: One row: the ledger's identity, the oldest version of the schema whose release can use this ledger, and the
-#: name of the queue to which the ledger belongs (NULL: none yet).
+#: One row: the ledger's id, the oldest schema version whose release can use this ledger, and the name of the
+#: queue to which the ledger belongs (NULL: none yet).
 identity = Table(
     "ledger_identity",
     metadata,
@@ -130,10 +131,10 @@ identity = Table(
 
 
 def version(connection: Connection) -> int | None:
-    """Return the version of the ledger's schema, or None where there is no ledger.
+    """Return the version of the ledger's schema, or None if there is no ledger.
 
     Raises:
-        NotALedger: the database has tables of these names that are not the ledger's.
+        NotALedger: the database has other tables with the ledger's names.
     """
     tables = inspect(connection)
     if tables.has_table(VERSION_TABLE):
@@ -159,7 +160,7 @@ def existing_version(connection: Connection) -> int:
 
     Raises:
         NothingToAudit: there is no ledger in this database yet.
-        NotALedger: as :func:`version` says.
+        NotALedger: the database has other tables with the ledger's names.
     """
     found = version(connection)
     if found is None:
@@ -168,13 +169,13 @@ def existing_version(connection: Connection) -> int:
 
 
 def check(connection: Connection) -> None:
-    """See that this release can use the ledger.
+    """Check that this release can use the ledger.
 
     Raises:
         NothingToAudit: there is no ledger in this database yet.
         SchemaTooOld: the ledger must be upgraded first.
-        SchemaTooNew: the ledger is for newer releases only.
-        NotALedger: as :func:`version` says.
+        SchemaTooNew: the ledger needs a newer release.
+        NotALedger: the database has other tables with the ledger's names.
     """
     found = existing_version(connection)
     if found < VERSION:
@@ -191,13 +192,17 @@ def check(connection: Connection) -> None:
 
 
 def make(connection: Connection) -> None:
-    """Make the ledger if the database has none; else see that this release can use it.
+    """Create the ledger if the database has none. Check that this release can use it.
 
-    Of workers that start together one makes it, and the others wait. ``connection`` must be in a transaction
-    that writes.
+    If several workers start together, one creates the ledger and the others wait.
+
+    Args:
+        connection: a connection in a transaction that writes.
 
     Raises:
-        LedgerError: as :func:`check` says.
+        SchemaTooOld: the ledger must be upgraded first.
+        SchemaTooNew: the ledger needs a newer release.
+        NotALedger: the database has other tables with the ledger's names.
     """
     _lock(connection)
     if version(connection) is None:
@@ -206,13 +211,17 @@ def make(connection: Connection) -> None:
 
 
 def upgrade(connection: Connection) -> int | None:
-    """Bring the ledger to the version that this release needs, in the transaction of ``connection``.
+    """Upgrade the ledger to the version that this release needs. Create it if there is none.
+
+    Args:
+        connection: a connection in a transaction that writes. All migrations are done in it.
 
     Returns:
-        The version it had before, or None where there was no ledger; it is made then.
+        The version before, or None if there was no ledger.
 
     Raises:
-        SchemaTooNew, NotALedger: as :func:`check` says.
+        SchemaTooNew: the ledger needs a newer release.
+        NotALedger: the database has other tables with the ledger's names.
     """
     _lock(connection)
     before = version(connection)
@@ -227,7 +236,7 @@ def upgrade(connection: Connection) -> int | None:
 
 
 def _lock(connection: Connection) -> None:
-    # In SQLite a transaction that writes has the lock already.
+    # A transaction that writes has SQLite's write lock already.
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
 

@@ -1,4 +1,4 @@
-"""Checks a ledger's URL: an SQLite file or a PostgreSQL database."""
+"""Checks the URL of a ledger, which names an SQLite file or a PostgreSQL database."""
 
 from pathlib import Path
 from urllib.parse import unquote
@@ -6,33 +6,34 @@ from urllib.parse import unquote
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-#: What a ledger's URL may begin with: the driver that comes with Python, and psycopg, which is a dependency.
+#: The allowed schemes: Python's own SQLite driver, and psycopg, which is a dependency.
 _SQLITE, _POSTGRESQL = {"sqlite", "sqlite+pysqlite"}, {"postgresql", "postgresql+psycopg"}
 
 
 def file_url(file: Path) -> URL:
     """Return the URL of the ledger in ``file``, whatever characters its path has.
 
-    In a URL made by text formatting, characters such as ``?`` and ``%20`` would have another meaning.
+    A URL that is made by text formatting would be wrong for a path that contains ``?`` or ``%20``.
     """
     return URL.create("sqlite", database=str(file.absolute()))
 
 
 def parsed(url: str) -> URL:
-    """Read a ledger's URL.
+    """Parse a ledger's URL.
 
     Raises:
-        ValueError: it cannot be a ledger's URL. The message says why, without repeating the URL.
+        ValueError: the URL is invalid. The message has the reason, and does not repeat the URL, which may
+            contain a password.
     """
     if "\0" in unquote(url):
         raise ValueError("contains a NUL character")
     try:
         found = make_url(url)
         if found.drivername in _POSTGRESQL:
-            # What the first connection would find, such as a port that is not a number.
+            # Finds what only the first connection would find, such as a port that is not a number.
             found.get_dialect()().create_connect_args(found)
     except (ArgumentError, TypeError, ValueError) as error:
-        # int() repeats in its error what stands where the port should: it may be the password.
+        # Not the error's own text: int() repeats the text in the place of the port, perhaps a password.
         raise ValueError("is not a database URL") from error
     if found.drivername not in _SQLITE | _POSTGRESQL:
         raise ValueError("names a database or a driver that is neither sqlite nor postgresql")

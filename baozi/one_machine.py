@@ -1,16 +1,16 @@
 """Ensures that only one machine's workers use an SQLite ledger at a time.
 
-Next to the ledger's file is a file with the suffix ``-machine``. It contains the id of the kernel whose
-workers use the ledger, and a number that they change regularly. Each worker also holds a lock (``flock``) on
-it, which ends with the process. So a worker that starts knows:
+Next to the ledger's file is a file with the suffix ``-machine``. It contains the boot id of the machine whose
+workers use the ledger, and a number that these workers change regularly. Each worker also holds a shared lock
+(``flock``) on the file. The kernel releases it when the process ends. So a worker that starts knows:
 
-- If a process has the lock, it is on this kernel, as all containers of one host are. The worker joins.
-- If none has it and the id is this kernel's, this machine used the ledger last.
-- If none has it and the id is another kernel's, this machine was restarted, the ledger was moved here, or
-  another machine uses it. In the last case the number changes.
+- If a process holds the lock, that process runs on this machine. The worker may use the ledger.
+- If no process holds the lock and the boot id is this machine's, this machine used the ledger last.
+- If no process holds the lock and the boot id is different, this machine was restarted, the ledger was moved
+  here, or another machine uses it. In the last case the number changes.
 
 No clocks are compared. Locks work across machines only on network file systems, which are refused
-(:mod:`baozi.file_systems`). The kernel's id alone is not enough, because each LXC container has its own.
+(:mod:`baozi.file_systems`). The boot id alone is not enough, because each LXC container has its own.
 """
 
 import os
@@ -24,29 +24,31 @@ from typing import NamedTuple
 
 from baozi.errors import AnotherMachine, LedgerAway
 
-#: A random id of each start of the kernel. Other systems than Linux have no such file, and are not checked.
+#: Linux writes a new random id here at each boot (random(4)). Other systems have no such file, and are not
+#: checked.
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 #: Seconds between two changes of the number.
 RENEW_EVERY = 5.0
-#: Seconds after which a number that has not changed is that of workers that have ended. A worker that has
-#: much to do may be late by some.
+#: Seconds for which a worker observes the number. If it has not changed, the workers that wrote it have
+#: ended. It is longer than RENEW_EVERY, because a busy worker may be late.
 OBSERVED = 15.0
-#: Seconds that a worker waits for others of this machine that start: one of them observes, the rest join.
+#: Seconds to wait for other workers that start on this machine. One of them observes, and the others wait.
 _GATE_TIMEOUT = 60.0
-#: Seconds between two looks at the number, or at the gate.
+#: Seconds between two checks of the number, or of the lock on the folder.
 _POLL_EVERY = 0.2
 
 
-#: What this process uses: nothing, or its worker's ledger.
+#: The ledger that this process uses: none, or one.
 _uses: "list[Use]" = []
 
 
 def use(ledger: Path) -> None:
-    """Begin to use the SQLite ledger in the file ``ledger`` in this process, until it ends.
+    """Use the SQLite ledger in the file ``ledger`` until this process ends.
 
     Raises:
-        AnotherMachine, LedgerAway: as :meth:`Use.begin` says.
+        AnotherMachine: another machine uses the ledger.
+        LedgerAway: another worker of this machine took over a minute to start.
     """
     for one in _uses:
         one.end()
@@ -55,40 +57,41 @@ def use(ledger: Path) -> None:
 
 
 def renew() -> None:
-    """Record for other machines that this process still uses its ledger, if it is an SQLite one.
+    """Change the number in the file, if this process uses an SQLite ledger. See :meth:`Use.renew`.
 
     Raises:
-        AnotherMachine: as :meth:`Use.renew` says.
+        AnotherMachine: another machine has begun to use the ledger.
     """
     for one in _uses:
         one.renew()
 
 
 class _Noted(NamedTuple):
-    """The file's contents."""
+    """The contents of the file."""
 
     machine: str
+    """The boot id; empty if there is no file."""
     number: str
 
 
 class Use:
-    """A process's use of an SQLite ledger, from :meth:`begin` until it and its children end."""
+    """The use of an SQLite ledger by one process and its children, from :meth:`begin` to :meth:`end`."""
 
     def __init__(self, ledger: Path) -> None:
-        """Use the ledger in the file ``ledger``, which exists; nothing is opened yet."""
+        """Set the ledger's file, which must exist. Nothing is opened yet."""
         self._ledger = ledger
         self._file = ledger.with_name(f"{ledger.name}-machine")
         self._handle: int | None = None
         self._machine = ""
 
     def begin(self) -> None:
-        """Check that no other machine uses the ledger, and record that this one does.
+        """Check that no other machine uses the ledger, and record that this machine does.
 
-        This takes 15 seconds if the last user was another machine, or this one before a restart. If it cannot
-        be checked, a line on stderr says so.
+        This takes :data:`OBSERVED` seconds if the ledger was last used on another machine, or on this one
+        before a restart. If it cannot be checked, this prints a line on stderr and returns.
 
         Raises:
-            AnotherMachine: another machine uses it.
+            AnotherMachine: another machine uses the ledger.
             LedgerAway: another worker of this machine took over a minute to start.
         """
         try:
@@ -112,7 +115,7 @@ class Use:
 
     @contextmanager
     def _gate(self) -> Iterator[None]:
-        """Let one worker of this machine at a time decide."""
+        """Lock the ledger's folder in this block, so that one worker of this machine checks at a time."""
         folder = os.open(self._file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             deadline = time.monotonic() + _GATE_TIMEOUT
@@ -128,7 +131,7 @@ class Use:
             os.close(folder)
 
     def _take(self, own: str) -> None:
-        """Write this machine's id in the file, if no other machine uses the ledger."""
+        """Write this machine's boot id to the file, if no other machine uses the ledger."""
         before = self._noted()
         if before.machine not in ("", own):
             print(
@@ -144,10 +147,11 @@ class Use:
         self._note(own)
 
     def renew(self) -> None:
-        """Change the number; called every :data:`RENEW_EVERY` seconds while the ledger is used.
+        """Change the number. The worker calls this every :data:`RENEW_EVERY` seconds.
 
         Raises:
-            AnotherMachine: another machine has begun to use the ledger, because this process was held up.
+            AnotherMachine: another machine has begun to use the ledger, because this process was suspended
+                for too long.
         """
         if self._handle is None:
             return
@@ -155,14 +159,14 @@ class Use:
             machine = self._noted().machine
             if machine == self._machine:
                 self._note(machine)
-        except OSError:  # as a full disk: the next time, perhaps
+        except OSError:  # for example a full disk; the next call tries again
             return
-        # Empty: somebody has deleted the file.
+        # It is empty if the file was deleted.
         if machine not in ("", self._machine):
             raise self._refusal()
 
     def end(self) -> None:
-        """End the use of the ledger."""
+        """Release the lock. Calling this twice is harmless."""
         if self._handle is not None:
             os.close(self._handle)
             self._handle = None
@@ -175,20 +179,20 @@ class Use:
 
     def _noted(self) -> _Noted:
         try:
-            # Opened again for each look: what another machine wrote is then not taken from a cache.
+            # Opened again each time, so that a file system's cache does not hide what another machine wrote.
             machine, _, number = self._file.read_text(errors="replace").strip().partition(" ")
         except FileNotFoundError:
             return _Noted("", "")
         return _Noted(machine, number)
 
     def _note(self, machine: str) -> None:
-        # Always as long as before, in one write: nobody reads a half.
+        # One write, always of the same length, so that no reader sees a part of it.
         if self._handle is not None:
             os.pwrite(self._handle, f"{machine} {time.time_ns():020}\n".encode(), 0)
 
 
 def _is_locked(handle: int, kind: int) -> bool:
-    """Try to take the lock without waiting; return whether this process has it."""
+    """Try to take the lock, without waiting. Return whether this process has it now."""
     try:
         flock(handle, kind | LOCK_NB)
     except BlockingIOError:

@@ -1,12 +1,11 @@
-"""An order: a numbered sequence of tasks, each confirmed by the broker, resumed after a crash, and closed.
+"""An order: a numbered sequence of task messages, each confirmed by the broker. It can resume after a crash.
 
-The journal of an order is a file that tells what was attempted and what was accepted. It is locked while the
-order is open, so that one process at a time works on it.
+The journal of an order is a file that records which numbers were attempted and which were accepted. The file
+is locked while the order is open, so that only one process at a time puts messages in the order.
 """
 
 import logging
 import os
-import signal
 import threading
 import time
 from array import array
@@ -20,34 +19,35 @@ from typing import Any, Self
 from celery import Celery
 from kombu import Connection
 
-from baozi.command_line import StopTimeout, cancel_stop_timeout, stop_on_signals
 from baozi.errors import BaoziError, OrderDiffers, OrderLeftOpen, OrderStopped, UsageError
 from baozi.framing import EncodedArguments, Patterns
 from baozi.journal import Entry, Event, OrderEvent, read_on
 from baozi.model import NO_ORDER, ORDER_HEADER, Baozi, checked_name
 from baozi.progress import Progress, journal_errors, own_journal
 from baozi.signatures import checked, checked_task, with_ids
-from baozi.stop import Stop
+from baozi.stop import StopTimeout, stopped_by_signals
 from baozi.task_publisher import TaskMessage, TaskPublisher
 
 logger = logging.getLogger(__name__)
 
-#: Seconds. After a longer pause between two puts, the next put first reads the confirms that have arrived.
+#: Seconds. If more time than this passed since the last put, the next put first waits for all confirms.
 _PAUSE = 1.0
+#: What an order does between a signal and its end, for the sentence on stderr.
+_WAITS_FOR = "waiting for the broker to confirm what is in hand"
 
 
 class Order:
-    """Puts tasks under numbers from 0, each confirmed, and closes the order at the end of its ``with`` block.
+    """A sequence of task messages, numbered from 0. :meth:`Reliable.order` makes it, for a ``with`` block.
 
-    A block that ends without an error closes the order: its last message tells how many were accepted. A
-    block that ends with an error leaves the order open. To go on, repeat the same puts in the same order in
-    an ``Order`` with ``resume=True``: a number that was accepted before is skipped, all others are put. What
-    is put under a number must be what was put under it before.
+    If the ``with`` block ends without an error, the order is closed: its last message says how many messages
+    the broker accepted. If the block raises, the order stays open. To continue it, repeat the same puts in
+    the same sequence in an ``Order`` with ``resume=True``. Numbers that the broker accepted before are
+    skipped, and all others are put. The message of a number must be the same as before.
 
-    The first SIGINT or SIGTERM in the block lets the put in hand end; the next put raises
-    :class:`OrderStopped`. A loop that ends by itself when :attr:`stopping` is true closes the order with what
-    was put until then. A second signal interrupts at once. A signal that the program ignores or handles
-    itself is left alone, and both are left alone where it has a handler for SIGALRM.
+    After the first SIGINT or SIGTERM in the block, the current put completes, and the next put raises
+    :class:`OrderStopped`. A loop that tests :attr:`stopping` and ends closes the order with what was put so
+    far. A second signal raises KeyboardInterrupt at once. A signal that the program ignores or handles keeps
+    its handler. If the program handles SIGALRM, both signals keep their handlers.
 
     An order belongs to the process and the thread that opened it.
     """
@@ -71,28 +71,30 @@ class Order:
         stop: threading.Event | None = None,
         on_accepted: Callable[[Baozi], object] = lambda _: None,
     ) -> None:
-        """Open nothing before the block is entered.
+        """Create the order. Nothing is opened before the block is entered.
 
         Args:
             app: the Celery app of the tasks.
-            run: the run that the order is part of.
-            name: the order's name, unlike any other in the run. It is the producer in the audit.
+            run: the name of the run to which the order belongs.
+            name: the order's name, unique in the run. The audit shows it as the producer.
             runs: the folder of the journals.
-            connect: opens a connection within so many seconds; the second argument counts the connections.
-            declare: declares the queues on a connection; the second argument tells whether this process has
+            connect: opens a connection to the broker. Its arguments are the timeout in seconds and the number
+                of connections that were opened before.
+            declare: declares the queues on a connection. Its second argument is whether this process has
                 declared them before.
-            open_order: the task that is told that an order is open again.
-            close_order: the task that is told of the order's end.
+            open_order: the task whose message opens the order again.
+            close_order: the task whose message closes the order.
             base: the class of the tasks that may be put.
-            resume: whether to go on with an order that was begun before.
-            window: how many messages may be on the way to the broker, put and not yet confirmed.
-            timeout: seconds that one put may take, and the end of the block.
-            stop_timeout: seconds after a signal in which what is in hand must be confirmed.
-            stop: is set by the caller to stop. No signal's handler is changed then.
-            on_accepted: called with each message that the broker accepted. Its errors are logged.
+            resume: whether to continue an order that an earlier process began.
+            window: the largest number of unconfirmed messages.
+            timeout: seconds that one put, and the end of the block, may take.
+            stop_timeout: seconds after a signal within which the broker must confirm all messages.
+            stop: an event that the caller sets to stop the order. If it is given, no signal handler is
+                changed. Default: the first SIGINT or SIGTERM.
+            on_accepted: called with each baozi that the broker accepted. Its errors are logged.
 
         Raises:
-            UsageError: a name cannot be used, or the app runs its tasks in the process that calls them.
+            UsageError: a name is invalid, or the app has ``task_always_eager``, so that no message is sent.
         """
         self._app = app
         self._run, self._name = checked_name(run, "run", resume), checked_name(name, "order", resume)
@@ -109,26 +111,27 @@ class Order:
         self._stop_timeout = stop_timeout
         self._stop = stop
         self.on_accepted = on_accepted
-        """Called with each that was accepted."""
+        """Called with each baozi that the broker accepted."""
         self.progress = Progress(run, name)
-        """How far the order has come."""
+        """Which numbers were attempted and accepted."""
         self._owner: tuple[int, int] | None = None
         self._failed = False
         self._next = 0
         self._put_at = 0.0
         self._bodies: array[int] = array("Q")
         self.window = window
-        """How many messages may be on the way to the broker."""
+        """The largest number of unconfirmed messages."""
 
-    # The block.
+    # The context manager.
 
     def __enter__(self) -> Self:
-        """Lock the journal and read it. An order that was opened before is opened again at the broker.
+        """Lock and read the journal. If the order is resumed, send the message that opens it again.
 
         Raises:
-            RunExists: the order was begun before and ``resume`` is false, or another process has it.
+            RunExists: the order was begun before and ``resume`` is false, or another process has it open.
             JournalAway: the journal cannot be used.
-            BaoziError: the broker could not be told, as :meth:`put` says.
+            UsageError: this object was opened before.
+            BaoziError: the message that opens the order failed. The errors are those of :meth:`put`.
         """
         if self._owner is not None:
             raise UsageError("An order is opened once. Make another Order with resume=True to go on.")
@@ -145,7 +148,7 @@ class Order:
             self._numbered = Patterns(self._base, headers, (self._run, self._name))
             self._others = Patterns(self._base, headers)
             if self._stop is None:
-                self._stop = opened.enter_context(_stopped_by_signals(self._stop_timeout))
+                self._stop = opened.enter_context(stopped_by_signals(self._stop_timeout, _WAITS_FOR))
             opened.push(self._publisher)
             self._open()
             self._opened = opened.pop_all()
@@ -153,25 +156,26 @@ class Order:
 
     def _open(self) -> None:
         if self.progress.order_id == NO_ORDER:
-            return  # an older release began it
+            return  # an older release began the order
         self.progress.session += 1
         self._note(OrderEvent.OPENED)
-        # A new order is opened by its first message; one that is resumed may have been closed.
+        # The first message opens a new order. An order that is resumed may have been closed before.
         if self.progress.session > 1:
             self._tell(self._open_order, self.progress.opening())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the order, unless an error has come.
+        """Close the order if the block did not raise.
 
         Raises:
             OrderLeftOpen: the outcome of some numbers is unknown, because an earlier put failed or the puts
                 of an earlier process were not repeated.
-            BaoziError: as :meth:`put`; the order is left open.
+            BaoziError: the closing message failed, so that the order stays open. The errors are those of
+                :meth:`put`.
         """
         if self._owner is not None and self._owner[0] != os.getpid():
-            return  # a forked child: the order is its parent's
+            return  # a forked child: the order belongs to its parent
         try:
             with self._opened:
                 if isinstance(error, OrderStopped):
@@ -201,38 +205,41 @@ class Order:
             f" {unknown} of unknown outcome. To go on, open it with resume=True and repeat the same puts."
         )
 
-    # What a block does.
+    # For the user's block.
 
     @property
     def stopping(self) -> bool:
-        """Whether a signal has asked to stop."""
+        """Whether a signal, or the event ``stop``, has asked the order to stop."""
         return self._stop is not None and self._stop.is_set()
 
     def pause(self, seconds: float) -> None:
-        """Wait so long; less if a signal asks to stop."""
+        """Wait for so many ``seconds``, or until the order is asked to stop."""
         if self._stop is not None:
             self._stop.wait(seconds)
 
     def put(self, *signatures: Any) -> None:
-        """Put tasks under the next numbers; wait only for room in the window.
+        """Put tasks under the next numbers. Wait only until the window has room.
 
-        All of one call are written to the journal in one write. A number that was accepted in an earlier
-        process is skipped.
+        All tasks of one call are written to the journal in one write. A number that the broker accepted from
+        an earlier process is skipped.
 
         Args:
-            signatures: each a signature of one reliable task of the app, as ``charge.s(row)``. It may have
-                options, as ``countdown``, ``link``, or ``task_id``.
+            signatures: one or more signatures, each of one reliable task of the app, such as
+                ``charge.s(row)``. A signature may have options such as ``countdown``, ``link`` and
+                ``task_id``.
 
         Raises:
-            UsageError: one is no such signature, or its arguments are not JSON; none of them is put, and
-                their numbers are still free.
-            OrderDiffers: something else was put under its number before; nothing is put.
-            OrderStopped: a signal has asked to stop; nothing is put.
+            UsageError: an argument is not such a signature, or the arguments of its task are not JSON.
+                Nothing is put, and the numbers stay free.
+            OrderDiffers: another task was put under this number before. Nothing is put.
+            OrderStopped: the order was asked to stop. Nothing is put.
+            OrderLeftOpen: an earlier put failed.
             QueueFull: the queue stayed full.
-            Unroutable: no queue takes one of them.
+            Unroutable: no queue accepts the message.
             BrokerAway, BrokerBlocked: the broker did not confirm in time.
-            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: at once; time does not help.
-            MessageRefused: the broker will never take one of them.
+            BrokerRefused, NoVirtualHost, NotPermitted, TopologyMismatch: raised at once, because a retry
+                cannot help.
+            MessageRefused: the broker will never accept the message.
             JournalAway: the journal cannot be written.
         """
         self._check_usable()
@@ -260,18 +267,19 @@ class Order:
     def put_numbers(
         self, numbers: Sequence[int], task: Any, make: Callable[[Baozi], tuple[Any, ...]]
     ) -> None:
-        """Put a task under each of these numbers, for orders whose numbers tell what to put.
+        """Put a task under each of these numbers, for orders in which the number determines the arguments.
 
-        This is faster than :meth:`put`, and does not see whether something else was put before.
+        This is faster than :meth:`put`. It does not check whether another task was put under a number before.
 
         Args:
-            numbers: of :meth:`Progress.numbers` of :attr:`progress`, in that order, not none.
+            numbers: one or more numbers from ``progress.numbers()``, in that sequence.
             task: the task.
-            make: returns its positional arguments for a number, which it is given with run, name and time.
-                They must be plain JSON.
+            make: returns the task's positional arguments, which must be plain JSON, for a baozi (run,
+                producer, number and time).
 
         Raises:
-            UsageError, BaoziError: as :meth:`put`, but it puts after a signal too.
+            UsageError: the task is not a reliable task of this app.
+            BaoziError: the errors of :meth:`put`, except OrderDiffers and OrderStopped.
         """
         self._check_usable()
         task = checked_task(task.name, self._app, self._base)
@@ -283,16 +291,17 @@ class Order:
         self._attempt(messages)
 
     def put_together(self, numbers: Sequence[int], task: Any, argument: Any, task_id: str) -> None:
-        """Put one message that stands for all of these numbers: its argument tells them.
+        """Put one message for all of these numbers. Its argument contains them.
 
         Args:
-            numbers: as for :meth:`put_numbers`.
+            numbers: one or more numbers from ``progress.numbers()``, in that sequence.
             task: the task.
-            argument: its one argument, plain JSON.
-            task_id: the message's, the same for the same numbers.
+            argument: its only argument, plain JSON.
+            task_id: the Celery task id. It must be the same each time the same numbers are put.
 
         Raises:
-            UsageError, BaoziError: as :meth:`put_numbers`.
+            UsageError: the task is not a reliable task of this app.
+            BaoziError: the errors of :meth:`put`, except OrderDiffers and OrderStopped.
         """
         self._check_usable()
         task = checked_task(task.name, self._app, self._base)
@@ -302,16 +311,16 @@ class Order:
         )
 
     def flush(self) -> None:
-        """Return when all that was put is accepted.
+        """Wait until the broker has accepted all messages.
 
         Raises:
-            BaoziError: as :meth:`put`.
+            BaoziError: the errors of :meth:`put`, except OrderDiffers and OrderStopped.
         """
         self._check_usable()
         with self._failing():
             self._publisher.flush()
 
-    # How.
+    # The implementation.
 
     def _check_usable(self) -> None:
         self._check_owner()
@@ -325,7 +334,7 @@ class Order:
             raise UsageError("An order belongs to the process and the thread that opened it.")
 
     def _baozi(self, number: int) -> Baozi:
-        # The names are checked already.
+        # Without validation: the constructor has checked the names.
         return _construct(run=self._run, producer=self._name, number=number, made_at=time.time())
 
     def _message(self, number: int, signature: Any) -> TaskMessage:
@@ -349,7 +358,7 @@ class Order:
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Note that the block of this has failed: what was put may be unknown from then on."""
+        """If the block raises, mark the order as failed: from then on the outcome of some puts is unknown."""
         try:
             yield
         except BaseException:
@@ -373,7 +382,7 @@ class Order:
             try:
                 self.on_accepted(baozi)
             except Exception:
-                # The broker has it, whatever happens to what is told about it.
+                # The broker has accepted the baozi, so an error of the callback is not an error of the put.
                 logger.exception("A callback failed after %s was accepted.", baozi.id)
 
     def _note(self, event: OrderEvent) -> None:
@@ -384,12 +393,12 @@ class Order:
 
 
 _construct = Baozi.model_construct
-#: A number whose body the journal does not tell.
+#: Stands for the digest of a number for which the journal has none.
 _UNTOLD = 0
 
 
 def _bodies(path: Path, attempted: int) -> "array[int]":
-    """Return the digest of what was put under each number below ``attempted``, as far as it is known."""
+    """Return the digest of the message of each number below ``attempted``, ``_UNTOLD`` if it is unknown."""
     bodies = array("Q", bytes(8 * attempted))
     for entry, _ in read_on(path, 0):
         if isinstance(entry, Entry) and entry.event is Event.BODY:
@@ -406,31 +415,3 @@ def _digest(message: TaskMessage) -> str:
 
 def _here() -> tuple[int, int]:
     return os.getpid(), threading.get_ident()
-
-
-#: The signals that stop an order, with Python's own handlers.
-_HANDLERS: dict[signal.Signals, Any] = {
-    signal.SIGINT: signal.default_int_handler,
-    signal.SIGTERM: signal.SIG_DFL,
-}
-
-
-@contextmanager
-def _stopped_by_signals(timeout: float) -> Iterator[Stop]:
-    """Yield an event that SIGINT and SIGTERM set. A signal that the program handles itself is left alone.
-
-    A shell starts a process in the background with SIGINT ignored, and so it stays.
-    """
-    numbers = [number for number, handler in _HANDLERS.items() if signal.getsignal(number) == handler]
-    has_alarm = signal.getsignal(signal.SIGALRM) != signal.SIG_DFL
-    if not numbers or has_alarm or threading.current_thread() is not threading.main_thread():
-        yield Stop()
-        return
-    stop = stop_on_signals(timeout, "waiting for the broker to confirm what is in hand", numbers)
-    try:
-        yield stop
-    finally:
-        cancel_stop_timeout()
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        for number in numbers:
-            signal.signal(number, _HANDLERS[number])

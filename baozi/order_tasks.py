@@ -1,4 +1,4 @@
-"""The two tasks whose messages record that a producer's order was opened or closed."""
+"""The two Celery tasks that record in the ledger that a producer's order was opened again or closed."""
 
 from typing import Any
 
@@ -8,10 +8,16 @@ from baozi.task import ReliableTask
 
 
 class OrderTask(ReliableTask):
-    """A task whose function records by itself: what it is told twice changes nothing."""
+    """A task without a key. Its function writes to the ledger, and a second delivery changes nothing."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the function. It raises what :meth:`ReliableTask.__call__` does, and NotABaozi."""
+        """Check the arguments and run the function.
+
+        Raises:
+            BadArguments: the message's arguments are invalid. It is dead-lettered.
+            NotABaozi: its argument is not an opening or closing of an order. It is dead-lettered.
+            Reject: the ledger stayed unavailable. The message returns to the queue.
+        """
         if self.request.called_directly:
             return super().__call__(*args, **kwargs)
         checked, named = self.arguments.checked(args, kwargs)
@@ -19,30 +25,36 @@ class OrderTask(ReliableTask):
 
 
 def add(reliable: Any, prefix: str) -> None:
-    """Give an app the two tasks, as ``reliable.open_order`` and ``reliable.close_order``.
+    """Add the two tasks to an app, as ``reliable.open_order`` and ``reliable.close_order``.
 
     Args:
         reliable: the app's :class:`baozi.reliable.Reliable`.
-        prefix: what their names begin with.
+        prefix: the first part of the tasks' names, such as ``baozi`` for ``baozi.close_order``.
     """
 
     def open_order(item: Any) -> None:
-        """Open an order again: ``{"run", "producer", "order", "session", "opened_at"}``.
+        """Record that an order is open again.
+
+        Args:
+            item: a dictionary with the keys ``run``, ``producer``, ``order``, ``session`` and ``opened_at``.
 
         Raises:
-            NotABaozi: ``item`` is no opening; it is dead-lettered.
-            Reject: the ledger stayed away; the message goes back to the broker.
+            NotABaozi: ``item`` is invalid. The message is dead-lettered.
+            Reject: the ledger stayed unavailable. The message returns to the queue.
         """
         opening = Opening.parse(item)
         retry_while_ledger_away(lambda: reliable.open_ledger().record_opening(opening))
 
     def close_order(item: Any) -> None:
-        """Close one order: ``{"run", "producer", "accepted", "attempted", "closed_at"}``, and its id, session
-        and unknown numbers where it has an id.
+        """Record that an order is closed.
+
+        Args:
+            item: a dictionary with the keys ``run``, ``producer``, ``accepted``, ``attempted`` and
+                ``closed_at``. An order that has an id also has ``order``, ``session`` and ``unknown``.
 
         Raises:
-            NotABaozi: ``item`` is no order; it is dead-lettered.
-            Reject: the ledger stayed away; the message goes back to the broker.
+            NotABaozi: ``item`` is invalid. The message is dead-lettered.
+            Reject: the ledger stayed unavailable. The message returns to the queue.
         """
         order = Closing.parse(item)
         retry_while_ledger_away(lambda: reliable.open_ledger().record_order(order))

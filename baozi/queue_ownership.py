@@ -1,4 +1,4 @@
-"""A queue belongs to one ledger, and a ledger to one queue.
+"""Ensures that a queue belongs to one ledger, and a ledger to one queue.
 
 If two workers of one queue had different ledgers, both could execute the same baozi. If two queues had one
 ledger, a key of one queue could prevent the execution of the same key of the other.
@@ -36,12 +36,13 @@ UNKNOWN = "unknown"
 def check_queue_belongs_to_ledger(topology: Topology, ledger_id: str, url: str | None = None) -> None:
     """Check that the queue belongs to this ledger. If it belongs to none yet, claim it.
 
-    If this cannot be checked, because the permission is missing or the broker is away, print that and return.
+    If this cannot be checked, because the permission is missing or the broker does not answer, print a line
+    on stderr and return.
 
     Args:
         topology: the queue's topology.
         ledger_id: the result of :meth:`baozi.ledger.Ledger.identity`.
-        url: the broker's URL; default: that of the settings.
+        url: the broker's URL. Default: the URL in the settings.
 
     Raises:
         AnotherLedger: the queue belongs to another ledger.
@@ -81,7 +82,7 @@ def check_ledger_belongs_to_queue(queue: str, ledger: Ledger) -> None:
 
 
 class PreviousOwners(NamedTuple):
-    """To which ledger a queue belonged before, and to which queue a ledger; None for none."""
+    """The previous owners of a queue and a ledger, as :func:`adopt` returns them. None means no owner."""
 
     ledger: str | None
     """The id of the ledger to which the queue belonged."""
@@ -97,11 +98,11 @@ def adopt(topology: Topology, ledger: Ledger) -> PreviousOwners:
         ledger: the ledger.
 
     Returns:
-        To which they belonged before.
+        The owners that they had before.
 
     Raises:
-        BrokerError: the broker cannot be used, or its user may not declare and delete the queue of the claim.
-            Nothing is changed then.
+        BrokerError: the broker cannot be used, or its user may not declare and delete the queue
+            ``NAME.ledger``. Nothing is changed then.
         LedgerError: the ledger cannot be read or written.
     """
     ledger_id, queue = ledger.identity(), ledger.queue()
@@ -121,7 +122,7 @@ def _adopt_queue(topology: Topology, ledger_id: str) -> str | None:
 
 
 def _connection(url: str | None = None) -> Connection:
-    return connect("ledger's look", max(1, int(min(settings().broker_timeout, 86_400))), url)
+    return connect("queue ownership", max(1, int(min(settings().broker_timeout, 86_400))), url)
 
 
 def _is_claimed(connection: Connection, topology: Topology) -> bool:
@@ -134,7 +135,7 @@ def _is_claimed(connection: Connection, topology: Topology) -> bool:
 
 
 def _claim(connection: Connection, topology: Topology, ledger_id: str) -> str:
-    """Claim the queue for this ledger if it belongs to none. Return the ledger to which it belongs."""
+    """Claim the queue for this ledger if it has no owner. Return the id of the ledger that owns it now."""
     with broker_errors():
         try:
             with connection.channel() as channel:

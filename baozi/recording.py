@@ -1,8 +1,8 @@
-"""One transaction of the ledger that records executions: each key of a task once.
+"""One transaction of the ledger, which records executions: each key of a task once.
 
-The claim of a key is an insert in ``done``. On PostgreSQL a concurrent delivery of the same key waits for it;
-on SQLite only one transaction writes at a time. So when a claim returns, an earlier delivery either has
-committed, and its result is known, or has left nothing.
+A key is claimed by an insert in the table ``done``. On PostgreSQL a concurrent delivery with the same key
+waits for that insert. On SQLite only one transaction writes at a time. So when a claim returns, an earlier
+delivery either has committed, and its result is known, or has left nothing.
 """
 
 import time
@@ -16,9 +16,8 @@ from sqlalchemy import ColumnElement, Connection, bindparam, delete, update
 from baozi.errors import NameInUse, TransactionOver
 from baozi.ledger_engine import ledger_errors
 from baozi.ledger_schema import done, eaten, refused
+from baozi.ledger_statements import DoneRow, EatenRow, Insert, Statements
 from baozi.model import NO_ORDER, Baozi
-from baozi.order_statements import Insert
-from baozi.recording_statements import DoneRow, EatenRow, Statements
 
 
 class Call(NamedTuple):
@@ -27,15 +26,15 @@ class Call(NamedTuple):
     task: str
     """The task's name."""
     key: str
-    """What makes it the same call when it is delivered again: at most 255 characters."""
+    """The key, at most 255 characters. Calls of one task with the same key are the same call."""
     baozi: Baozi | None = None
-    """Its identity within an order."""
+    """Its run, producer and number, if the message belongs to an order."""
     order_id: str = NO_ORDER
-    """The order that its message names."""
+    """The id of the order that its message names."""
 
     @property
     def id(self) -> tuple[str, str]:
-        """Its primary key in ``done``."""
+        """The primary key in the table ``done``."""
         return self.task, self.key
 
 
@@ -47,60 +46,62 @@ class Done(NamedTuple):
 
 
 class Recording:
-    """An open transaction of the ledger. Made by :meth:`baozi.ledger.Ledger.recording`."""
+    """An open transaction of the ledger. :meth:`baozi.ledger.Ledger.recording` makes it."""
 
     def __init__(self, connection: Connection, statements: Statements, consumer: str, machine: str) -> None:
-        """Record on ``connection``, which is in a transaction that writes.
+        """Record on ``connection``.
 
         Args:
-            connection: a connection to the ledger.
-            statements: those of its database.
-            consumer: the worker that records.
-            machine: where it is.
+            connection: a connection to the ledger, in a transaction that writes.
+            statements: the statements for its database.
+            consumer: the name of the worker that records.
+            machine: the name of the worker's machine.
         """
         self.connection = connection
         self.refused: list[EatenRow] = []
-        """Rows for the table ``refused``, of calls whose number is another order's."""
+        """Rows for the table ``refused``: calls whose number belongs to another order."""
         self._statements = statements
         self._who = consumer, machine
-        #: The baozi that this transaction inserted in ``eaten``, by the key of their call.
+        #: The baozi that this transaction inserted in ``eaten``, by the id of their call.
         self._inserted: dict[tuple[str, str], list[str]] = {}
         self._withdrawn: set[tuple[str, str]] = set()
 
     def claim(self, calls: Sequence[Call]) -> list[Done | None]:
-        """Claim the key of each call. Claim all calls of a batch at once: the claims are sorted.
+        """Claim the key of each call. Count a delivery of each call that an earlier delivery has done.
 
-        Of several calls with one key the first is claimed, and the others are ``Done(None)``. If the first
-        then fails, the others are not done: see :meth:`withdrawn`.
+        If several calls have the same key, the first one claims it, and the others get ``Done(None)``. If the
+        first one then fails, the others are not done: see :meth:`withdrawn`.
 
         Args:
-            calls: what is to be executed.
+            calls: the calls to execute. Pass all calls of a batch at once, because the claims are sorted.
 
         Returns:
-            For each call None if it is to be executed now, or what an earlier delivery left. Its deliveries
-            are counted then. A call whose baozi an older release has eaten is ``Done(None)``.
+            For each call None if it must be executed now, or the result of an earlier delivery. A call whose
+            baozi was eaten by a worker of an older release gets ``Done(None)``.
 
         Raises:
-            NameInUse: another order has the number of some call. The transaction is rolled back.
-            LedgerAway: the ledger cannot be used. Leave the block, and do all of it again later.
-            sqlalchemy.exc.DataError: the database cannot store this key.
+            NameInUse: the number of some call belongs to another order. The transaction is rolled back.
+            LedgerAway: the ledger cannot be used. Leave the block, and repeat all of it later.
+            sqlalchemy.exc.DataError: the database cannot store a key.
         """
         now = time.time()
         return self._enter(calls, {call.id: (None, now) for call in calls})
 
     def record(self, results: Sequence[tuple[Call, str | None, float]]) -> list[Done | None]:
-        """Claim and finish in one step, for calls that were executed before their claim.
+        """Claim and finish calls in one step, because they were executed before their claim.
 
         Args:
             results: each call with its result as JSON and its time (epoch seconds).
 
         Returns:
-            As :meth:`claim`: None for each call that is new.
+            For each call None if it is new, or the result of an earlier delivery.
 
         Raises:
-            NameInUse, LedgerAway, sqlalchemy.exc.DataError: as :meth:`claim`; DataError also for a result.
+            NameInUse: the number of some call belongs to another order. The transaction is rolled back.
+            LedgerAway: the ledger cannot be used. Leave the block, and repeat all of it later.
+            sqlalchemy.exc.DataError: the database cannot store a key or a result.
         """
-        # Of several results of one key the first counts.
+        # If several results have the same key, the first one counts.
         outcomes = {call.id: (result, at) for call, result, at in reversed(results)}
         return self._enter([call for call, _, _ in results], outcomes)
 
@@ -111,8 +112,8 @@ class Recording:
             results: each call with its result as JSON and its time (epoch seconds).
 
         Raises:
-            TransactionOver: the transaction has ended, so the claims are gone. Nothing is done.
-            sqlalchemy.exc.DBAPIError: the database refuses it.
+            TransactionOver: the transaction has ended, so that the claims are lost. Nothing is stored.
+            sqlalchemy.exc.DBAPIError: the database refuses a statement.
         """
         if not results:
             return
@@ -130,10 +131,10 @@ class Recording:
 
     @contextmanager
     def savepoint(self, call: Call) -> Iterator[None]:
-        """Roll back what this block did, and the claim of ``call``, if the block raises.
+        """If the block raises, roll back its changes and the claim of ``call``.
 
         Args:
-            call: the call that the block executes. This transaction has claimed it.
+            call: the call that the block executes, and that this transaction has claimed.
         """
         try:
             with self.connection.begin_nested():
@@ -145,7 +146,7 @@ class Recording:
             raise
 
     def withdraw(self, call: Call) -> None:
-        """Take the claim of ``call`` back, and what this transaction recorded of calls with the same key."""
+        """Delete the claim of ``call``, and the rows that this transaction wrote for calls with its key."""
         self._withdrawn.add(call.id)
         self.connection.execute(delete(done).where(done.c.task == call.task, done.c.key == call.key))
         inserted = self._inserted.pop(call.id, [])
@@ -153,7 +154,7 @@ class Recording:
             self.connection.execute(delete(eaten).where(eaten.c.baozi_id.in_(inserted)))
 
     def withdrawn(self, call: Call) -> bool:
-        """Return whether the claim of the call's key was taken back. Then no call with that key is done."""
+        """Return whether the claim of the call's key was deleted. Then no call with that key is done."""
         return call.id in self._withdrawn
 
     def _enter(
@@ -161,7 +162,7 @@ class Recording:
     ) -> list[Done | None]:
         if not calls:
             return []
-        # These are the ledger's statements: what is wrong with them is not the task's fault.
+        # An error of these statements is an error of the ledger, not of the task.
         with ledger_errors():
             earlier, new = self._enter_rows(calls, outcomes)
         answers: list[Done | None] = []
@@ -182,13 +183,13 @@ class Recording:
     def _enter_rows(
         self, calls: Sequence[Call], outcomes: dict[tuple[str, str], tuple[str | None, float]]
     ) -> tuple[dict[tuple[str, str], Done | None], set[str]]:
-        """Insert or count each key and each baozi.
+        """Insert each key and each baozi. For those that exist already, count the deliveries.
 
         Returns:
-            For each key what an earlier delivery left, and the ids of the baozi that are new.
+            For each key the result of an earlier delivery, or None; and the ids of the baozi that are new.
         """
         counts = Counter(call.id for call in calls)
-        # Sorted, or two workers that share two keys would wait for each other in PostgreSQL.
+        # Sorted: otherwise two workers with the same two keys could deadlock in PostgreSQL.
         done_rows = [
             DoneRow(*id_, outcomes[id_][1], *self._who, counts[id_], outcomes[id_][0])
             for id_ in sorted(counts)
@@ -206,7 +207,7 @@ class Recording:
     def _eaten_rows(
         self, calls: Sequence[Call], outcomes: dict[tuple[str, str], tuple[str | None, float]]
     ) -> list[EatenRow]:
-        """Return a row for each baozi of ``calls``, sorted."""
+        """Return a row for each different baozi of ``calls``, sorted by id."""
         rows: dict[str, EatenRow] = {}
         for call in calls:
             if call.baozi is None:
@@ -220,7 +221,11 @@ class Recording:
         return [rows[id_] for id_ in sorted(rows)]
 
     def _count_done(self, rows: Sequence[DoneRow]) -> dict[tuple[str, str], Done | None]:
-        """Count the deliveries of keys that are there; insert those that are not."""
+        """Insert ``rows``; for keys that exist already, count the deliveries.
+
+        Returns:
+            For each key the result of an earlier delivery, or None if the key is new.
+        """
         statement = self._statements.insert(done)
         upsert = statement.on_conflict_do_update(
             index_elements=[done.c.task, done.c.key],
@@ -235,7 +240,7 @@ class Recording:
         }
 
     def _count_eaten(self, rows: Sequence[EatenRow]) -> set[str]:
-        """Count the deliveries of baozi that are there; insert those that are not. Return those that were."""
+        """Insert ``rows``; for baozi that exist already, count the deliveries and return their ids."""
         statement = self._statements.insert(eaten)
         upsert = statement.on_conflict_do_update(
             index_elements=[eaten.c.baozi_id],
@@ -266,7 +271,13 @@ _STORE_TIME = update(eaten).where(eaten.c.baozi_id == bindparam("id")).values(ea
 
 
 def known(connection: Connection, statements: Statements, calls: Sequence[Call]) -> list[bool]:
-    """Return for each call whether an earlier delivery has done it. This only reads."""
+    """Return for each call whether an earlier delivery has done it. This only reads.
+
+    Args:
+        connection: a connection to the ledger.
+        statements: the statements for its database.
+        calls: the calls.
+    """
     ids = [None if call.baozi is None else call.baozi.id for call in calls]
     found = statements.known(connection, {call.id for call in calls}, [id_ for id_ in ids if id_ is not None])
     return [
@@ -275,12 +286,12 @@ def known(connection: Connection, statements: Statements, calls: Sequence[Call])
     ]
 
 
-#: The order of a baozi that is not in the ledger: unlike any order's id, and not None.
+#: Stands for the order of a baozi that is not in the ledger. It differs from every order's id, and from None.
 _NONE = "none"
 
 
 def note_refused(connection: Connection, insert: Insert, rows: Sequence[EatenRow]) -> None:
-    """Record that the numbers of ``rows`` are another order's."""
+    """Record in the table ``refused`` that the numbers of ``rows`` belong to another order."""
     noted = [
         {
             "run": row.run,
@@ -304,5 +315,5 @@ def name_in_use(rows: Sequence[EatenRow]) -> NameInUse:
 
 
 def same_order(order_id: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a row of ``eaten`` may be of ``order_id``; workers of older releases do not record it."""
+    """Return the condition that a row of ``eaten`` has this order, or none, as older releases wrote it."""
     return eaten.c.order_id.is_(None) | (eaten.c.order_id == order_id)

@@ -1,7 +1,7 @@
-"""The transaction that a task's function gets: the ledger's own, in which its key is claimed.
+"""The transaction that a task's function can use: the ledger's own, in which the task's key is claimed.
 
-What the function does in it is committed together with the record that the task is done, or not at all. So
-the function cannot commit or roll back, and cannot hold the transaction for longer than its limit.
+The function's SQL is committed together with the record that the task is done, or not at all. So the function
+cannot commit or roll back, and cannot hold the transaction for longer than the task's ``transaction_limit``.
 """
 
 import re
@@ -19,21 +19,21 @@ from sqlalchemy.sql.elements import ReleaseSavepointClause, RollbackToSavepointC
 from baozi.errors import TransactionControl, TransactionOver, TransactionTooLong
 from baozi.ledger_engine import Patience, is_away
 
-#: Steps of SQLite's machine between two looks at the clock: well below a millisecond.
+#: Instructions of SQLite's virtual machine between two checks of the time limit; they take less than 1 ms.
 _STEPS = 10_000
-#: A server's timeout is set again when less than this part of it is left.
+#: PostgreSQL's statement timeout is set again when less than this fraction of it is left.
 _FRESH = 0.9
 
 _COMMENT = r"/\*(?:[^*/]|\*(?!/)|/(?!\*))*\*/"
 # PostgreSQL's comments are nested.
 for _ in range(3):
     _COMMENT = rf"/\*(?:{_COMMENT}|[^*/]|\*(?!/)|/(?!\*))*\*/"
-#: Parts of SQL in which neither a semicolon nor a word counts: comments, strings, and quoted names.
+#: The parts of SQL in which semicolons and keywords have no meaning: comments, strings and quoted names.
 _OPAQUE = re.compile(
     rf"""--[^\n]*|{_COMMENT}|/\*.*?\*/|\be'(?:\\.|''|[^'\\])*'|'(?:''|[^'])*'|"(?:""|[^"])*"|(\$\w*\$).*?\1""",
     re.DOTALL | re.IGNORECASE,
 )
-#: What begins, ends or marks a transaction in SQLite or PostgreSQL.
+#: Statements that begin or end a transaction, or use a savepoint, in SQLite or PostgreSQL.
 _CONTROL = re.compile(
     r"\W*(?:begin|start|commit|rollback|end|abort|savepoint|release|prepare\s+transaction)\b", re.IGNORECASE
 )
@@ -42,17 +42,18 @@ _SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClaus
 
 
 class Transaction:
-    """Runs SQL in the ledger's transaction, until the task's function returns.
+    """Executes SQL in the ledger's transaction while the task's function runs.
 
-    What makes one uses it as a context manager around the function, so that it ends with it.
+    A parameter of the function with this annotation receives it. The library commits when the function has
+    returned, and rolls back if the function raises.
     """
 
     def __init__(self, connection: Connection, limit_s: float) -> None:
-        """Run SQL on ``connection``, which is in a transaction that writes.
+        """Use ``connection``.
 
         Args:
-            connection: a connection to the ledger.
-            limit_s: seconds until the function must have returned.
+            connection: a connection to the ledger, in a transaction that writes.
+            limit_s: seconds within which the function must return.
         """
         self._connection = connection
         self._limit_s = limit_s
@@ -68,21 +69,22 @@ class Transaction:
         else:
             self._patience = driver.patience
             driver.patience = Patience(limit_s)
-        # They see all SQL of this connection, a session's as well.
+        # These listeners see all SQL of the connection, also that of a session.
         event.listen(connection, "before_cursor_execute", self._before)
         event.listen(connection, "commit", self._refuse)
 
     def __enter__(self) -> Self:
-        """Return itself."""
+        """Return the transaction itself."""
         return self
 
     def __exit__(
         self, _type: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
     ) -> None:
-        """End it. After an error of the block nothing else is checked but the limit.
+        """End the transaction for the function. If the block raised, only the time limit is checked.
 
         Raises:
-            TransactionTooLong, TransactionOver: as :meth:`end`.
+            TransactionTooLong: the time limit has passed.
+            TransactionOver: a database error has ended the transaction.
         """
         if error is None:
             self.end()
@@ -92,51 +94,59 @@ class Transaction:
                 self._raise_if_too_long(error)
 
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
-        """Execute ``statement``.
+        """Execute an SQL statement.
 
         Args:
-            statement: an SQLAlchemy statement, or ``text("…")``.
-            parameters: a mapping, or several in a list.
+            statement: an SQLAlchemy statement, such as ``text("…")``.
+            parameters: a mapping of parameters, or a list of mappings to execute the statement for each.
 
         Returns:
             SQLAlchemy's result.
 
         Raises:
-            TransactionControl: the SQL would begin, commit or roll back a transaction, or set a savepoint.
-            TransactionOver: the task's function has returned, or an error has ended the transaction.
-            TransactionTooLong: the limit has passed.
-            sqlalchemy.exc.DBAPIError: the database refuses it.
+            TransactionControl: the SQL would begin, commit or roll back a transaction, or use a savepoint.
+            TransactionOver: the task's function has returned, or a database error has ended the transaction.
+            TransactionTooLong: the time limit has passed.
+            sqlalchemy.exc.DBAPIError: the database refuses the statement.
         """
         with self._within_limit():
             result: CursorResult[Any] = self._connection.execute(statement, parameters)
             return result
 
     def scalar(self, statement: Executable, parameters: Any = None) -> Any:
-        """Execute ``statement``; return the first column of its first row, or None. As :meth:`execute`."""
+        """Execute a statement. Return the first column of its first row, or None if there is no row.
+
+        The parameters and the errors are those of :meth:`execute`.
+        """
         return self.execute(statement, parameters).scalar()
 
     def scalars(self, statement: Executable, parameters: Any = None) -> ScalarResult[Any]:
-        """Execute ``statement``; return the first column of its rows. As :meth:`execute`."""
+        """Execute a statement. Return the first column of all its rows.
+
+        The parameters and the errors are those of :meth:`execute`.
+        """
         return self.execute(statement, parameters).scalars()
 
     @contextmanager
     def savepoint(self) -> Iterator[None]:
-        """Roll back what this block did, and nothing else, if the block raises.
+        """Roll back the changes of this block, and no others, if the block raises.
 
         Raises:
-            TransactionOver, TransactionTooLong: as :meth:`execute`.
+            TransactionOver: the task's function has returned, or a database error has ended the transaction.
+            TransactionTooLong: the time limit has passed.
         """
         with self._within_limit(), self._connection.begin_nested():
             yield
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """Yield an ORM session that works in this transaction.
+        """Yield an SQLAlchemy ORM session in this transaction.
 
-        It is flushed at the end of the block. If the block raises, what the session did is rolled back.
+        The session is flushed at the end of the block. If the block raises, its changes are rolled back.
 
         Raises:
-            TransactionOver, TransactionTooLong: as :meth:`execute`.
+            TransactionOver: the task's function has returned, or a database error has ended the transaction.
+            TransactionTooLong: the time limit has passed.
         """
         with self._within_limit():
             session = _Joined(self, self._connection)
@@ -148,21 +158,17 @@ class Transaction:
                 Session.close(session)
 
     def commit(self) -> NoReturn:
-        """Raise an error: the transaction commits when the task is recorded.
-
-        Raises:
-            TransactionControl: always.
-        """
+        """Raise :class:`TransactionControl`: the library commits when the function has returned."""
         raise TransactionControl()
 
     rollback = close = begin = commit
 
     def end(self) -> None:
-        """End it: every later use is an error. The connection stays in its transaction.
+        """End the use by the function: from now on every use raises. The database transaction stays open.
 
         Raises:
-            TransactionTooLong: the limit has passed. The caller must roll back.
-            TransactionOver: an error has ended the transaction. The caller must roll back.
+            TransactionTooLong: the time limit has passed. The caller must roll back.
+            TransactionOver: a database error has ended the transaction. The caller must roll back.
         """
         if self._ended:
             return
@@ -172,10 +178,11 @@ class Transaction:
             raise TransactionOver()
 
     def check(self) -> None:
-        """Check that it can be used.
+        """Check that the transaction can be used.
 
         Raises:
-            TransactionOver, TransactionTooLong: as :meth:`execute`.
+            TransactionOver: the task's function has returned, or a database error has ended the transaction.
+            TransactionTooLong: the time limit has passed.
         """
         if self._ended:
             raise TransactionOver()
@@ -207,9 +214,9 @@ class Transaction:
             ) from cause
 
     def _is_open(self) -> bool:
-        """Whether the database is still in the transaction, as SQLAlchemy believes.
+        """Return whether the database is still in the transaction, which SQLAlchemy may not know.
 
-        Some errors end a transaction of SQLite, and what follows would commit by itself.
+        Some errors end SQLite's transaction. Each statement after that would be committed by itself.
         """
         if self._connection.closed or self._connection.invalidated:
             return False
@@ -218,7 +225,7 @@ class Transaction:
             return False
         if self._is_sqlite:
             return bool(self._driver.in_transaction)
-        # A connection that is lost says so itself, by the error of the next statement.
+        # If the connection is lost, the next statement raises the error.
         return bool(self._driver.closed or self._driver.info.transaction_status.name != "IDLE")
 
     @contextmanager
@@ -232,11 +239,11 @@ class Transaction:
             raise
 
     def _before(self, _on: Any, _at: Any, sql: str, _with: Any, context: Any, _many: bool) -> None:
-        """See each statement before it is executed."""
+        """Check each statement before it is executed."""
         statement = getattr(getattr(context, "compiled", None), "statement", None)
         if isinstance(statement, _SAVEPOINTS):
             if isinstance(statement, RollbackToSavepointClause):
-                # The server's timeout, if it was set since then, is rolled back with the rest.
+                # The rollback also undoes a timeout that was set after the savepoint.
                 self._timeout_s = None
             return
         if _controls(sql, only_first=self._is_sqlite):
@@ -251,10 +258,10 @@ class Transaction:
         if self._timeout_s is not None and left_s > self._timeout_s * _FRESH:
             return
         self._timeout_s = left_s
-        # Rounded up: when a timeout has passed, the limit has.
+        # Rounded up, so that the server's timeout never comes before the limit.
         milliseconds = max(1, int(left_s * 1000) + 1)
-        # A lock is waited for as long as for anything else. An idle transaction holds locks too: the server
-        # ends it, since nothing here can interrupt the function.
+        # Waiting for a lock has no shorter timeout than the statement. An idle transaction also holds locks:
+        # the server ends it, because this process cannot interrupt the function.
         self._connection.exec_driver_sql(
             f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = 0;"
             f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds}",
@@ -263,7 +270,7 @@ class Transaction:
 
     @staticmethod
     def _refuse(connection: Connection) -> NoReturn:
-        # For SQLAlchemy the transaction has ended now. Close the connection, so that it has for the database.
+        # SQLAlchemy now considers the transaction ended. Closing the connection ends it in the database.
         connection.invalidate()
         raise TransactionControl()
 
@@ -276,31 +283,31 @@ class _Joined(Session):
         self._transaction_of_task = transaction
 
     def get_bind(self, *arguments: Any, **options: Any) -> Any:
-        """Return the connection, while the task's transaction can be used."""
+        """Check that the transaction can be used. Return the connection."""
         self._transaction_of_task.check()
         return super().get_bind(*arguments, **options)
 
     def commit(self) -> NoReturn:
-        """Raise an error, as :meth:`Transaction.commit`."""
+        """Raise :class:`TransactionControl`."""
         raise TransactionControl()
 
     def rollback(self) -> NoReturn:
-        """Raise an error, as :meth:`Transaction.commit`."""
+        """Raise :class:`TransactionControl`."""
         raise TransactionControl()
 
     def close(self) -> NoReturn:
-        """Raise an error, as :meth:`Transaction.commit`."""
+        """Raise :class:`TransactionControl`."""
         raise TransactionControl()
 
     def begin(self, nested: bool = False) -> Any:
-        """Set a savepoint if ``nested``; else raise an error, as :meth:`Transaction.commit`."""
+        """Set a savepoint if ``nested`` is true. Otherwise raise :class:`TransactionControl`."""
         if not nested:
             raise TransactionControl()
         return super().begin(nested=True)
 
 
 def _is_ended_by_limit(error: DBAPIError) -> bool:
-    """Whether ``error`` may come from the limit: a timeout, a lost connection, an interrupted statement."""
+    """Return whether the time limit can cause ``error``: timeout, lost connection, interrupted statement."""
     return is_away(error) or getattr(error.orig, "sqlite_errorname", "") == "SQLITE_INTERRUPT"
 
 
@@ -309,7 +316,8 @@ def _controls(sql: str, only_first: bool) -> bool:
 
     Args:
         sql: one or more statements.
-        only_first: whether the driver executes only one. A trigger of SQLite has more in its body.
+        only_first: whether the driver executes only one statement, as SQLite's does. The body of a trigger
+            then contains further ones.
     """
     statements = [it for it in _OPAQUE.sub(" ", sql).split(";") if it.strip()]
     return any(map(_CONTROL.match, statements[:1] if only_first else statements))

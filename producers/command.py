@@ -12,13 +12,13 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from baozi.command_line import StopTimeout, cancel_stop_timeout, stop_on_signals
 from baozi.errors import BaoziError, ExitCode
 from baozi.lines import best_effort, say
 from baozi.model import LONGEST_TRAY, Baozi, checked_name
 from baozi.progress import Progress
 from baozi.settings import settings
 from baozi.shown import shown, to_json
+from baozi.stop import StopTimeout, cancel_stop_timeout, stop_on_signals
 from producers.producer import produce as make_and_put
 from tasks.app import reliable
 

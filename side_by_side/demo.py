@@ -5,17 +5,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TextIO
 
-from baozi import broker, command_line
+from baozi import broker
 from baozi.amqp.connection import broker_errors, connect
 from baozi.audit import Audit, Dead, settled_audit
 from baozi.broker import Broker
-from baozi.command_line import Interruptions
 from baozi.dead_letters import queue as dead_letters
 from baozi.errors import BaoziError, NoBroker
 from baozi.ledger import Ledger
 from baozi.lines import say
 from baozi.process_group import STOP_TIMEOUT, ProcessGroup
 from baozi.settings import Settings
+from baozi.stop import Interruptions, report_wait_on_signals
 from baozi.topology import Topology
 from baozi.workload import Workload
 from side_by_side.celery_processes import start_flower, start_producer, start_worker
@@ -61,7 +61,7 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
     process_group = ProcessGroup(settings.home / "logs", out)
     starting = _Starting(process_group)
     with (
-        command_line.report_wait_on_signals(starting.awaited) as told,
+        report_wait_on_signals(starting.awaited) as told,
         _started_broker(starting, told) as the_broker,
         process_group,
     ):

@@ -13,9 +13,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from baozi.audit import Audit, Sums
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
+from baozi.ledger_statements import EatenRow
 from baozi.model import NO_ORDER, Baozi, Closing
 from baozi.recording import Call
-from baozi.recording_statements import EatenRow
 
 #: The run of all tests but those that need two.
 RUN = "course"

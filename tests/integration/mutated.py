@@ -27,8 +27,8 @@ from sqlalchemy.event import listen
 from baozi import file_systems, ledger_schema, recording
 from baozi.amqp.confirms import ConfirmedChannel
 from baozi.journal import Event, WorkerJournal
+from baozi.ledger_statements import EatenRow
 from baozi.recording import Call, Recording
-from baozi.recording_statements import EatenRow
 from baozi.task import ReliableTask
 from baozi.topology import TYPE, Topology
 from baozi.worker import configuration

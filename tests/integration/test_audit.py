@@ -9,7 +9,7 @@ from baozi.errors import ExitCode, LedgerAway, NothingToAudit
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
 from baozi.model import Baozi
-from baozi.orders import Account, Records
+from baozi.order_sums import Account, Records
 from tests.integration.ledgers import RUN, close, eat, only, record_redelivery
 
 if TYPE_CHECKING:

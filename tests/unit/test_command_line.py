@@ -119,8 +119,8 @@ def test_ctrl_c_and_sigterm_end_a_command_through_its_clean_up(number: signal.Si
 
 
 def test_the_first_signal_asks_and_the_second_interrupts() -> None:
-    body = ["stop = command_line.stop_on_signals()", "print('ready', flush=True)"]
-    body += ["stop.wait(60)", "print('asked', flush=True)", "time.sleep(60)"]
+    body = ["event = stop.stop_on_signals()", "print('ready', flush=True)"]
+    body += ["event.wait(60)", "print('asked', flush=True)", "time.sleep(60)"]
     with subprocess.Popen(
         [*program(*body), "work"],
         env=environment(),
@@ -139,8 +139,8 @@ def test_the_first_signal_asks_and_the_second_interrupts() -> None:
 
 def test_a_signal_stops_work_at_whatever_moment_it_comes() -> None:
     # Ten times: an event of threading's, set in a handler, hung every second time.
-    body = ["stop = command_line.stop_on_signals()", "print('ready', flush=True)"]
-    body += ["while not stop.wait(0): pass"]
+    body = ["event = stop.stop_on_signals()", "print('ready', flush=True)"]
+    body += ["while not event.wait(0): pass"]
     for _ in range(10):
         with subprocess.Popen(
             [*program(*body), "work"], env=environment(), stdout=subprocess.PIPE, text=True

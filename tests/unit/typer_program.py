@@ -8,7 +8,7 @@ HEAD = """
 import time
 from typing import Annotated
 import typer
-from baozi import command_line, errors
+from baozi import command_line, errors, stop
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )

@@ -1,7 +1,7 @@
-"""The orders of a run and their sums, for the audit.
+"""For the audit: finds the orders of a run and counts, for each, what was accepted, eaten and lost.
 
-An order is known by its messages (the ledger's ``orders`` and ``order_sessions``), by the baozi that name it
-(``eaten``), by its producer's journal, and by dead letters.
+Four sources name an order: its own messages (the ledger's tables ``orders`` and ``order_sessions``), the
+baozi that were eaten (table ``eaten``), its producer's journal, and dead letters.
 """
 
 import json
@@ -16,62 +16,68 @@ from baozi.ledger_schema import eaten, order_sessions, orders, refused
 from baozi.model import NO_ORDER
 from baozi.progress import Progress
 
-#: Rows that are in memory at once: an audit of millions must not hold them all.
+#: How many rows are in memory at once, because a run can have millions.
 _IN_PIECES = {"yield_per": 1000}
 
-#: Numbers from the first to the last.
+#: The first and the last of consecutive numbers.
 Range = tuple[int, int]
 
 
 @dataclass
 class Account:
-    """One order: what was accepted, and what was eaten of it."""
+    """One order with its counts. A session is the time from one opening of the order to its closing."""
 
     producer: str
     order_id: str
     opened: int = 0
-    """The last session that was opened, as the ledger was told; 0 if it was told nothing."""
+    """The last session that was opened, by the ledger; 0 if the ledger has none."""
     closed: int = 0
-    """The last session that was closed, as the ledger was told."""
+    """The last session that was closed, by the ledger; 0 if the ledger has none."""
     attempted: int = 0
     """Numbers below this were attempted."""
     ranges: list[Range] = field(default_factory=list)
     """The numbers that were accepted, as ascending ranges."""
     journal_opened: int = 0
+    """The last session that was opened, by the producer's journal."""
     journal_closed: int = 0
-    """The same sessions by the producer's journal."""
+    """The last session that was closed, by the producer's journal."""
     eaten: int = 0
+    """How many baozi were eaten."""
     duplicated: int = 0
+    """How many deliveries of baozi were repeated."""
     largest: int = -1
-    """The largest number that was eaten."""
+    """The largest number that was eaten; -1 for none."""
     lost: int = 0
+    """How many were accepted and not eaten."""
     recovered: int = 0
+    """How many were eaten although it is unknown whether the broker accepted them."""
     unexpected: int = 0
+    """How many were eaten although they were never attempted."""
 
     @property
     def open(self) -> bool:
-        """Whether it is not known of the last session what was accepted in it."""
+        """Whether the last session is not closed, so that it is unknown what was accepted in it."""
         last = max(self.opened, self.journal_opened)
         return max(self.closed, self.journal_closed) < max(last, 1)
 
     @property
     def untold(self) -> bool:
-        """Whether the journal knows of a session's end that the ledger was not told of."""
+        """Whether the journal has the end of a session that the ledger does not have."""
         return not self.open and self.closed < self.journal_closed
 
     @property
     def accepted(self) -> int:
-        """How many were accepted, as far as it is known."""
+        """How many are known to be accepted."""
         return sum(last - first + 1 for first, last in self.ranges)
 
     @property
     def empty(self) -> bool:
-        """Whether it was closed without a single baozi."""
+        """Whether it is closed and has no baozi."""
         return not (self.open or self.attempted or self.eaten)
 
     def add_journal(self, progress: Progress) -> None:
         """Add the progress in the producer's journal."""
-        # An order without an id has no sessions: its journal tells what was accepted, not when it was closed.
+        # An order without an id has no sessions: its journal does not say whether it is closed.
         self.journal_opened, self.journal_closed = progress.session, progress.closed_session
         self.attempted = max(self.attempted, progress.attempted)
         self.ranges = _union(self.ranges, progress.accepted_ranges)
@@ -83,10 +89,15 @@ class Account:
 
 
 class Records:
-    """What a ledger has recorded of one run, read over one connection; empty if there is no ledger."""
+    """The ledger's rows of one run, read over one connection."""
 
     def __init__(self, connection: Connection | None, run: str) -> None:
-        """Read the run's orders."""
+        """Read the orders of ``run`` from the ledger.
+
+        Args:
+            connection: a connection to the ledger. None if there is no ledger; then there are no rows.
+            run: the name of the run.
+        """
         self._connection = connection
         self._run = run
         self.told = list(_told(connection, run)) if connection else []
@@ -96,10 +107,10 @@ class Records:
             self._home[account.producer] = min(first, account.order_id)
 
     def eaten(self) -> Iterator[tuple[str, str, int, int, int]]:
-        """Yield each producer and order with how many were eaten, delivered again, and the largest number."""
+        """Yield for each order producer, order id, baozi eaten, repeated deliveries and largest number."""
         if self._connection is None:
             return
-        # Rows that a worker of an older release wrote name no order: they count for the producer's first.
+        # Rows of workers of an older release name no order. They count for the producer's first order.
         told = union_all(
             select(orders.c.producer, literal(NO_ORDER).label("order_id")).where(orders.c.run == self._run),
             select(order_sessions.c.producer, order_sessions.c.order_id).where(
@@ -127,7 +138,7 @@ class Records:
         )
 
     def refused(self) -> dict[str, int]:
-        """How many baozi of each producer were not eaten since their number was another order's."""
+        """Return for each producer how many baozi were refused because another order has their number."""
         if self._connection is None:
             return {}
         counts = (
@@ -138,14 +149,14 @@ class Records:
         return {row.producer: row.number for row in self._connection.execute(counts)}
 
     def count(self, account: Account, first: int, last: int) -> int:
-        """How many of the order's numbers from ``first`` to ``last`` were eaten."""
+        """Return how many of the order's numbers from ``first`` to ``last`` were eaten."""
         if self._connection is None or first > last:
             return 0
         numbers = self._mine(account) & eaten.c.number.between(first, last)
         return self._connection.execute(select(func.count()).where(numbers)).scalar_one()
 
     def numbers(self, account: Account, first: int, last: int) -> Iterator[int]:
-        """Yield which of the order's numbers from ``first`` to ``last`` were eaten."""
+        """Yield the order's numbers from ``first`` to ``last`` that were eaten."""
         if self._connection is not None and first <= last:
             numbers = self._mine(account) & eaten.c.number.between(first, last)
             statement = select(eaten.c.number).where(numbers)
@@ -160,7 +171,11 @@ class Records:
                     yield max(first, begin), min(last, end)
 
     def _gaps(self, account: Account) -> Iterator[Range]:
-        """Look at each eaten number's neighbour, between two fences."""
+        """Yield the ranges of numbers below ``attempted`` that were not eaten.
+
+        The query compares each eaten number with the next one. The numbers -1 and ``attempted`` stand at the
+        two ends.
+        """
         if self._connection is None:
             yield 0, account.attempted - 1
             return
@@ -175,11 +190,11 @@ class Records:
         ).subquery()
         gaps = (
             select(pair.c.number + 1, pair.c.next - 1)
-            # Not number + 1: past the last fence, which has no next, that may be more than a column holds.
+            # Not number + 1, which could be too large for the column at the last number, which has no next.
             .where(pair.c.next - 1 > pair.c.number)
             .order_by(pair.c.number)
         )
-        # A reader may have had enough of them: the server's cursor is closed all the same.
+        # The caller may stop early. The block closes the server's cursor then too.
         with self._connection.execute(gaps, execution_options=_IN_PIECES) as found:
             yield from found
 
@@ -191,7 +206,7 @@ class Records:
 
 
 def _told(connection: Connection, run: str) -> Iterator[Account]:
-    """Yield the orders that were closed or opened by a message."""
+    """Yield the orders whose opening or closing message is recorded in the ledger."""
     of = orders.c
     without_id = select(of.producer, of.accepted, of.attempted).where(of.run == run)
     for producer, accepted, attempted in connection.execute(without_id):
@@ -205,7 +220,13 @@ def _told(connection: Connection, run: str) -> Iterator[Account]:
 def accounts(
     records: Records, journals: Sequence[Progress], dead: Collection[tuple[str, str]]
 ) -> Mapping[str, list[Account]]:
-    """Return each known order with its sums, by producer."""
+    """Return the run's orders with their counts, by producer.
+
+    Args:
+        records: the ledger's rows of the run.
+        journals: the progress in the producers' journals.
+        dead: producer and order id of each order that has dead letters.
+    """
     found = {(account.producer, account.order_id): account for account in records.told}
 
     def of(producer: str, order_id: str) -> Account:
@@ -227,7 +248,7 @@ def accounts(
 
 
 def _sum(account: Account, records: Records) -> None:
-    """Divide the eaten baozi into accepted, unknown and never attempted."""
+    """Count the lost, recovered and unexpected baozi of ``account``."""
     beyond = 0
     if account.largest >= account.attempted:
         beyond = account.eaten - records.count(account, 0, account.attempted - 1)
@@ -242,14 +263,14 @@ def _sum(account: Account, records: Records) -> None:
             )
     account.lost = account.accepted - (account.eaten - beyond - account.recovered)
     if account.open:
-        # What its producer attempted and did for this session is not known yet.
+        # It is not known yet what the producer attempted in this session.
         account.recovered = 0
     else:
         account.unexpected = beyond
 
 
 def _complement(ranges: Sequence[Range], end: int) -> list[Range]:
-    """Return the numbers below ``end`` that are in none of the ascending ``ranges``."""
+    """Return, as ranges, the numbers below ``end`` that are in none of the ascending ``ranges``."""
     rest, following = [], 0
     for first, last in ranges:
         if following < first:
@@ -261,7 +282,7 @@ def _complement(ranges: Sequence[Range], end: int) -> list[Range]:
 
 
 def _union(some: Sequence[Range], others: Sequence[Range]) -> list[Range]:
-    """Return the numbers that are in one of two lists of ascending ranges, or in both."""
+    """Return the union of two lists of ascending ranges, as ascending ranges."""
     union: list[Range] = []
     for first, last in sorted([*some, *others]):
         if union and first <= union[-1][1] + 1:

@@ -1,4 +1,4 @@
-"""Deletes the ledger's rows and the journals of runs that are proven sound.
+"""``baozi prune``: deletes the ledger's rows and the journals of runs that are proven sound.
 
 A message whose row was deleted would be executed again. So a run is deleted only if none of its messages can
 still be delivered: it has no dead letters, and the queue is empty. Only the management API shows messages
@@ -13,7 +13,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection, delete, select
 
@@ -21,21 +23,27 @@ from baozi.dead_letters.queue import runs_of_letters
 from baozi.errors import JournalAway, UsageError
 from baozi.ledger import Ledger
 from baozi.ledger_schema import done, eaten, order_sessions, orders, refused
-from baozi.model import Baozi
+from baozi.lines import say
+from baozi.model import Baozi, checked_name
 from baozi.runs import RunSummary, State, names
 from baozi.runs import run as summary_of
+from baozi.runs_command import size
+from baozi.settings import settings
+from baozi.shown import shown, to_json
 from baozi.status import queue_states
 from baozi.topology import Topology
 from baozi.worker.configuration import LONGEST_TASK
 
+#: Seconds of a day.
+_DAY = 86_400
 #: Seconds after which a message that a worker holds has returned to the queue: twice RabbitMQ's timeout.
 _SETTLED_AFTER = 2 * LONGEST_TASK
 #: Rows of one statement.
 _ROWS = 500
 
 
-class Plan(BaseModel):
-    """Whether a run may be deleted."""
+class PrunePlan(BaseModel):
+    """Whether one run may be deleted, and how much that would delete."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -43,7 +51,7 @@ class Plan(BaseModel):
     rows: int
     journal_bytes: int
     kept: str | None = None
-    """Why it stays, in a sentence; None if it may be deleted."""
+    """Why the run is kept, as a sentence. None if it may be deleted."""
 
 
 def plans(
@@ -53,33 +61,33 @@ def plans(
     wanted: Sequence[str],
     older_than: float,
     timeout: float,
-) -> list[Plan]:
-    """Return for each run whether it may be deleted. Nothing is changed.
+) -> list[PrunePlan]:
+    """Return the plan for each run. This only reads.
 
     Args:
         ledger: the ledger.
         journals: the folder of the producers' journals.
         topology: the queues.
-        wanted: the runs to look at; empty for all.
-        older_than: seconds that must have passed since something of a run happened.
+        wanted: the names of the runs. If it is empty, all runs.
+        older_than: seconds. A run is kept if something in it happened later than that.
         timeout: seconds to wait for the broker.
 
     Raises:
-        UsageError: one of ``wanted`` is not known.
-        BrokerError: the broker cannot be asked what is still to be delivered.
+        UsageError: a run in ``wanted`` does not exist.
+        BrokerError: the broker cannot be asked how many messages are in the queue.
         LedgerError: the ledger cannot be read.
     """
     known = names(ledger, journals)
     for name in wanted:
         if name not in known:
             raise UsageError(f"There is no run {name}; `baozi runs` lists them.")
-    # In this order: a letter that is replayed in between is in the queue then.
+    # The dead letters first: a letter that is replayed between the two queries is then in the queue.
     dead = runs_of_letters(timeout)
     work, *_ = queue_states(topology, timeout)
     return [_plan(summary_of(ledger, journals, name), dead, work, older_than) for name in wanted or known]
 
 
-def _plan(one: RunSummary, dead: set[str], work: dict[str, int | None], older_than: float) -> Plan:
+def _plan(one: RunSummary, dead: set[str], work: dict[str, int | None], older_than: float) -> PrunePlan:
     age = time.time() - (one.last_at or 0)
     unacknowledged = work["unacknowledged"]
     why: str | None = None
@@ -96,16 +104,17 @@ def _plan(one: RunSummary, dead: set[str], work: dict[str, int | None], older_th
         )
     elif age < older_than:
         why = "It is younger than --older-than says."
-    return Plan(run=one.run, rows=one.rows, journal_bytes=one.journal_bytes, kept=why)
+    return PrunePlan(run=one.run, rows=one.rows, journal_bytes=one.journal_bytes, kept=why)
 
 
-def prune(ledger: Ledger, journals: Path, name: str) -> int:
-    """Delete the run ``name``; return how many rows of the ledger that were.
+def delete_run(ledger: Ledger, journals: Path, name: str) -> int:
+    """Delete the run ``name``. Return the number of deleted rows.
 
-    First its journals: if this is interrupted, the ledger still proves the run, and it can be repeated.
+    The journals are deleted first. If this is interrupted after that, the ledger still proves the run, so
+    that it can be pruned again.
 
     Raises:
-        JournalAway: a producer has a journal open, or it cannot be deleted.
+        JournalAway: a producer has a journal open, or a journal cannot be deleted.
         LedgerError: the ledger cannot be used.
     """
     _delete_journals(journals / name)
@@ -144,9 +153,57 @@ def _delete_rows(connection: Connection, name: str) -> int:
 
 
 def _keys(connection: Connection, name: str) -> Iterator[str]:
-    """Yield the keys under which the run's messages are recorded, if their task has no key of its own."""
+    """Yield the default keys of the run's messages: their ids and their Celery task ids."""
     rows = connection.execute(select(eaten.c.producer, eaten.c.number).where(eaten.c.run == name)).all()
     for producer, number in rows:
         one = Baozi.model_construct(run=name, producer=producer, number=number, made_at=0.0)
         yield one.id
         yield one.task_id
+
+
+def prune(
+    wanted: Annotated[list[str] | None, typer.Argument(metavar="[RUN…]", help="Runs; default: all.")] = None,
+    older_than: Annotated[
+        float, typer.Option(min=0, max=36_500, help="Days since something of a run was eaten or closed.")
+    ] = 0,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only say what would be.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Delete journals and ledger rows of runs that are proven sound; without --yes, only say which.
+
+    A run stays if it is not sound, if some of it are dead letters, or if a message of it could still be
+    delivered again. Journals on other machines stay.
+    """
+    names = [checked_name(name, "run", old=True) for name in wanted or []]
+    chosen = settings()
+    ledger = Ledger(chosen.ledger)
+    try:
+        found = plans(
+            ledger, chosen.runs, Topology.of(chosen), names, older_than * _DAY, chosen.broker_timeout
+        )
+        kept = [plan for plan in found if plan.kept]
+        if names and kept:
+            raise UsageError(f"Nothing is deleted. Run {kept[0].run} stays. {kept[0].kept}")
+        deleted = []
+        for plan in found:
+            if yes and not plan.kept:
+                delete_run(ledger, chosen.runs, plan.run)
+                deleted.append(plan.run)
+    finally:
+        ledger.close()
+    if as_json:
+        say(to_json({"runs": [plan.model_dump() for plan in found], "deleted": deleted}))
+        return
+    for plan in found:
+        say(shown(_line(plan, yes)))
+    if not found:
+        say("No run is known.")
+    elif not yes and len(kept) < len(found):
+        say("Nothing was deleted yet. Run the command again with --yes.")
+
+
+def _line(plan: PrunePlan, yes: bool) -> str:
+    if plan.kept:
+        return f"{plan.run} stays. {plan.kept}"
+    verb = "Deleted" if yes else "Would delete"
+    return f"{verb} {plan.run}: {plan.rows} rows of the ledger, {size(plan.journal_bytes)} of journals."

@@ -1,24 +1,28 @@
-"""The SQL statements of a recording: few, because they are its cost, and each with all rows of a batch.
+"""The SQL that writes the ledger's rows, on SQLite and PostgreSQL.
 
-One class for each database, with the same methods. They speak to the driver through SQLAlchemy's connection,
-which knows the errors, but build no statement for each batch.
+The rows of executions are most of the ledger's cost. So :class:`SQLite` and :class:`PostgreSQL` write all
+rows of a batch with few statements. Those statements are text, because SQLAlchemy would take longer to build
+them for each batch than the database to execute them. Orders are opened and closed rarely: SQLAlchemy builds
+their statements.
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any, NamedTuple, Protocol
 
-from sqlalchemy import Connection, Float, Table
+from sqlalchemy import ColumnElement, Connection, Executable, Float, Table, case
 from sqlalchemy.dialects import postgresql, sqlite
 
-from baozi.ledger_schema import done, eaten
-from baozi.model import Baozi
-from baozi.order_statements import Insert
+from baozi.ledger_schema import done, eaten, order_sessions, orders
+from baozi.model import Baozi, Closing, Opening
+
+#: Makes a dialect's own insert, which can say what happens if the row exists.
+Insert = Callable[[Table], Any]
 
 
 class DoneRow(NamedTuple):
-    """A row of the table ``done``, column by column."""
+    """A row of the table ``done``. The fields are its columns, in their order."""
 
     task: str
     key: str
@@ -30,7 +34,7 @@ class DoneRow(NamedTuple):
 
 
 class EatenRow(NamedTuple):
-    """A row of the table ``eaten``, column by column."""
+    """A row of the table ``eaten``. The fields are its columns, in their order."""
 
     baozi_id: str
     run: str
@@ -45,53 +49,61 @@ class EatenRow(NamedTuple):
 
     @classmethod
     def of(cls, baozi: Baozi, consumer: str, machine: str, eaten_at: float, order_id: str) -> "EatenRow":
-        """Return the row for the first delivery of ``baozi``."""
+        """Return the row for the first delivery of ``baozi``.
+
+        Args:
+            baozi: the baozi.
+            consumer: the worker's name.
+            machine: the name of the worker's machine.
+            eaten_at: epoch seconds.
+            order_id: the order that the message names, or an empty string.
+        """
         made = baozi.made_at
         run, producer, number = baozi.run, baozi.producer, baozi.number
         return cls(baozi.id, run, producer, number, consumer, machine, made, eaten_at, 1, order_id)
 
 
 class Known(NamedTuple):
-    """What the ledger has of some calls."""
+    """The calls and baozi that the ledger has recorded."""
 
     done: set[tuple[str, str]]
-    """Tasks and keys."""
+    """The task and the key of each call."""
     eaten: dict[str, str | None]
-    """By a baozi's id its order: None if a worker of an older release ate it."""
+    """The order id of each baozi, by the baozi's id. None if a worker of an older release ate it."""
 
 
 class Statements(Protocol):
-    """The statements of one database."""
+    """The statements of one kind of database."""
 
     insert: Insert
-    """Makes the database's own insert, for what is not executed for each batch."""
+    """Makes an SQLAlchemy insert of this dialect, for statements that are not executed for each batch."""
 
     def known(self, connection: Connection, calls: Collection[tuple[str, str]], ids: Sequence[str]) -> Known:
-        """Return what is committed. One statement, which only reads.
+        """Return which of these calls and baozi are committed. This executes one statement, which only reads.
 
         Args:
-            connection: to the ledger.
-            calls: tasks and keys.
-            ids: the ids of baozi.
+            connection: a connection to the ledger.
+            calls: the task and the key of each call.
+            ids: the ids of the baozi.
         """
 
     def insert_new(
         self, connection: Connection, calls: Sequence[DoneRow], baozi: Sequence[EatenRow]
     ) -> tuple[Sequence[DoneRow], Sequence[EatenRow]]:
-        """Insert rows that are new. If another transaction inserts one of them, wait for its end.
+        """Insert the rows that are new. If another transaction inserts one of them, wait until it ends.
 
         Args:
-            connection: one in a transaction that writes.
-            calls: one or more rows, sorted by their key, so that two transactions do not wait for each other.
-            baozi: rows, sorted likewise; or none.
+            connection: a connection in a transaction that writes.
+            calls: one or more rows, sorted by their key, so that two transactions do not deadlock.
+            baozi: any number of rows, sorted by their id.
 
         Returns:
-            The rows that were not inserted. At least those whose key was there already are among them.
+            The rows that were not inserted: all rows whose key existed already, and perhaps others.
         """
 
 
 def of(database: str) -> Statements:
-    """Return the statements of SQLAlchemy's ``database``: "sqlite" or "postgresql"."""
+    """Return the statements for the dialect ``database``, "sqlite" or "postgresql"."""
     return PostgreSQL() if database == "postgresql" else SQLite()
 
 
@@ -106,7 +118,7 @@ def _known(rows: Sequence[Any]) -> Known:
 
 
 class SQLite:
-    """On SQLite. A statement is cheap, and there is no way to the server: each row is inserted by itself."""
+    """The statements of SQLite. It has no server, so a statement is cheap: each row has its own insert."""
 
     insert: Insert = staticmethod(sqlite.insert)
 
@@ -120,7 +132,7 @@ class SQLite:
     )
 
     def known(self, connection: Connection, calls: Collection[tuple[str, str]], ids: Sequence[str]) -> Known:
-        """See :class:`Statements`."""
+        """Implement :meth:`Statements.known`."""
         given = [{task for task, _ in calls}, {key for _, key in calls}, *([ids] if ids else [])]
         lists = tuple(json.dumps(list(names), ensure_ascii=False) for names in given)
         sql = self._KNOWN + self._EATEN if ids else self._KNOWN
@@ -129,7 +141,10 @@ class SQLite:
     def insert_new(
         self, connection: Connection, calls: Sequence[DoneRow], baozi: Sequence[EatenRow]
     ) -> tuple[Sequence[DoneRow], Sequence[EatenRow]]:
-        """See :class:`Statements`. This inserts all rows or none: it cannot tell which were there."""
+        """Insert all rows, or none if one exists already: SQLite does not say which one.
+
+        The arguments and the result are those of :meth:`Statements.insert_new`.
+        """
         connection.exec_driver_sql("SAVEPOINT new")
         if self._insert_all(connection, done, calls) and self._insert_all(connection, eaten, baozi):
             connection.exec_driver_sql("RELEASE new")
@@ -156,16 +171,16 @@ def _insert_on_sqlite(table: Table) -> str:
 
 
 class PostgreSQL:
-    """On PostgreSQL. All rows are inserted by one statement, in one exchange with the server.
+    """The statements of PostgreSQL. One statement inserts all rows, in one round trip to the server.
 
-    Rows are sent column by column. A column with one value in all rows, such as the worker's name, is sent
-    once.
+    Rows are sent as one array for each column. A column with the same value in all rows, such as the worker's
+    name, is sent once.
     """
 
     insert: Insert = staticmethod(postgresql.insert)
 
-    # Each key is looked up by itself. Without LIMIT a server that has no statistics of the table yet, as that
-    # of a new ledger, would read all of it.
+    # LATERAL with LIMIT looks each key up in the index. Without LIMIT, a server that has no statistics of the
+    # table yet, such as that of a new ledger, would read the whole table.
     _KNOWN = (
         "SELECT known.* FROM unnest(%s::text[], %s::text[]) AS given (task, key), LATERAL"
         " (SELECT task, key, NULL::text FROM done WHERE task = given.task AND key = given.key LIMIT 1)"
@@ -178,7 +193,7 @@ class PostgreSQL:
     )
 
     def known(self, connection: Connection, calls: Collection[tuple[str, str]], ids: Sequence[str]) -> Known:
-        """See :class:`Statements`."""
+        """Implement :meth:`Statements.known`."""
         lists = [[task for task, _ in calls], [key for _, key in calls], *([list(ids)] if ids else [])]
         sql = self._KNOWN + self._EATEN if ids else self._KNOWN
         return _known(connection.exec_driver_sql(sql, tuple(lists)).all())
@@ -186,7 +201,7 @@ class PostgreSQL:
     def insert_new(
         self, connection: Connection, calls: Sequence[DoneRow], baozi: Sequence[EatenRow]
     ) -> tuple[Sequence[DoneRow], Sequence[EatenRow]]:
-        """See :class:`Statements`."""
+        """Implement :meth:`Statements.insert_new`."""
         of_done = _Columns.of(done, calls)
         of_eaten = _Columns.of(eaten, baozi) if baozi else None
         sql = _insert_on_postgresql(of_done.varying, of_eaten and of_eaten.varying)
@@ -209,12 +224,12 @@ class PostgreSQL:
 
 
 class _Columns(NamedTuple):
-    """Rows, column by column: as the parameters of :func:`_insert_select`."""
+    """Rows as the parameters of :func:`_insert_select`."""
 
     varying: tuple[bool, ...]
-    """Of each column whether it has several values."""
+    """For each column, whether its values differ."""
     values: list[Any]
-    """The values of the columns that have one, then of those that have several."""
+    """First the value of each column with one value, then the array of each column whose values differ."""
 
     @classmethod
     def of(cls, table: Table, rows: Sequence[tuple[Any, ...]]) -> "_Columns":
@@ -233,7 +248,7 @@ class _Columns(NamedTuple):
 
 @cache
 def _insert_on_postgresql(of_done: tuple[bool, ...], of_eaten: tuple[bool, ...] | None) -> str:
-    """The keys of the new rows come back only if a row was there: usually none was."""
+    """Return the insert for both tables. It returns keys only if a row existed already, which is rare."""
     entered = f"new_done AS ({_insert_select(done, of_done)} RETURNING task, key)"
     counted = (
         "SELECT count(*), CASE WHEN count(*) < %s THEN array_agg(task) END,"
@@ -262,3 +277,61 @@ def _insert_select(table: Table, varying: Sequence[bool]) -> str:
         arrays = ", ".join(f"%s::{column.type}[]" for column in several)
         sql += f" FROM unnest({arrays}) AS given ({', '.join(column.name for column in several)})"
     return sql + " ON CONFLICT DO NOTHING"
+
+
+def opening(insert: Insert, told: Opening) -> Executable:
+    """Return the statement that records that an order is open.
+
+    Args:
+        insert: the dialect's insert.
+        told: the opening. If its session, or a later one, was recorded before, nothing changes.
+    """
+    row = _key(told) | {"opened": told.session, "closed": 0, "told_at": told.opened_at}
+    statement = insert(order_sessions).values(**row, attempted=0, unknown="[]")
+    recorded: Executable = statement.on_conflict_do_update(
+        index_elements=list(order_sessions.primary_key),
+        set_={"opened": statement.excluded.opened},
+        where=order_sessions.c.opened < statement.excluded.opened,
+    )
+    return recorded
+
+
+def closing(insert: Insert, told: Closing) -> Executable:
+    """Return the statement that records that an order is closed.
+
+    Args:
+        insert: the dialect's insert.
+        told: the closing. If a later session was closed before, nothing changes.
+    """
+    if not told.order:
+        return _closing_without_id(insert, told)
+    row = _key(told) | {"opened": told.session, "closed": told.session, "told_at": told.closed_at}
+    unknown = json.dumps(told.unknown)
+    statement = insert(order_sessions).values(**row, attempted=told.attempted, unknown=unknown)
+    new, old = statement.excluded, order_sessions.c
+    changes = {name: new[name] for name in ("closed", "attempted", "unknown", "told_at")}
+    recorded: Executable = statement.on_conflict_do_update(
+        index_elements=list(order_sessions.primary_key),
+        set_={"opened": _greater(old.opened, new.opened), **changes},
+        where=old.closed < new.closed,
+    )
+    return recorded
+
+
+def _closing_without_id(insert: Insert, told: Closing) -> Executable:
+    names = ("accepted", "attempted", "closed_at")
+    statement = insert(orders).values(told.model_dump(include={"run", "producer", *names}))
+    new, old = statement.excluded, orders.c
+    recorded: Executable = statement.on_conflict_do_update(
+        index_elements=[old.run, old.producer],
+        set_={name: _greater(old[name], new[name]) for name in names},
+    )
+    return recorded
+
+
+def _key(told: Opening | Closing) -> dict[str, Any]:
+    return {"run": told.run, "producer": told.producer, "order_id": told.order}
+
+
+def _greater(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+    return case((one > other, one), else_=other)
