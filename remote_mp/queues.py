@@ -157,8 +157,8 @@ class Queue(Generic[Item]):
                 items; a lost connection loses none. A queue with a ``maxsize`` always uses 1: if the full
                 queue refused an item, later items would come before it.
             prefetch: how many messages may be prefetched by this process, so that other processes do not get
-                them; 1 if each item takes long. A queue with a ``maxsize`` does not prefetch: an item leaves
-                the queue when it is got.
+                them; 1 if each item takes long. If no thread calls ``get`` for a second, they return to the
+                queue. A queue with a ``maxsize`` does not prefetch: an item leaves the queue when it is got.
 
         Raises:
             UsageError: one of the arguments is out of range.

@@ -18,12 +18,16 @@ from remote_mp.unfinished import UnfinishedPuts
 
 #: Seconds until the next check whether a ``get`` has returned the item that it is about to return.
 _GET_RETURNS = 0.001
+#: Seconds without a ``get`` after which the prefetched messages return to the queue. A consumer that gets an
+#: item more often keeps its prefetch; for a slower one, to prefetch again takes little beside its work.
+_IDLE = 1.0
 
 
 class Receiver:
     """What one process uses to get items from one queue, and to receive done notices for what it put.
 
-    Without a ``maxsize``, messages are prefetched. With a ``maxsize``, a consumer exists only while a thread
+    Without a ``maxsize``, messages are prefetched. If no thread calls ``get`` for a second, they return to
+    the queue, so that other processes get them. With a ``maxsize``, a consumer exists only while a thread
     waits for an item, because the broker's limit counts only the messages that wait on the broker.
     """
 
@@ -57,6 +61,8 @@ class Receiver:
         """A mark for each thread that waits for an item."""
         self._may_fetch = True
         """Whether to get messages from the broker: False after the queue was closed."""
+        self._last_get = 0.0
+        """When ``get`` was last called, or last returned from waiting, on ``time.monotonic``'s clock."""
         self._connection_number = 0
         """The number of the current connection, from 1."""
         self._tags = count(1)
@@ -87,6 +93,7 @@ class Receiver:
             BrokerAway: the broker has been away for longer than the timeout.
             BaoziError: another error, which is raised at once because waiting does not help.
         """
+        self._last_get = time.monotonic()
         if block and (timeout is None or timeout > 0):
             self._wait_for_one(taken, timeout)
         if not taken:
@@ -178,9 +185,11 @@ class Receiver:
                 self._connection.wake()
                 self._connection.wait_for(take, deadline)
             finally:
+                self._last_get = time.monotonic()
                 self._waiting.discard(mark)
-                if not taken:
-                    self._connection.wake()  # with a maxsize, there is one consumer too many now
+                # With a maxsize, there may be one consumer too many. Without one, the time begins after which
+                # prefetched messages return to the queue.
+                self._connection.wake()
 
     def _read(self, received: ReceivedMessage, taken: list[ReceivedMessage | ReceivedItem]) -> ReceivedItem:
         """Return the first item of a message, and leave its other items to the next calls of ``get``."""
@@ -239,10 +248,15 @@ class Receiver:
         return self._acknowledger.is_done
 
     def seconds_to_next_work(self) -> float:
-        """Return a short time while an item is finished whose ``get`` has not returned; else infinity."""
+        """Return a short time while an item is finished whose ``get`` has not returned.
+
+        Else return the time until prefetched messages return to the queue; infinity if there are none.
+        """
         if self._acknowledger.has_finished:
             return _GET_RETURNS
-        return inf
+        if self._queue.maxsize or self._waiting or not self._holds_messages:
+            return inf
+        return max(0.0, self._idle_at - time.monotonic())
 
     def before_close(self) -> None:
         """Delete the queue of this process's done notices."""
@@ -269,7 +283,7 @@ class Receiver:
                 self._cancel()  # the next consumer has a prefetch of its own
             if not self._consumers:
                 self._consume()
-        elif self._holds_messages and not self._may_fetch:
+        elif self._holds_messages and (not self._may_fetch or time.monotonic() >= self._idle_at):
             self._cancel()
             self._requeue_all_but(0)
 
@@ -278,6 +292,11 @@ class Receiver:
         for tag in self._consumers:
             self._channel.basic_cancel(tag)
         self._consumers.clear()
+
+    @property
+    def _idle_at(self) -> float:
+        """When the prefetched messages return to the queue if no ``get`` is called before."""
+        return self._last_get + _IDLE
 
     @property
     def _prefetch_is_used_up(self) -> bool:

@@ -193,6 +193,20 @@ def test_prefetched_items_of_a_closed_queue_return_in_order(
     assert [other.get(timeout=30) for _ in range(50)] == list(range(1, 51))
 
 
+@pytest.mark.parametrize("cls", [Queue, JoinableQueue])
+def test_prefetched_items_of_a_process_that_calls_get_no_more_return_in_order(
+    cls: Any, private_place: Place, make_queue_here: Callable[..., Any]
+) -> None:
+    source, other, first = (make_queue_here(cls=cls) for _ in range(3))
+    for number in range(51):
+        source.put(number)
+    assert first.get(timeout=30) == 0
+    assert [other.get(timeout=30) for _ in range(50)] == list(range(1, 51))
+    source.put(51)
+    wait_until(lambda: ready(private_place) == 1, "neither to have the last item")
+    assert first.get(timeout=30) == 51
+
+
 def ready(place: Place) -> int:
     return queue_state(place.url, "remote_mp.q.q")[0]
 
