@@ -94,6 +94,12 @@ class AppNotFound(UsageError):
     """The Celery app cannot be imported; name it as `celery -A` does."""
 
 
+class DeadlinePassed(BaoziError):
+    """The work did not end by its deadline: a process waits for something that will not come."""
+
+    exit_code = ExitCode.LOSS
+
+
 class BrokerError(BaoziError):
     """The broker cannot be used; look at its log."""
 

@@ -3,9 +3,11 @@
 Single messages and batches are executed in the same way. There are two kinds of functions:
 
 * A function without a transaction runs first, and then the ledger records it. If the process is killed
-  between the two, the message is redelivered and the function runs again.
+between
+  the two, the message is redelivered and the function runs again.
 * A function that takes the ledger's transaction runs in it, after its key was claimed. Its SQL takes effect
-  once, whenever the process is killed.
+once,
+  whenever the process is killed.
 
 A function of either kind may take a list. It is called once for all items of a group, before Celery's tracer
 runs the first message. The execution of each message then returns its own result. If the function raises,
@@ -63,17 +65,17 @@ class Executable(Protocol):
     transaction_limit: float
 
     def results(self, works: Sequence[Work], transaction: Transaction | None) -> Sequence[Any]:
-        """Call the function once. Return a result for each of ``works``: one, or several for a list."""
+        """Call the function once; return a result for each of ``works``: several only if it takes a list."""
 
     def on_recorded(self, works: Sequence[Work], consumer: str) -> None:
-        """Called after the ledger has committed ``works`` for the first time."""
+        """Called after the ledger has committed ``works``, which no earlier delivery had done."""
 
 
 class Raised(Exception):
-    """Says that the user's function raised ``error``, so that it is not taken for an error of the ledger."""
+    """The user's function raised ``error``. It is not a failure of the ledger, whatever its type."""
 
     def __init__(self, error: Exception) -> None:
-        """Store the ``error`` that the function raised."""
+        """Carry ``error``, as the function raised it."""
         super().__init__(error)
         self.error = error
 
@@ -83,14 +85,14 @@ def run(works: Sequence[Work], transaction: Transaction | None) -> list[tuple[An
 
     Args:
         works: one execution, or several of a task whose function takes a list.
-        transaction: the ledger's transaction, if the function takes it.
+        transaction: the ledger's, if the function takes it.
 
     Returns:
-        For each of ``works``, the function's result, and the result as JSON (None for None).
+        For each of ``works`` what the function returned, and the same as JSON, or None for None.
 
     Raises:
-        Raised: the function raised an exception, or its result is not JSON.
-        sqlalchemy.exc.DBAPIError: the function used the transaction, and the ledger is unavailable.
+        Raised: the function raised an exception, or returned what is not JSON.
+        sqlalchemy.exc.DBAPIError: the function used the transaction, and the ledger is away.
     """
     first = works[0]
     try:
@@ -119,39 +121,39 @@ class Recorder(NamedTuple):
     machine: str
 
     def recorded(self, calls: Sequence[Call]) -> list[Done | None]:
-        """Return for each of ``calls`` the result of an earlier delivery, or None. See Ledger.recorded."""
+        """Return for each of ``calls`` the result of an earlier delivery, or None."""
         return self.ledger.recorded(calls, self.consumer, self.machine)
 
     def recording(self) -> AbstractContextManager[Recording]:
-        """Begin a transaction of the ledger. See Ledger.recording."""
+        """Begin a transaction of the ledger."""
         return self.ledger.recording(self.consumer, self.machine)
 
 
 class Group(Protocol):
-    """One or more executions that are recorded together."""
+    """Executions that are recorded together; may be only one."""
 
     after_commit: list[Callable[[], None]]
-    """Functions to call after the commit. They must not raise."""
+    """What is to happen after the commit. It raises nothing."""
 
     def add(self, works: Sequence[Work]) -> None:
-        """Add the executions that come next. A function that takes a list is called here.
+        """Add ``works``, which are executed next. Calls a function that takes a list.
 
         Raises:
-            Raised: that function raised an exception. The group must not be used any longer.
-            LedgerAway, Reject: the ledger is unavailable.
+            Raised: that function raised an exception. The group must not be used any more.
+            LedgerAway, Reject: the ledger is away.
         """
 
     def execute(self, work: Work) -> Any:
-        """Execute ``work``, unless an earlier delivery has done it. Return its result.
+        """Return what the function of ``work`` returns, or what it returned to an earlier delivery.
 
         Raises:
             Raised: the function raised an exception.
-            LedgerAway, Reject: the ledger is unavailable.
+            LedgerAway, Reject: the ledger is away.
         """
 
 
 class _RunFirst:
-    """Executes functions without a transaction, and records their executions afterwards, several together."""
+    """Executions of functions that take no transaction."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.after_commit: list[Callable[[], None]] = []
@@ -181,7 +183,7 @@ class _RunFirst:
         done = self._done.get(key)
         if done is not None:
             if key in self._new:
-                self._unrecorded.append((work, None))  # a second delivery in the same group is counted
+                self._unrecorded.append((work, None))  # a second delivery in the same group: it counts
             return _result(done)
         if not self._unrecorded:
             self._since = time.monotonic()
@@ -194,11 +196,11 @@ class _RunFirst:
         return result
 
     def record(self) -> None:
-        """Commit the finished executions. After an error, each further call raises the same error.
+        """Commit the finished executions. After a failure each call raises it again.
 
         Raises:
-            NameInUse: the number of some baozi belongs to another order. Nothing is recorded.
-            Reject: the ledger stayed unavailable. The outcome of the commit is unknown.
+            NameInUse: another order has the number of some baozi; none is recorded.
+            Reject: the ledger stayed away; the outcome of the commit is unknown.
         """
         self._raise_failure()
         ran, self._unrecorded = self._unrecorded, []
@@ -213,8 +215,7 @@ class _RunFirst:
         try:
             before = retry_while_ledger_away(commit)
         except Exception as error:
-            # Celery's tracer treats this as the failure of one message. But the other messages that have run
-            # are not recorded either, so each of them must fail.
+            # The tracer makes it the failure of one message. Others that have run are not recorded either.
             self._failure = error
             raise
         new = [work for (work, _), done in zip(ran, before, strict=True) if done is None]
@@ -226,13 +227,13 @@ class _RunFirst:
 
 
 class _InTransaction:
-    """Executes functions in one transaction, with a SAVEPOINT for each execution."""
+    """Executions of functions that take the transaction: one for all, with a SAVEPOINT for each."""
 
     def __init__(self, recording: Recording, alone: bool) -> None:
         self.after_commit: list[Callable[[], None]] = []
         self._recording = recording
         self._alone = alone
-        #: Executions whose key is claimed and that have not run yet.
+        #: What is claimed and was not executed yet.
         self._claimed: dict[tuple[str, str], Work] = {}
         self._done: dict[tuple[str, str], Done] = {}
         self.did: list[Work] = []
@@ -249,7 +250,7 @@ class _InTransaction:
                 del self._claimed[work.call.id]
 
     def execute(self, work: Work) -> Any:
-        if self._claimed.get(work.call.id) is not work:  # an earlier delivery or an earlier message did it
+        if self._claimed.get(work.call.id) is not work:  # an earlier delivery has done it, or one before it
             if work.call.id in self._claimed or self._recording.withdrawn(work.call):
                 raise Raised(RuntimeError("Another message of this batch has the same key, and failed."))
             return _result(self._done[work.call.id])
@@ -260,7 +261,7 @@ class _InTransaction:
             return self._execute([work])
 
     def end(self) -> None:
-        """Withdraw the claims that were not executed. Otherwise they would be recorded as done."""
+        """Withdraw the claims of what was not executed; else it would be recorded as done."""
         for work in self._claimed.values():
             self._recording.withdraw(work.call)
 
@@ -278,7 +279,7 @@ class _InTransaction:
         except DBAPIError as error:
             if is_ledger_away(error):
                 raise
-            # The function may have hidden an error. PostgreSQL then accepts only a rollback.
+            # PostgreSQL only takes a rollback after an error that the function has hidden.
             raise Raised(error) from error
         for work, (_, as_json) in zip(works, results, strict=True):
             self._done[work.call.id] = Done(as_json)
@@ -291,22 +292,22 @@ _current: ContextVar[Group | None] = ContextVar("group", default=None)
 
 
 def current() -> Group | None:
-    """Return the group that this thread is executing, or None outside a batch."""
+    """Return the group that is being executed, if this is within a batch."""
     return _current.get()
 
 
 @contextmanager
 def together(recorder: Recorder, in_transaction: bool, alone: bool = False) -> Iterator[Group]:
-    """Yield a group of executions. They are recorded at the latest at the end of the block.
+    """Yield a group whose executions are recorded at the end of the block.
 
     Args:
-        recorder: the ledger, with the worker's names.
+        recorder: records them.
         in_transaction: whether the functions take the transaction.
-        alone: whether there is only one execution. It then needs no SAVEPOINT.
+        alone: whether there is only one execution, whose failure ends the block.
 
     Raises:
-        NameInUse: the number of some baozi belongs to another order. Nothing is recorded.
-        LedgerAway, Reject: the ledger is unavailable.
+        NameInUse: another order has the number of some baozi. Nothing is recorded.
+        LedgerAway, Reject: the ledger is away.
     """
     group: Any
     if in_transaction:
@@ -322,7 +323,7 @@ def together(recorder: Recorder, in_transaction: bool, alone: bool = False) -> I
             with _as_current(group):
                 yield group
         finally:
-            # Also after an error, because the executions before it are done.
+            # Also after a failure: what ran before it is done.
             group.record()
     for do in group.after_commit:
         do()
@@ -338,20 +339,20 @@ def _as_current(group: Group) -> Iterator[None]:
 
 
 def execute(recorder: Recorder, works: Sequence[Work], in_transaction: bool) -> list[Any]:
-    """Execute the ``works`` of one message that is not in a batch.
+    """Execute the ``works`` of one message, alone.
 
     Args:
-        recorder: the ledger, with the worker's names.
+        recorder: records them.
         works: the executions.
         in_transaction: whether the functions take the transaction.
 
     Returns:
-        The result of each execution.
+        What each function returned.
 
     Raises:
-        NameInUse: the number belongs to another order of the run and producer.
-        Reject: the ledger stayed unavailable. The message returns to the queue.
-        Exception: the function raised it.
+        NameInUse: another order of the run and producer has the number.
+        Reject: the ledger stayed away; the message goes back to the broker.
+        Exception: what the function raised.
     """
 
     def attempt() -> list[Any]:
@@ -362,12 +363,12 @@ def execute(recorder: Recorder, works: Sequence[Work], in_transaction: bool) -> 
     try:
         return retry_while_ledger_away(attempt) if in_transaction else attempt()
     except Raised as raised:
-        # The function's own exception, with its traceback.
+        # The exception as the function raised it, with its traceback.
         raise raised.error from raised.error.__cause__
 
 
 def _notify_tasks(works: Sequence[Work], consumer: str) -> None:
-    """Call ``on_recorded`` of the tasks. An exception there, also of the time limit, is only logged."""
+    """Notify the tasks of what is committed. Errors, and the time limit, do not change that."""
     try:
         for task in dict.fromkeys(work.task for work in works):
             own = [work for work in works if work.task is task]
@@ -398,17 +399,16 @@ def _as_json(task: str, result: Any) -> str:
 
 
 def retry_while_ledger_away(do: Callable[[], Result]) -> Result:
-    """Call ``do`` until the ledger is available. Return its result.
+    """Call ``do`` until the ledger is available.
 
-    Requeuing the message at once would not help, because the same would happen to all other messages.
+    Requeuing the message instead would only move the whole queue through the broker.
 
     Args:
-        do: a function that raises LedgerAway while the ledger is unavailable.
+        do: raises LedgerAway while the ledger is away.
 
     Raises:
-        Reject: the ledger was unavailable for ``ledger_timeout`` seconds, or the task's time limit has
-            passed. It is then unknown whether ``do`` has committed. The message returns to the queue, and its
-            next delivery finds out.
+        Reject: the ledger was away for ``ledger_timeout`` seconds, or the time limit came. It is then unknown
+            what is committed. The message is requeued, and at its next delivery the ledger has the answer.
     """
     tries = Retrying(
         retry=retry_if_exception_type(LedgerAway),

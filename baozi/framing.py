@@ -1,7 +1,7 @@
-"""Makes task messages from a pattern, because Celery takes about 0.3 ms to make each message.
+"""Makes task messages from a pattern, because most of a task's message is the same each time.
 
-Here Celery makes only one message for each task, with marks in the places where messages differ. Each further
-message is a copy in which the marks are replaced.
+Celery takes about 0.3 ms to make a message. Here Celery makes one message for each task, with marks where
+messages differ. For each message the marks are replaced.
 """
 
 import json
@@ -31,9 +31,9 @@ _LONG, _NUMBER, _TIME = Struct(">I"), Struct(">q"), Struct(">d")
 _ID, _ARGUMENTS, _KEYWORDS = (str(uuid4()) for _ in range(3))
 _NUMBER_MARK, _TIME_MARK = (1 << 62) + randbits(60), 1e9 + randbits(50)
 
-#: Encodes plain JSON. It refuses NaN and infinity, which JSON does not have.
+#: Encodes what is JSON. It refuses NaN and infinity, which JSON does not have.
 _plain = json.JSONEncoder(allow_nan=False)
-#: Encodes also dates, decimal numbers and other types, as Celery does.
+#: Encodes dates, decimal numbers and such too, as Celery does.
 _celerys = kombu_json.JSONEncoder(allow_nan=False)
 
 
@@ -47,7 +47,7 @@ class EncodedArguments:
 
     @classmethod
     def of(cls, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> Self:
-        """Encode these positional and named arguments.
+        """Return the call with these arguments.
 
         Raises:
             TypeError, ValueError, RecursionError: they cannot be written as JSON.
@@ -65,21 +65,21 @@ def _encoded(arguments: object) -> str:
 
 
 class Pattern:
-    """The message of one task, as ``apply_async`` makes it in this process, with marks for what differs."""
+    """The message of one kind of task, as ``apply_async`` makes it in this process."""
 
     def __init__(
         self, task: Any, channel: ConfirmedChannel, headers: Mapping[str, Any], call: EncodedArguments
     ) -> None:
-        """Make the pattern. No message is sent.
+        """Let ``task`` (one of Celery's) make the pattern for ``channel``; nothing is sent.
 
         Args:
-            task: the Celery task.
-            channel: the channel on which the messages will be published.
-            headers: the headers in addition to Celery's. Number and time, if present, are the marks.
-            call: the arguments of one message, as an example.
+            task: the task.
+            channel: where the messages will be published.
+            headers: beside Celery's, with marks in the place of a number and a time that differ.
+            call: the arguments of one of the messages.
 
         Raises:
-            ValueError: a mark is missing or repeated, because Celery makes messages in another way.
+            ValueError: a mark is missing or repeated, so that no message can be made of this.
         """
         recorder: Any = _Recorder(channel)
         task.apply_async(
@@ -102,7 +102,7 @@ class Pattern:
         self._divide(message, NUMBER_HEADER in headers)
 
     def _divide(self, message: Any, numbered: bool) -> None:
-        """Split the encoded properties at the marks."""
+        """Divide the properties where messages differ."""
         whole, table = message._serialize_properties(), dumps("F", (message.headers,))
         first, rest = _divided(whole, table)
         rest = table[_LONG.size :] + rest
@@ -114,16 +114,16 @@ class Pattern:
         if sorted(self._which)[-len(marks) :] != list(range(len(marks))):
             raise ValueError("a task message is not made as it was: a mark is missing, or there twice")
         self._parts = [first, b"", *parts]
-        # The length of the header table without the two texts of the arguments (argsrepr, kwargsrepr).
+        # The table's length without what is shown of the arguments.
         self._length = len(table) - _LONG.size - len(_ARGUMENTS) - len(_KEYWORDS)
 
     def fill(self, task_id: str, call: EncodedArguments, baozi: Baozi | None) -> bytes:
-        """Return the AMQP frames of one message.
+        """Return all frames of the message.
 
         Args:
-            task_id: the Celery task id.
+            task_id: the task's id.
             call: the arguments.
-            baozi: the number and the time, if the pattern's headers have their marks.
+            baozi: which message of its order this is, if the pattern's headers tell that.
         """
         body = f"[{', '.join(call.encoded)}, {self._body_end}".encode()
         shown = self._shown(call.arguments)
@@ -142,8 +142,8 @@ class Pattern:
 
     def _shown(self, arguments: Sequence[Any] | Mapping[str, Any]) -> bytes:
         shown = repr(arguments)
-        # Celery's saferepr is many times slower. Its result differs from repr() only if a string has quotes,
-        # must be escaped or is too long, and for deeply nested values, which it leaves out.
+        # Celery's own way, many times slower, differs where a string has quotes or must be escaped or cut.
+        # It also leaves out what is nested deeply, which is shown here.
         if '"' in shown or "\\" in shown or len(shown) > self._longest_shown:
             shown = saferepr(arguments, self._longest_shown)
         return shown.encode(errors="surrogatepass")  # as py-amqp does
@@ -157,14 +157,14 @@ def _divided(whole: AnyStr, mark: AnyStr) -> tuple[AnyStr, AnyStr]:
 
 
 class _Recorder:
-    """A substitute for a channel. It keeps the message instead of publishing it."""
+    """Replaces a channel: keeps the message instead of publishing it."""
 
     message: Message
     way: dict[str, Any]
-    """Exchange, routing key, and whether the message is mandatory."""
+    """Exchange, routing key and whether it is mandatory."""
 
     def __init__(self, channel: ConfirmedChannel) -> None:
-        """Prepare messages in the same way as ``channel``."""
+        """Prepare messages as the true ``channel`` does."""
         true: Any = channel.producer.channel
         self.connection = true.connection
         self.prepare_message = true.prepare_message
@@ -172,23 +172,24 @@ class _Recorder:
     def basic_publish(
         self, message: Message, exchange: str, routing_key: str, mandatory: bool, **_waits: Any
     ) -> None:
-        """Keep the message, the exchange and the routing key."""
+        """Keep it, and where it would go."""
         self.message = message
         self.way = {"exchange": exchange, "routing_key": routing_key, "mandatory": mandatory}
 
 
 class Patterns:
-    """The patterns of the tasks that are published on one channel. Each is made at its first use."""
+    """The patterns of a channel's tasks, made as they are needed."""
 
     def __init__(
         self, base: type[Any], headers: Mapping[str, Any], whose: tuple[str, str] | None = None
     ) -> None:
-        """Set what the messages have in common. No pattern is made yet.
+        """Begin without any.
 
         Args:
-            base: the class whose ``apply_async`` makes the messages. Tasks that override it get no pattern.
-            headers: the headers of each message in addition to Celery's.
-            whose: run and producer, if each message has the headers of its baozi.
+            base: a class of tasks. The messages of a task that has another ``apply_async`` may differ in more
+                than a pattern fills in.
+            headers: each message has these beside Celery's.
+            whose: run and producer, if each message tells in its headers which baozi it is.
         """
         self._base = base
         self._headers = headers
@@ -197,23 +198,20 @@ class Patterns:
         self._made: dict[str, Pattern | None] = {}
 
     def headers(self, baozi: Baozi | None) -> Mapping[str, Any]:
-        """Return the headers of the message with this baozi, in addition to Celery's."""
+        """Return the headers of the message with this baozi, beside Celery's."""
         return self._headers if baozi is None else {**self._headers, **baozi.headers}
 
     def of(self, task: Any, channel: ConfirmedChannel, call: EncodedArguments) -> Pattern | None:
-        """Return the pattern of ``task`` on ``channel``, or None if ``apply_async`` must send each message.
+        """Return the pattern of ``task`` on ``channel``; None if ``apply_async`` must send each message.
 
-        It must do so if
-
-        - Celery's publish signals have receivers, or a tracing library has wrapped Celery's functions;
-        - this runs inside a task, which would be the new task's parent;
-        - the task or its app changes how messages are made;
-        - the transport is not AMQP.
+        It must do so if Celery's publish signals have receivers, if a tracing library has wrapped Celery's
+        functions, if this runs inside a task, which would be the new task's parent, if the task or its app
+        overrides how a message is made, and if the transport takes no frames.
 
         Args:
-            task: the Celery task.
-            channel: the channel on which to publish.
-            call: the arguments of one message, as an example.
+            task: one of Celery's.
+            channel: where to publish.
+            call: arguments that the task takes.
         """
         if any(signal.receivers for signal in _SIGNALS) or task.app.current_worker_task:
             return None
@@ -232,7 +230,7 @@ class Patterns:
         return Pattern(task, channel, self.headers(marked), call)
 
     def _same_each_time(self, task: Any) -> bool:
-        """Return whether the messages of ``task`` differ only in the places that have marks."""
+        """Return whether the messages of ``task`` differ in nothing but what a pattern fills in."""
         conf = task.app.conf
         app_differs = (
             task.app.__class__.send_task is not Celery.send_task

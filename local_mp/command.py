@@ -1,4 +1,4 @@
-"""``python -m local_mp``, which is ``baozi local`` too: run one of the course's places."""
+"""``baozi local``: the lessons, and the server and the clients of a Manager's queue as commands."""
 
 import os
 from collections.abc import Callable
@@ -8,21 +8,11 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from baozi.errors import UsageError
+from baozi.errors import DeadlinePassed, UsageError
 from baozi.journal import Journal
 from baozi.settings import settings
 from baozi.workload import checked_workload
-from local_mp import (
-    file_lock,
-    joinable_queue,
-    manager_queue,
-    observed,
-    pipe_lock,
-    queue_basics,
-    sentinel_queue,
-    tickets,
-)
-from local_mp.guarded import guarded
+from local_mp import lessons, observed, sentinel_queue
 from local_mp.manager_address import ManagerAddress
 
 #: Next to RabbitMQ's own port, and below those that the system gives away by itself.
@@ -58,38 +48,18 @@ app = typer.Typer(cls=_Programs, add_completion=False, pretty_exceptions_enable=
 def local(context: typer.Context) -> None:
     """Run one of the course's places for what processes share, on this machine; without NAME, list them."""
     if context.invoked_subcommand is None:
-        for name, about in _ABOUT.items():
-            typer.echo(f"{name:16}{about}")
+        for name, title in _TITLES.items():
+            typer.echo(f"{name:16}{title}")
 
 
-#: The lessons by name, in the course's order.
-LESSONS = {
-    "tickets": tickets,
-    "file-lock": file_lock,
-    "pipe-lock": pipe_lock,
-    "queue-basics": queue_basics,
-    "queue": sentinel_queue,
-    "joinable-queue": joinable_queue,
-    "manager-queue": manager_queue,
-}
-
-
-def _about(module: object) -> str:
-    """The English title of a module's docstring, without its row and name: the line for the list."""
-    title = next(line for line in (module.__doc__ or "").splitlines() if ": " in line and "``" in line)
-    return title.partition(": ")[2]
-
-
-_ABOUT = {name: _about(module) for name, module in LESSONS.items()}
-
-#: Seconds after which a lesson at the course's pace is given up.
-_DEADLINE = 120
+_TITLES = {name: lessons.titles(name)[1] for name in lessons.LESSONS}
 
 
 def _run(name: str, pace: float) -> None:
-    lesson: Any = LESSONS[name]
-    with guarded(LESSONS.values(), _DEADLINE * max(1.0, pace)):
-        lesson.main(pace)
+    try:
+        lessons.run(name, pace)
+    except TimeoutError as error:
+        raise DeadlinePassed(str(error)) from None
 
 
 def _command(name: str) -> Callable[[float], None]:
@@ -99,12 +69,12 @@ def _command(name: str) -> Callable[[float], None]:
     return command
 
 
-for _name, _line in _ABOUT.items():
+for _name, _line in _TITLES.items():
     if _name != "manager-queue":
         app.command(_name, help=_line)(_command(_name))
 
 manager = typer.Typer(cls=_Programs, rich_markup_mode=None)
-app.add_typer(manager, name="manager-queue", help=_ABOUT["manager-queue"])
+app.add_typer(manager, name="manager-queue", help=_TITLES["manager-queue"])
 
 
 @manager.callback(invoke_without_command=True)

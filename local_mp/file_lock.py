@@ -1,4 +1,4 @@
-"""第一行 ``file-lock``：把文件当作共享空间，用互斥锁保护。
+"""第二课 ``file-lock``：把文件当作共享空间，用互斥锁保护。
 
 进程之间不共享内存，但是共享文件。只要同一时间只有一个进程使用它，文件就能当作共享空间；只是慢，而且锁要
 自己写。包子放在一个文件里，一行一个；另一个文件记着还有几个在等，下一个从哪里读起。文件变了，没有谁会
@@ -7,7 +7,7 @@
 做不到的：``multiprocessing.Lock`` 的持有者被杀，锁就永远不会释放。文件比进程活得久，但是消费者取走一个
 包子以后被杀，这个包子就没有了。这把锁不能跨机器。
 
-Row 1, ``file-lock``: a file as the shared place, protected by a mutex.
+Lesson 2, ``file-lock``: a file as the shared place, protected by a mutex.
 
 Processes do not share memory, but they share files. A file works as the shared place if one process at a time
 uses it; it is slow, and you write the lock yourself. The baozi are in one file, a line each; a second file
@@ -76,7 +76,7 @@ class SharedFile:
 
 
 def main(pace: float = 1) -> None:
-    """第四行的程序，换成这个文件。 Row 4's program with this file. ``pace``: factor on its seconds."""
+    """第五课的程序，换成这个文件。 Lesson 5's program with this file. ``pace``: factor on its seconds."""
     with TemporaryDirectory() as folder:
         sentinel_queue.main(pace, SharedFile(Path(folder), Lock()))
 

@@ -1,7 +1,7 @@
 """Runs a lesson as a command: with a deadline, and so that no process outlives it.
 
 The lessons start plain processes, as the course does. A command must also end cleanly on Ctrl-C, on SIGTERM
-and when it is killed.
+and when it is killed. Windows has neither SIGKILL nor ``pthread_kill``, so neither is needed here.
 """
 
 import io
@@ -15,39 +15,35 @@ from contextlib import contextmanager
 from multiprocessing import Process
 from types import ModuleType
 
-from baozi.errors import BaoziError, ExitCode
-
-
-class DeadlinePassed(BaoziError):
-    """The work did not end by its deadline: something waits for what will never come."""
-
-    exit_code = ExitCode.LOSS
+#: Exit code of a process that ended because its parent ended.
+_INTERRUPTED = 130
 
 
 class GuardedProcess(Process):
-    """A process that leaves Ctrl-C to its parent, ends with it, and writes whole lines."""
+    """A process that ends quietly on Ctrl-C, ends with its parent, and writes whole lines."""
 
     def run(self) -> None:
-        """Do what the lesson asked for."""
-        leave_signals_to_parent()
+        """Run the function that the lesson named."""
+        end_with_parent()
         if isinstance(sys.stdout, io.TextIOWrapper):
             # Several processes write to one output: each writes whole lines, under PYTHONUNBUFFERED too.
-            sys.stdout.reconfigure(line_buffering=True, write_through=False)
+            sys.stdout.reconfigure(line_buffering=True, write_through=False, errors="backslashreplace")
         super().run()
 
 
-def leave_signals_to_parent() -> None:
-    """Have this child process ignore Ctrl-C, and end when its parent has ended, however that ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def end_with_parent() -> None:
+    """Have this child process end without a traceback on Ctrl-C, and when its parent has ended."""
+    # Not ignored: on Windows, the parent notices Ctrl-C only when the child that it joins has ended.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_wait_for_parent, daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _wait_for_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        os._exit(ExitCode.INTERRUPTED)
+        os._exit(_INTERRUPTED)
 
 
 @contextmanager
@@ -56,39 +52,53 @@ def guarded(modules: Iterable[ModuleType], deadline: float) -> Iterator[None]:
 
     Args:
         modules: lessons that import ``Process``.
-        deadline: seconds after which the work is given up.
+        deadline: seconds after which the lesson is ended. Only the main thread may run it.
 
     Raises:
-        DeadlinePassed: it was.
+        TimeoutError: the lesson did not end by the deadline.
     """
-    passed, main = threading.Event(), threading.get_ident()
+    passed = threading.Event()
 
     def give_up() -> None:
         passed.set()
-        # To the main thread, which may wait in a system call for a process to end.
-        signal.pthread_kill(main, signal.SIGINT)
+        _interrupt_main_thread()
+        _kill_children()
 
     timer = threading.Timer(deadline, give_up)
     timer.daemon = True
     plain = {module: vars(module)["Process"] for module in modules if "Process" in vars(module)}
+    for module in plain:
+        vars(module)["Process"] = GuardedProcess
+    timer.start()
     try:
-        for module in plain:
-            vars(module)["Process"] = GuardedProcess
-        timer.start()
         yield
-    except KeyboardInterrupt:
+    except BaseException:
         if passed.is_set():
-            raise DeadlinePassed(f"Not done within {deadline:g} s.") from None
+            raise TimeoutError(f"Not done within {deadline:g} s.") from None
         raise
     finally:
         timer.cancel()
+        timer.join()  # only one thread at a time may wait for the children
         for module, process in plain.items():
             vars(module)["Process"] = process
-        children = multiprocessing.active_children()
-        # First none runs any more: one that outlived a Manager for a moment would tell of it in a traceback.
-        for blow in (signal.SIGSTOP, signal.SIGKILL):
-            for child in children:
-                if child.exitcode is None:
-                    os.kill(child.pid or 0, blow)
-        for child in children:
+        _kill_children()
+
+
+def _interrupt_main_thread() -> None:
+    if hasattr(signal, "pthread_kill"):
+        # The thread may wait in a system call: only a signal to itself ends that.
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:
+        signal.raise_signal(signal.SIGINT)
+
+
+def _kill_children() -> None:
+    """Kill this process's children and wait for them."""
+    children = multiprocessing.active_children()
+    # A daemon may serve the others, as the Manager does. If it ended first, they would print errors.
+    for daemon in (False, True):
+        chosen = [child for child in children if child.daemon is daemon]
+        for child in chosen:
+            child.kill()
+        for child in chosen:
             child.join()

@@ -1,4 +1,4 @@
-"""第五行 ``joinable-queue``：用 JoinableQueue，不再需要 ``None``。
+"""第六课 ``joinable-queue``：用 JoinableQueue，不再需要 ``None``。
 
 队列记着还有几个包子没有吃完：``put`` 加一，``task_done()`` 减一，``join()`` 等到它变成零。所以生产者
 知道的不只是包子都放进去了，而是都*吃完*了。消费者是守护进程，主进程结束时它们跟着结束。
@@ -6,7 +6,7 @@
 做不到的：消费者在 ``get`` 和 ``task_done()`` 之间被杀，计数就永远多一个；生产者被杀也一样，它最后几个
 包子已经计了数，却没有送出去。``join()`` 不接受超时，只能一直等下去。
 
-Row 5, ``joinable-queue``: producers and consumers with a JoinableQueue, without ``None``.
+Lesson 6, ``joinable-queue``: producers and consumers with a JoinableQueue, without ``None``.
 
 The queue counts the baozi that are not done: ``put`` adds one, ``task_done()`` subtracts one, and ``join()``
 waits until the count is zero. So a producer knows when all baozi were *eaten*, not only when all were put.

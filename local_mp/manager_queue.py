@@ -1,4 +1,4 @@
-"""课程之后 ``manager-queue``：Manager 的队列，走 TCP，可以跨机器。
+"""第七课，课程里没有 ``manager-queue``：Manager 的队列，走 TCP，可以跨机器。
 
 标准库里只有这个队列能给两台机器用：一个服务进程拿着队列，别的进程连上它，``put`` 和 ``get`` 都由它代做。
 要有同一把密钥（authkey）才能连上。传输的是 pickle，谁有密钥，谁就能在服务器上运行代码。
@@ -6,7 +6,7 @@
 做不到的：队列在服务进程的内存里，它被杀，里面的包子就都没有了。客户端在 ``get`` 里等待时被杀，服务器仍然
 会为它取出下一个包子，这一个就丢了。
 
-Beyond the course, ``manager-queue``: a Manager's queue over TCP, for several machines.
+Lesson 7, beyond the course, ``manager-queue``: a Manager's queue over TCP, for several machines.
 
 It is the standard library's only queue that two machines can share: a server process holds the queue, and the
 others connect to it and have it do their ``put`` and ``get``. All need the same authkey. What travels is
@@ -57,7 +57,7 @@ def connect(address: tuple[str, int], authkey: bytes) -> Any:
 
 
 def main(pace: float = 1) -> None:
-    """启动服务进程，再运行第四行的程序。 Start the server, then row 4's program. ``pace``: as there."""
+    """启动服务进程，再运行第五课的程序。 Start the server, then run lesson 5's program at ``pace``."""
     authkey = secrets.token_bytes(32)
     here, there = Pipe(duplex=False)
     Process(target=serve, args=(("127.0.0.1", 0), authkey, 0, there.send), daemon=True).start()

@@ -1,4 +1,4 @@
-"""第二行 ``pipe-lock``：管道加锁，自己写一个 Queue。
+"""第三课 ``pipe-lock``：管道加锁，自己写一个 Queue。
 
 课程说：队列 = 管道 + 锁。管道有两端，一端写，一端读。两个进程同时写，字节就会混在一起，同时读也一样，
 所以每一端要有一把锁。管道不会数里面有几个东西，所以用信号量来数，位置用完了 ``put`` 就等。
@@ -6,7 +6,7 @@
 做不到的：没有容量限制时，管道里最多放下系统的缓冲区（Linux 上 64 KiB），满了 ``put`` 就等；Queue 为此
 另有一个线程和一个缓冲区。一个进程在 ``recv`` 里等待时被杀，锁就不会释放，别的进程永远等下去。不能跨机器。
 
-Row 2, ``pipe-lock``: a pipe and locks, which together are a Queue.
+Lesson 3, ``pipe-lock``: a pipe and locks, which together are a Queue.
 
 The course: a Queue is a pipe and a lock. A pipe has an end to write to and an end to read from. Two processes
 that write at once mix up their bytes, and so do two that read: each end needs a lock. A pipe does not count
@@ -18,7 +18,6 @@ it waits in ``recv`` never releases the lock, so the others wait without end. It
 """
 
 import multiprocessing
-from multiprocessing.context import BaseContext
 from typing import Any
 
 from local_mp import sentinel_queue
@@ -31,9 +30,8 @@ SLOTS = 32_767
 class LockedPipe:
     """一个有 ``put`` 和 ``get`` 的管道。 A pipe with a Queue's ``put`` and ``get``."""
 
-    def __init__(self, capacity: int = SLOTS, context: BaseContext | None = None) -> None:
+    def __init__(self, capacity: int = SLOTS, mp: Any = multiprocessing) -> None:
         """做一个最多放 ``capacity`` 个东西的管道。 Make a pipe for at most ``capacity`` items."""
-        mp: Any = context or multiprocessing
         self._receiver, self._sender = mp.Pipe(duplex=False)
         self._reading, self._writing = mp.Lock(), mp.Lock()
         self._slots = mp.Semaphore(capacity)
@@ -53,7 +51,7 @@ class LockedPipe:
 
 
 def main(pace: float = 1) -> None:
-    """第四行的程序，换成这个管道。 Row 4's program with this pipe. ``pace``: factor on its seconds."""
+    """第五课的程序，换成这个管道。 Lesson 5's program with this pipe. ``pace``: factor on its seconds."""
     sentinel_queue.main(pace, LockedPipe())
 
 

@@ -1,64 +1,57 @@
-"""第三行 ``queue-basics``：Queue 和它的方法。
+"""第四课 ``queue-basics``：Queue 和它的方法。
 
-先放进去的先取出来；``full()`` 和 ``empty()`` 说它满了还是空了；往满的队列里 ``put``，从空的队列里 ``get``，
-都会阻塞。这里的队列放三个东西，凡是能 pickle 的都可以；第四次 ``put`` 和第四次 ``get`` 会一直等，所以给它们
-一个超时。
+先放进去的先取出来；``full()`` 说它满了没有，``empty()`` 说它空了没有；往满的队列里 ``put``，从空的队列里
+``get``，都会阻塞。这里的队列放三个东西，凡是能 pickle 的都可以。第四次 ``put`` 和第四次 ``get`` 会一直等
+下去，所以给它们一个超时。
 
-做不到的：放不了很多，全部都在内存里，没有上限就会一直长到内存用完。``full()`` 和 ``empty()`` 是问的那一刻的
-答案：别的进程也在放和取，等你看到时可能已经变了。
+做不到的：只适合放少量的东西。全部都在内存里，没有上限就会一直长到内存用完。``full()`` 和 ``empty()`` 只是
+问的那一刻的答案：别的进程也在放和取，等你看到时可能已经变了。
 
-Row 3, ``queue-basics``: a Queue and its methods.
+Lesson 4, ``queue-basics``: a Queue and its methods.
 
-What was put first comes out first; ``full()`` and ``empty()`` say whether it is full or empty; a ``put`` to a
-full Queue and a ``get`` from an empty one block. This Queue holds three items of any kind that pickle can
-store. The fourth ``put`` and the fourth ``get`` would block without end, so each has a timeout.
+What was put first comes out first; ``full()`` says whether it is full and ``empty()`` whether it is empty; a
+``put`` to a full Queue and a ``get`` from an empty one block. This Queue holds three items of any kind that
+pickle can store. The fourth ``put`` and the fourth ``get`` would block without end, so each has a timeout.
 
-What it cannot do: it does not hold much, because all of it is in memory; without a bound it grows until the
+What it cannot do: it is for few items, because all of them are in memory; without a bound it grows until the
 memory is used up. ``full()`` and ``empty()`` were true when they were asked: other processes put and get, so
 the answer may be wrong when you read it.
 """
 
-import multiprocessing
 import queue
 import time
-from multiprocessing.queues import Queue
+from multiprocessing import Queue
 from typing import Any
-
-ITEMS: tuple[Any, ...] = ("hello", [1, 2, 3, 4], {"name": "alex", "age": 15})
-
-#: Seconds after which a put or a get that blocks gives up.
-PATIENCE = 1.0
 
 
 def main(pace: float = 1) -> None:
-    """Put, get, and show what blocks.
+    """放三个，取三个，看看什么时候阻塞。 Put three, get three, and show what blocks.
 
     Args:
-        pace: the factor on the seconds for which the two that block are waited for.
+        pace: seconds that the fourth put and the fourth get wait.
     """
-    q: Queue[Any] = multiprocessing.Queue(3)
-    for item in ITEMS:
-        q.put(item)
+    q: Any = Queue(3)
+    q.put("hello")
+    q.put([1, 2, 3, 4])
+    q.put({"name": "alex", "age": 15})
     print(q.full())
 
     began = time.monotonic()
     try:
-        q.put("one too many", timeout=PATIENCE * pace)
+        q.put("第四个", timeout=pace)  # 没有 timeout 就一直等 without a timeout it would wait for ever
     except queue.Full:
-        print(f"a fourth put blocked for {time.monotonic() - began:.1f} s")
+        print(f"第四次put阻塞了{time.monotonic() - began:.1f}秒")
 
-    for _ in ITEMS:
-        print(q.get())
+    print(q.get())
+    print(q.get())
+    print(q.get())
     print(q.empty())
 
     began = time.monotonic()
     try:
-        q.get(timeout=PATIENCE * pace)
+        q.get(timeout=pace)
     except queue.Empty:
-        print(f"a get on an empty queue blocked for {time.monotonic() - began:.1f} s")
-
-    q.close()
-    q.join_thread()
+        print(f"第四次get阻塞了{time.monotonic() - began:.1f}秒")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""第四行 ``queue``：生产者和消费者共用一个 Queue，用 ``None`` 收尾。
+"""第五课 ``queue``：生产者和消费者共用一个 Queue，用 ``None`` 收尾。
 
 队列让两边互不等待：生产者不必认识消费者，快慢也可以不同。消费者不知道后面还有没有包子，
 所以要告诉它：``None`` 表示没有了。课程说有几个生产者就放几个 ``None``，其实不对：每个消费者
@@ -7,7 +7,7 @@
 做不到的：不能跨机器。``put`` 返回时，包子只在生产者自己的缓冲区里，进程被杀就丢了。消费者在
 ``get`` 里等待时被杀，锁就再也不会释放，别的消费者永远取不到东西。
 
-Row 4, ``queue``: producers and consumers share a Queue, and ``None`` ends the work.
+Lesson 5, ``queue``: producers and consumers share a Queue, and ``None`` ends the work.
 
 A queue decouples the two sides: they do not know each other, and each has its own speed. A consumer cannot
 know whether more baozi will come, so it is told: ``None`` means "no more". The course puts one ``None`` for

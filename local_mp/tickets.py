@@ -1,100 +1,61 @@
-"""第一行 ``tickets``：十个人买三张票，不加锁和加锁。
+"""第一课 ``tickets``：十个人抢三张票，先不加锁，再加锁。
 
-文件是进程可以共享的地方，没有互斥锁，同一张票会卖出好几次。每个人先读还剩几张，犹豫一下，再写少一张：
-不加锁时，第一个人还没写，大家都已经读过，看到的都是三张，于是都买到了。加了锁就一个一个来：三个人买到，
-其余七个看到已经没有了。
+文件是进程可以共享的地方。每个人先读还剩几张票，犹豫一下，再写回去少一张。不加锁时，第一个人还没写，大家就
+都读过了，看到的都是三张，于是都买到了：同一张票卖了好几次。加了互斥锁就一个一个来：三个人买到，其余七个人
+看到票已经卖完。
 
-做不到的：快不起来，锁让所有人排成一队；而且忘了加锁的人，锁也拦不住。
+做不到的：快不起来，锁让所有人排成一队；而且锁只管加锁的人，忘了加锁的人照样能读能写。
 
-Row 1, ``tickets``: ten buyers and three tickets, without and with a lock.
+Lesson 1, ``tickets``: ten buyers and three tickets, first without a lock, then with one.
 
-A file is a place that processes share, and without a mutex the same ticket is sold several times. Each buyer
-reads how many tickets are left, hesitates, and writes one less. Without the lock all of them read before the
-first one writes, so all see three tickets and all buy. With the lock they take turns: three buy, and the
-other seven find none left.
+A file is a place that processes share. Each buyer reads how many tickets are left, hesitates, and writes one
+less. Without a lock all of them read before the first one writes: all see three tickets and all buy, so the
+same ticket is sold several times. With a mutex they take turns: three buy, and the other seven find none.
 
 What it cannot do: it is slow, because the lock makes one queue of all buyers. And a buyer that forgets the
 lock is not stopped by it.
 """
 
-import json
-import multiprocessing
 import time
-from contextlib import nullcontext
-from multiprocessing.context import DefaultContext
-from multiprocessing.synchronize import Barrier, Lock
+from contextlib import AbstractContextManager, nullcontext
+from multiprocessing import Barrier, Lock, Process
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import cast
-
-BUYERS = tuple(f"buyer {number}" for number in range(10))
-TICKETS = 3
-
-#: Seconds between a buyer's look at the file and the write. It is the gap through which tickets are sold
-#: twice, so it must be longer than ten processes need to come to their turn.
-HESITATION = 0.5
+from typing import Any
 
 
-def buy(left: Path, name: str, counter: Barrier, lock: Lock | None, hesitation: float) -> None:
-    """Buy a ticket if one is left.
-
-    Args:
-        left: the file that says how many are left.
-        name: who buys.
-        counter: where all buyers meet, so that they ask at once however long each took to start.
-        lock: held from the look to the write; None to do without.
-        hesitation: seconds between the look and the write.
-    """
-    counter.wait()
-    with lock or nullcontext():
-        tickets = json.loads(left.read_text())["tickets"]
-        if not tickets:
-            print(f"{name} finds no ticket\n", end="")
-            return
-        time.sleep(hesitation)
-        left.write_text(json.dumps({"tickets": tickets - 1}))
-        with (left.parent / "sold").open("a") as sold:
-            sold.write(f"{name}\n")
-        print(f"{name} has bought a ticket\n", end="")
+def buy(name: str, folder: Path, lock: AbstractContextManager[Any], counter: Any, hesitation: float) -> None:
+    """如果还有票就买一张。 Buy a ticket if one is left."""
+    counter.wait()  # 等十个人都到齐，再一起开始 all ten begin at once, however long each took to start
+    with lock:
+        left = int((folder / "left").read_text())
+        if left > 0:
+            time.sleep(hesitation)  # 就在这段时间里，别人也读到了同一个数 others read the same number now
+            (folder / "left").write_text(str(left - 1))
+            (folder / f"{name}.ticket").touch()
+    print(f"{name}{'买到了票' if left > 0 else '没有买到票'}\n", end="")
 
 
-def sell(locked: bool, hesitation: float, start_method: str | None = None) -> list[str]:
-    """Let all buyers loose on the tickets.
-
-    Args:
-        locked: whether they use a lock.
-        hesitation: seconds between a buyer's look and write.
-        start_method: ``spawn``, ``fork`` or ``forkserver``; the platform's own when None.
-
-    Returns:
-        Who bought one.
-    """
-    mp = cast(DefaultContext, multiprocessing.get_context(start_method))
-    lock = mp.Lock() if locked else None
-    counter = mp.Barrier(len(BUYERS))
-    with TemporaryDirectory() as folder:
-        left = Path(folder) / "left"
-        left.write_text(json.dumps({"tickets": TICKETS}))
-        buyers = [
-            mp.Process(target=buy, args=(left, name, counter, lock, hesitation), daemon=True)
-            for name in BUYERS
-        ]
-        for buyer in buyers:
-            buyer.start()
-        for buyer in buyers:
-            buyer.join()
-        return (Path(folder) / "sold").read_text().splitlines()
+def sell(folder: Path, lock: AbstractContextManager[Any], hesitation: float) -> int:
+    """三张票，十个人来买，返回卖出几张。 Let ten buyers buy three tickets; return how many were sold."""
+    (folder / "left").write_text("3")
+    counter = Barrier(10)
+    buyers = [
+        Process(target=buy, args=(f"乘客{number}", folder, lock, counter, hesitation)) for number in range(10)
+    ]
+    for process in buyers:
+        process.start()
+    for process in buyers:
+        process.join()
+    return len(list(folder.glob("*.ticket")))
 
 
 def main(pace: float = 1) -> None:
-    """Sell without the lock, then with it, and say how many were sold.
-
-    Args:
-        pace: the factor on the hesitation.
-    """
-    for locked in (False, True):
-        sold = sell(locked, HESITATION * pace)
-        print(f"{'with' if locked else 'without'} the lock: {TICKETS} tickets, {len(sold)} sold", flush=True)
+    """先不加锁，再加锁。 Without the lock, then with it. ``pace``: factor on the hesitation."""
+    for how, lock in (("不加锁", nullcontext()), ("加锁", Lock())):
+        with TemporaryDirectory() as folder:
+            sold = sell(Path(folder), lock, 0.5 * pace)
+        print(f"{how}：3张票，卖出{sold}张", flush=True)
 
 
 if __name__ == "__main__":

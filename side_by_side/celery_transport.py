@@ -11,13 +11,13 @@ import psutil
 from sqlalchemy import URL, Row, select
 
 from baozi.broker.temporary import TemporaryBroker, consumer_count
+from baozi.errors import DeadlinePassed
 from baozi.journal import Entry, Event
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
 from baozi.ledger_url import file_url
 from baozi.process_group import ProcessGroup, StartedProcess
 from baozi.workload import Workload
-from local_mp.guarded import DeadlinePassed
 from side_by_side import journal_analysis
 from side_by_side.celery_processes import start_producer, start_worker
 from side_by_side.multiprocessing_group import ProcessFailed, Role

@@ -16,13 +16,12 @@ from sqlalchemy import func, select
 
 from baozi.audit import Audit, settled_audit
 from baozi.broker.temporary import queue_state
-from baozi.errors import BaoziError, BrokerError, ExitCode
+from baozi.errors import BaoziError, BrokerError, DeadlinePassed, ExitCode
 from baozi.faults.proxy import Proxy
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten
 from baozi.ledger_url import file_url
 from baozi.process_group import ProcessGroup, StartedProcess
-from local_mp.guarded import DeadlinePassed
 from side_by_side import journal_analysis
 from side_by_side.celery_processes import start_worker
 from side_by_side.multiprocessing_group import ProcessFailed

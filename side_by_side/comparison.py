@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from baozi.broker.temporary import TemporaryBroker, temporary_broker
-from baozi.errors import BaoziError, ExitCode
+from baozi.errors import BaoziError, DeadlinePassed, ExitCode
 from baozi.journal import Event
 from baozi.workload import Workload, checked_workload
-from local_mp.guarded import DeadlinePassed
 from side_by_side import journal_analysis
 from side_by_side.celery_transport import run_celery
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind, Verdict

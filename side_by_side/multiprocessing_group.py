@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from baozi.errors import BaoziError, ExitCode
+from baozi.errors import BaoziError, DeadlinePassed, ExitCode
 from baozi.journal import Journal
 from baozi.workload import Workload
-from local_mp.guarded import DeadlinePassed, leave_signals_to_parent
+from local_mp.guarded import end_with_parent
 
 #: Seconds between two checks of the processes. It is short, so that a fault can be timed precisely.
 _TICK = 0.02
@@ -187,8 +187,8 @@ class MultiprocessingGroup:
 
 def _run_work(work: Callable[[Journal], None], journal: Path) -> None:
     """Run ``work`` in a new process, with its own journal and without the lesson's output."""
-    # Ctrl-C reaches every process of the terminal. Only the parent handles it, and ends the group.
-    leave_signals_to_parent()
+    # Ctrl-C reaches every process of the terminal. The parent handles it, and ends the group.
+    end_with_parent()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), Journal(journal) as own:
         try:
             work(own)

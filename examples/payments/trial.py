@@ -14,13 +14,12 @@ from urllib.parse import urlsplit
 
 import psutil
 from baozi.broker.temporary import queue_state
-from baozi.errors import BrokerError
+from baozi.errors import BrokerError, DeadlinePassed
 from baozi.faults.proxy import Proxy
 from baozi.faults.single_node import SingleNode
 from baozi.process_group import ProcessGroup, StartedProcess
 from examples.payments.bank import Bank
 from examples.payments.faults import Fault, chosen
-from local_mp.guarded import DeadlinePassed
 from pydantic import BaseModel
 from side_by_side.multiprocessing_group import ProcessFailed
 from sqlalchemy.exc import OperationalError

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from local_mp.guarded import DeadlinePassed
+from baozi.errors import DeadlinePassed
 from side_by_side.chaos_environment import ChaosEnvironment
 from side_by_side.faults.fault import Effect, Fault
 

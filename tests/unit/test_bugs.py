@@ -113,7 +113,7 @@ def started(where: str, folder: Path) -> subprocess.Popen[str]:
     )
 
 
-@pytest.mark.parametrize("module", ["baozi", "producers", "local_mp", "benchmarks"])
+@pytest.mark.parametrize("module", ["baozi", "producers", "benchmarks"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_command_that_is_interrupted_in_its_first_moments_exits_with_130_and_no_traceback(
     module: str, number: signal.Signals

@@ -5,7 +5,7 @@ import pytest
 
 from baozi import errors
 from baozi.commands import app_with
-from baozi.errors import BaoziError, BrokerError, ExitCode, LedgerError, PutRefused
+from baozi.errors import BaoziError, BrokerError, DeadlinePassed, ExitCode, LedgerError, PutRefused
 
 LONGEST = 130
 
@@ -59,6 +59,7 @@ def test_an_error_s_place_in_the_tree_is_its_exit_code(error: type[BaoziError]) 
         BrokerError: ExitCode.NO_BROKER,
         LedgerError: ExitCode.NO_LEDGER,
         PutRefused: ExitCode.REFUSED,
+        DeadlinePassed: ExitCode.LOSS,
     }
     codes = [code for root, code in expected.items() if issubclass(error, root)]
     assert error.exit_code is (codes[0] if codes else ExitCode.USAGE)

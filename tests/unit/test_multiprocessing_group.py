@@ -11,10 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from baozi.errors import UsageError
+from baozi.errors import DeadlinePassed, UsageError
 from baozi.journal import Event, Journal
 from baozi.workload import Workload
-from local_mp.guarded import DeadlinePassed
 from side_by_side.local_transport import run_lesson
 from side_by_side.multiprocessing_group import MultiprocessingGroup, ProcessFailed, Role
 from tests.conformance.records import Records
