@@ -1,7 +1,7 @@
-"""The guarantee for Celery tasks on RabbitMQ: confirmed, executed once a key, audited.
+"""Reliable Celery tasks on RabbitMQ: confirmed publishing, one execution for each key, and an audit.
 
-``from baozi import Reliable`` is where an app begins. What else is meant for an app is exported here; all
-other modules are the project's own.
+An app begins with ``from baozi import Reliable``. The names exported here are the public API. All other
+modules are internal.
 """
 
 from importlib import import_module
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from baozi.task import ReliableTask as ReliableTask
     from baozi.transaction import Transaction as Transaction
 
-#: What is exported, and from where. Loaded when it is asked for: a tool of the project does without Celery.
+#: The exported names and their modules. They are imported at their first use, because not every program that
+#: imports this package needs Celery.
 _EXPORTED = {
     "BaoziError": "baozi.errors",
     "DeadLetter": "baozi.errors",
@@ -34,9 +35,9 @@ __all__ = sorted(_EXPORTED)  # noqa: PLE0605  # a literal list would say each na
 
 
 def __getattr__(name: str) -> Any:
-    """Load an exported name when it is first asked for; ``__version__`` is the installed release's."""
+    """Import an exported name at its first use. ``__version__`` is the version of the installed release."""
     if name == "__version__":
-        # Loaded here: it takes longer than all the rest of this module.
+        # Imported here, because this import takes longer than the rest of this module.
         return import_module("importlib.metadata").version("baozi")
     if name not in _EXPORTED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

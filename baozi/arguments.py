@@ -1,4 +1,8 @@
-"""The parameters of a reliable task's function: checks a message's arguments by its annotations."""
+"""Checks the arguments of a message by the annotations of the task's function, with Pydantic.
+
+Parameters with the annotation :class:`Key` or :class:`~baozi.transaction.Transaction` get their values from
+the library. All others get the message's arguments.
+"""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +22,7 @@ from baozi.model import reason
 from baozi.shown import shown
 from baozi.transaction import Transaction
 
-#: The most characters of a field's name in an error.
+#: The largest number of characters of a field's name in an error.
 _LONGEST_FIELD = 200
 
 
@@ -39,15 +43,15 @@ class Arguments:
         """Read the parameters of ``function``.
 
         Args:
-            name: the task's name, for the errors.
+            name: the task's name, for error messages.
             function: the function.
             bound: whether its first parameter is the task itself.
             as_list: whether the function takes the arguments of several messages in one list. Each message
-                has one argument.
+                then has one argument.
 
         Raises:
-            UsageError: an annotation has an unknown name, or Pydantic cannot check it, or the function does
-                not take one list.
+            UsageError: an annotation has an unknown name, Pydantic cannot check an annotation, the function
+                takes ``*args``, or with ``as_list`` it does not take one list.
         """
         self._name = name
         try:
@@ -71,9 +75,9 @@ class Arguments:
         ]
         self._by_position = [it.name for it in of_message if it.kind is it.POSITIONAL_ONLY]
         self.count = len(self._names)
-        """How many arguments of a message have a position."""
+        """How many of a message's arguments can be positional."""
         self.header = head_from_fun(_taking(function.__name__, of_message, {}))
-        """Takes the same arguments as a message, for Celery, which checks a call before it is sent."""
+        """A function with the parameters of a message. Celery calls it to check a call before it is sent."""
         try:
             self._checked = validate_call(config=ConfigDict(arbitrary_types_allowed=False))(
                 _taking(function.__name__, of_message, hints)
@@ -100,7 +104,7 @@ class Arguments:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             raise BadArguments(f"{self._name}: {self._field(first['loc'])} {reason(error)}.") from None
-        # By name, so that what an execution gives may stand anywhere among them.
+        # By name, so that the parameters for the library's values may be in any position.
         rest = len(self._by_position)
         return taken[:rest], {**dict(zip(self._names[rest:], taken[rest:], strict=False)), **named}
 
@@ -110,7 +114,7 @@ class Arguments:
         Args:
             count: how many parameters.
             args: positional arguments, as :meth:`checked` returns them.
-            kwargs: named arguments, likewise.
+            kwargs: named arguments, as :meth:`checked` returns them.
         """
         return [*args, *(kwargs[name] for name in self._names[len(args) :])][:count]
 
@@ -157,7 +161,7 @@ def _taking(
     def take(*args: Any, **kwargs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         return args, kwargs
 
-    # The stubs of a function do not know that it takes attributes.
+    # Any, because the type of a function does not allow new attributes.
     taking: Any = take
     taking.__name__ = name
     known = {it.name: hints[it.name] for it in parameters if it.name in hints}

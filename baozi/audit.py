@@ -62,25 +62,25 @@ class Audit(BaseModel):
     producers: list[Sums]
     total: Sums
     shared_names: list[str] = []
-    """Producers whose name several orders use: on two machines, or without the first one's journal."""
+    """Producers whose name several orders use, on two machines or because the first one's journal is gone."""
     untold: list[str] = []
-    """Producers whose journal says that an order was closed, of which the ledger does not know."""
+    """Producers with an order that is closed by the journal, but not by the ledger."""
     absent: list[str] = []
-    """Producers that must be there, and of which nothing is known."""
+    """Producers that must have an order and have none."""
     orders_due: int = 0
-    """How many producers' orders there must be."""
+    """How many producers must have an order."""
     dead_reason: str | None = None
     """Why the broker could not be asked for the dead letters."""
 
     @property
     def open_orders(self) -> list[str]:
-        """Producers whose order is not closed, so that nobody can say what they got accepted."""
+        """Producers with an order that is not closed, so that it is unknown what was accepted."""
         return [sums.producer for sums in self.producers if sums.accepted is None]
 
     @computed_field  # type: ignore[prop-decorator]  # mypy takes no decorated property
     @property
     def problems(self) -> list[str]:
-        """Why this is no proof, in sentences; empty if it is one."""
+        """Why this audit does not prove the run, as sentences. Empty if it does."""
         total, found = self.total, []
         if self.open_orders:
             found.append(f"Not closed: the order of {', '.join(self.open_orders)}.")
@@ -105,23 +105,23 @@ class Audit(BaseModel):
     @computed_field  # type: ignore[prop-decorator]  # mypy takes no decorated property
     @property
     def proven(self) -> bool:
-        """Whether each order is closed and there, all accepted was eaten, and nothing else was."""
+        """Whether all orders are closed, all accepted baozi were eaten, and no others were."""
         return not self.problems
 
 
 @dataclass(frozen=True)
 class DeadLetters:
-    """A run's dead baozi, from the broker."""
+    """The dead letters of a run, from the broker."""
 
     by_producer: Mapping[str, int] | None
-    """How many different ones, or None if it could not be asked."""
+    """How many different baozi of each producer are dead-lettered. None if the broker could not be asked."""
     orders: Collection[tuple[str, str]] = ()
-    """Producer and order of each order that has some."""
+    """Producer and order id of each order that has dead letters."""
     reason: str | None = None
-    """Why it could not be asked."""
+    """Why the broker could not be asked."""
 
 
-#: What an audit takes for the dead letters: also their bare counts, or None where nobody was asked.
+#: The dead letters as a parameter of an audit: also only their counts, or None if the broker was not asked.
 Dead = DeadLetters | Mapping[str, int] | None
 
 
@@ -257,7 +257,7 @@ def _only_in_letters(dead: Dead, sums: Audit | None) -> set[str]:
 
 
 def _settled(sums: Audit) -> bool:
-    # By producer: another's dead letter, for example of unknown outcome, is none that this one lacks.
+    # For each producer, because a dead letter of one producer does not explain a lost baozi of another.
     return all(one.lost <= (one.dead or 0) for one in sums.producers)
 
 

@@ -1,4 +1,4 @@
-"""``baozi audit``, and the table that it prints."""
+"""The command ``baozi audit``, and the table that it prints."""
 
 from pathlib import Path
 from typing import Annotated
@@ -50,10 +50,10 @@ def audit(
 
 
 def _folders(run: str, others: list[Path]) -> list[Path]:
-    """Where the run's journals are: here, and in copies of other machines' folders.
+    """Return the folders of the run's journals: in this BAOZI_HOME, and in ``others`` from other machines.
 
     Raises:
-        UsageError: one of the others has no journal of this run; the audit would know less than it seems.
+        UsageError: one of ``others`` has no journal of this run, so that the audit would be incomplete.
     """
     folders = [settings().runs / run]
     for other in others:
@@ -65,7 +65,7 @@ def _folders(run: str, others: list[Path]) -> list[Path]:
 
 
 def print_audit(sums: Audit, as_json: bool = False) -> None:
-    """Print the sums on stdout: as JSON, or as a table and what it means in a sentence."""
+    """Print the audit on stdout: as JSON, or as a table with sentences."""
     if as_json:
         print(shown_json(sums.model_dump_json()))
         return

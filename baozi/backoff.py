@@ -1,6 +1,6 @@
-"""Every backoff of the project: how long to pause before something that failed is tried again.
+"""Computes how long to wait before a failed action is tried again (backoff).
 
-All times are in seconds, and attempts count from 1.
+All times are in seconds. Attempts are counted from 1.
 """
 
 import random
@@ -11,9 +11,9 @@ from tenacity import RetryCallState, wait_fixed
 
 
 def exponential_backoff(attempt: int, first: float, longest: float) -> float:
-    """Return the pause after ``attempt`` failed: ``first``, doubled for each attempt, at most ``longest``.
+    """Return the pause after ``attempt`` failed, without jitter.
 
-    It has no jitter.
+    It is ``first`` after the first attempt, doubles with each further attempt, and is at most ``longest``.
     """
     try:
         pause = ldexp(first, attempt - 1)
@@ -23,9 +23,10 @@ def exponential_backoff(attempt: int, first: float, longest: float) -> float:
 
 
 def exponential_wait(first: float, longest: float) -> Callable[[RetryCallState], float]:
-    """Return tenacity's wait: pauses double from ``first`` to ``longest``; up to ``first`` is jitter.
+    """Return a wait function for tenacity: pauses double from ``first`` to ``longest``.
 
-    Tenacity's own ``wait_exponential_jitter`` adds up to a whole second, whatever the first pause is.
+    Up to ``first`` seconds of jitter are added. Tenacity's ``wait_exponential_jitter`` is not used because
+    its default jitter is up to 1 s, also for shorter pauses.
     """
 
     def wait(state: RetryCallState) -> float:
@@ -36,20 +37,20 @@ def exponential_wait(first: float, longest: float) -> Callable[[RetryCallState],
 
 
 def jittered_backoff(attempt: int, first: float, longest: float) -> float:
-    """Return the pause after ``attempt`` failed, half of which is jitter.
+    """Return the pause after ``attempt`` failed, with jitter.
 
-    It is at least what :func:`exponential_backoff` returns, and at most twice that. So many messages that
-    failed at the same time are delivered again at different times, further apart with each attempt.
+    It is between one and two times the result of :func:`exponential_backoff`, and at most ``longest``. So
+    messages that failed at the same time are delivered again at different times.
     """
     most = exponential_backoff(attempt + 1, first, longest)
     return random.uniform(max(first, most / 2), most)
 
 
 def random_pause(shortest: float, longest: float) -> float:
-    """Return a random pause, so that two clients that conflicted are unlikely to conflict again."""
+    """Return a random pause in this range, so that two clients in a conflict do not try again together."""
     return random.uniform(shortest, longest)
 
 
 def fixed_wait(pause: float) -> Callable[[RetryCallState], float]:
-    """Return tenacity's wait of ``pause`` seconds each time."""
+    """Return a wait function for tenacity that always waits ``pause`` seconds."""
     return wait_fixed(pause)

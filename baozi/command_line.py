@@ -1,4 +1,4 @@
-"""Runs a command. If it fails, it ends with one sentence on stderr and a named exit code.
+"""Runs a command line program. If it fails, it prints one sentence on stderr and exits with a named code.
 
 This module imports only what every command needs. :func:`main` loads the rest after it has set the signal
 handlers.

@@ -3,11 +3,9 @@
 Single messages and batches are executed in the same way. There are two kinds of functions:
 
 * A function without a transaction runs first, and then the ledger records it. If the process is killed
-between
-  the two, the message is redelivered and the function runs again.
+  between the two, the message is redelivered and the function runs again.
 * A function that takes the ledger's transaction runs in it, after its key was claimed. Its SQL takes effect
-once,
-  whenever the process is killed.
+  once, whenever the process is killed.
 
 A function of either kind may take a list. It is called once for all items of a group, before Celery's tracer
 runs the first message. The execution of each message then returns its own result. If the function raises,
@@ -65,17 +63,17 @@ class Executable(Protocol):
     transaction_limit: float
 
     def results(self, works: Sequence[Work], transaction: Transaction | None) -> Sequence[Any]:
-        """Call the function once; return a result for each of ``works``: several only if it takes a list."""
+        """Call the function once. Return a result for each of ``works``: one, or several for a list."""
 
     def on_recorded(self, works: Sequence[Work], consumer: str) -> None:
-        """Called after the ledger has committed ``works``, which no earlier delivery had done."""
+        """Called after the ledger has committed ``works`` for the first time."""
 
 
 class Raised(Exception):
-    """The user's function raised ``error``. It is not a failure of the ledger, whatever its type."""
+    """Says that the user's function raised ``error``, so that it is not taken for an error of the ledger."""
 
     def __init__(self, error: Exception) -> None:
-        """Carry ``error``, as the function raised it."""
+        """Store the ``error`` that the function raised."""
         super().__init__(error)
         self.error = error
 
@@ -85,14 +83,14 @@ def run(works: Sequence[Work], transaction: Transaction | None) -> list[tuple[An
 
     Args:
         works: one execution, or several of a task whose function takes a list.
-        transaction: the ledger's, if the function takes it.
+        transaction: the ledger's transaction, if the function takes it.
 
     Returns:
-        For each of ``works`` what the function returned, and the same as JSON, or None for None.
+        For each of ``works``, the function's result, and the result as JSON (None for None).
 
     Raises:
-        Raised: the function raised an exception, or returned what is not JSON.
-        sqlalchemy.exc.DBAPIError: the function used the transaction, and the ledger is away.
+        Raised: the function raised an exception, or its result is not JSON.
+        sqlalchemy.exc.DBAPIError: the function used the transaction, and the ledger is unavailable.
     """
     first = works[0]
     try:
@@ -121,39 +119,39 @@ class Recorder(NamedTuple):
     machine: str
 
     def recorded(self, calls: Sequence[Call]) -> list[Done | None]:
-        """Return for each of ``calls`` the result of an earlier delivery, or None."""
+        """Return for each of ``calls`` the result of an earlier delivery, or None. See Ledger.recorded."""
         return self.ledger.recorded(calls, self.consumer, self.machine)
 
     def recording(self) -> AbstractContextManager[Recording]:
-        """Begin a transaction of the ledger."""
+        """Begin a transaction of the ledger. See Ledger.recording."""
         return self.ledger.recording(self.consumer, self.machine)
 
 
 class Group(Protocol):
-    """Executions that are recorded together; may be only one."""
+    """One or more executions that are recorded together."""
 
     after_commit: list[Callable[[], None]]
-    """What is to happen after the commit. It raises nothing."""
+    """Functions to call after the commit. They must not raise."""
 
     def add(self, works: Sequence[Work]) -> None:
-        """Add ``works``, which are executed next. Calls a function that takes a list.
+        """Add the executions that come next. A function that takes a list is called here.
 
         Raises:
-            Raised: that function raised an exception. The group must not be used any more.
-            LedgerAway, Reject: the ledger is away.
+            Raised: that function raised an exception. The group must not be used any longer.
+            LedgerAway, Reject: the ledger is unavailable.
         """
 
     def execute(self, work: Work) -> Any:
-        """Return what the function of ``work`` returns, or what it returned to an earlier delivery.
+        """Execute ``work``, unless an earlier delivery has done it. Return its result.
 
         Raises:
             Raised: the function raised an exception.
-            LedgerAway, Reject: the ledger is away.
+            LedgerAway, Reject: the ledger is unavailable.
         """
 
 
 class _RunFirst:
-    """Executions of functions that take no transaction."""
+    """Executes functions without a transaction, and records their executions afterwards, several together."""
 
     def __init__(self, recorder: Recorder) -> None:
         self.after_commit: list[Callable[[], None]] = []
@@ -183,7 +181,7 @@ class _RunFirst:
         done = self._done.get(key)
         if done is not None:
             if key in self._new:
-                self._unrecorded.append((work, None))  # a second delivery in the same group: it counts
+                self._unrecorded.append((work, None))  # a second delivery in the same group is counted
             return _result(done)
         if not self._unrecorded:
             self._since = time.monotonic()
@@ -196,11 +194,11 @@ class _RunFirst:
         return result
 
     def record(self) -> None:
-        """Commit the finished executions. After a failure each call raises it again.
+        """Commit the finished executions. After an error, each further call raises the same error.
 
         Raises:
-            NameInUse: another order has the number of some baozi; none is recorded.
-            Reject: the ledger stayed away; the outcome of the commit is unknown.
+            NameInUse: the number of some baozi belongs to another order. Nothing is recorded.
+            Reject: the ledger stayed unavailable. The outcome of the commit is unknown.
         """
         self._raise_failure()
         ran, self._unrecorded = self._unrecorded, []
@@ -215,7 +213,8 @@ class _RunFirst:
         try:
             before = retry_while_ledger_away(commit)
         except Exception as error:
-            # The tracer makes it the failure of one message. Others that have run are not recorded either.
+            # Celery's tracer treats this as the failure of one message. But the other messages that have run
+            # are not recorded either, so each of them must fail.
             self._failure = error
             raise
         new = [work for (work, _), done in zip(ran, before, strict=True) if done is None]
@@ -227,13 +226,13 @@ class _RunFirst:
 
 
 class _InTransaction:
-    """Executions of functions that take the transaction: one for all, with a SAVEPOINT for each."""
+    """Executes functions in one transaction, with a SAVEPOINT for each execution."""
 
     def __init__(self, recording: Recording, alone: bool) -> None:
         self.after_commit: list[Callable[[], None]] = []
         self._recording = recording
         self._alone = alone
-        #: What is claimed and was not executed yet.
+        #: Executions whose key is claimed and that have not run yet.
         self._claimed: dict[tuple[str, str], Work] = {}
         self._done: dict[tuple[str, str], Done] = {}
         self.did: list[Work] = []
@@ -250,7 +249,7 @@ class _InTransaction:
                 del self._claimed[work.call.id]
 
     def execute(self, work: Work) -> Any:
-        if self._claimed.get(work.call.id) is not work:  # an earlier delivery has done it, or one before it
+        if self._claimed.get(work.call.id) is not work:  # an earlier delivery or an earlier message did it
             if work.call.id in self._claimed or self._recording.withdrawn(work.call):
                 raise Raised(RuntimeError("Another message of this batch has the same key, and failed."))
             return _result(self._done[work.call.id])
@@ -261,7 +260,7 @@ class _InTransaction:
             return self._execute([work])
 
     def end(self) -> None:
-        """Withdraw the claims of what was not executed; else it would be recorded as done."""
+        """Withdraw the claims that were not executed. Otherwise they would be recorded as done."""
         for work in self._claimed.values():
             self._recording.withdraw(work.call)
 
@@ -279,7 +278,7 @@ class _InTransaction:
         except DBAPIError as error:
             if is_ledger_away(error):
                 raise
-            # PostgreSQL only takes a rollback after an error that the function has hidden.
+            # The function may have hidden an error. PostgreSQL then accepts only a rollback.
             raise Raised(error) from error
         for work, (_, as_json) in zip(works, results, strict=True):
             self._done[work.call.id] = Done(as_json)
@@ -292,22 +291,22 @@ _current: ContextVar[Group | None] = ContextVar("group", default=None)
 
 
 def current() -> Group | None:
-    """Return the group that is being executed, if this is within a batch."""
+    """Return the group that this thread is executing, or None outside a batch."""
     return _current.get()
 
 
 @contextmanager
 def together(recorder: Recorder, in_transaction: bool, alone: bool = False) -> Iterator[Group]:
-    """Yield a group whose executions are recorded at the end of the block.
+    """Yield a group of executions. They are recorded at the latest at the end of the block.
 
     Args:
-        recorder: records them.
+        recorder: the ledger, with the worker's names.
         in_transaction: whether the functions take the transaction.
-        alone: whether there is only one execution, whose failure ends the block.
+        alone: whether there is only one execution. It then needs no SAVEPOINT.
 
     Raises:
-        NameInUse: another order has the number of some baozi. Nothing is recorded.
-        LedgerAway, Reject: the ledger is away.
+        NameInUse: the number of some baozi belongs to another order. Nothing is recorded.
+        LedgerAway, Reject: the ledger is unavailable.
     """
     group: Any
     if in_transaction:
@@ -323,7 +322,7 @@ def together(recorder: Recorder, in_transaction: bool, alone: bool = False) -> I
             with _as_current(group):
                 yield group
         finally:
-            # Also after a failure: what ran before it is done.
+            # Also after an error, because the executions before it are done.
             group.record()
     for do in group.after_commit:
         do()
@@ -339,20 +338,20 @@ def _as_current(group: Group) -> Iterator[None]:
 
 
 def execute(recorder: Recorder, works: Sequence[Work], in_transaction: bool) -> list[Any]:
-    """Execute the ``works`` of one message, alone.
+    """Execute the ``works`` of one message that is not in a batch.
 
     Args:
-        recorder: records them.
+        recorder: the ledger, with the worker's names.
         works: the executions.
         in_transaction: whether the functions take the transaction.
 
     Returns:
-        What each function returned.
+        The result of each execution.
 
     Raises:
-        NameInUse: another order of the run and producer has the number.
-        Reject: the ledger stayed away; the message goes back to the broker.
-        Exception: what the function raised.
+        NameInUse: the number belongs to another order of the run and producer.
+        Reject: the ledger stayed unavailable. The message returns to the queue.
+        Exception: the function raised it.
     """
 
     def attempt() -> list[Any]:
@@ -363,12 +362,12 @@ def execute(recorder: Recorder, works: Sequence[Work], in_transaction: bool) -> 
     try:
         return retry_while_ledger_away(attempt) if in_transaction else attempt()
     except Raised as raised:
-        # The exception as the function raised it, with its traceback.
+        # The function's own exception, with its traceback.
         raise raised.error from raised.error.__cause__
 
 
 def _notify_tasks(works: Sequence[Work], consumer: str) -> None:
-    """Notify the tasks of what is committed. Errors, and the time limit, do not change that."""
+    """Call ``on_recorded`` of the tasks. An exception there, also of the time limit, is only logged."""
     try:
         for task in dict.fromkeys(work.task for work in works):
             own = [work for work in works if work.task is task]
@@ -399,16 +398,17 @@ def _as_json(task: str, result: Any) -> str:
 
 
 def retry_while_ledger_away(do: Callable[[], Result]) -> Result:
-    """Call ``do`` until the ledger is available.
+    """Call ``do`` until the ledger is available. Return its result.
 
-    Requeuing the message instead would only move the whole queue through the broker.
+    Requeuing the message at once would not help, because the same would happen to all other messages.
 
     Args:
-        do: raises LedgerAway while the ledger is away.
+        do: a function that raises LedgerAway while the ledger is unavailable.
 
     Raises:
-        Reject: the ledger was away for ``ledger_timeout`` seconds, or the time limit came. It is then unknown
-            what is committed. The message is requeued, and at its next delivery the ledger has the answer.
+        Reject: the ledger was unavailable for ``ledger_timeout`` seconds, or the task's time limit has
+            passed. It is then unknown whether ``do`` has committed. The message returns to the queue, and its
+            next delivery finds out.
     """
     tries = Retrying(
         retry=retry_if_exception_type(LedgerAway),

@@ -1,4 +1,7 @@
-"""The journal: a process appends a line for each event at once, so that SIGKILL loses none."""
+"""The journal: a file to which a process appends one line for each event of a baozi.
+
+Each line is written at once, without a buffer, so that no line is lost if the process is killed.
+"""
 
 import logging
 import os
@@ -18,23 +21,29 @@ _TORN = b"\0\n"
 
 
 class Event(StrEnum):
-    """An event of a baozi, in their order; or of the journal itself."""
+    """The kind of a journal line about baozi."""
 
     ATTEMPTED = "attempted"
+    """The producer is about to put the baozi."""
     ACCEPTED = "accepted"
+    """The broker has confirmed the baozi."""
     STARTED = "started"
+    """A worker has begun to eat the baozi."""
     EATEN = "eaten"
+    """A worker has eaten the baozi."""
     BODY = "body"
-    """What an order puts under a number: the id is followed by ``/`` and a digest of task and arguments."""
+    """Precedes ATTEMPTED: the id is followed by ``/`` and a digest of the task and its arguments."""
     MISSED = "missed"
-    """So many lines could not be written before this one. Their number stands in the place of an id."""
+    """Some lines before this one could not be written. Their number is in the place of the id."""
 
 
 class OrderEvent(StrEnum):
-    """An event of a producer's order."""
+    """The kind of a journal line about the producer's order."""
 
     OPENED = "opened"
+    """The producer began a session of the order."""
     CLOSED = "closed"
+    """The broker has confirmed the closing message of a session."""
 
 
 _ORDER_EVENTS = frozenset(OrderEvent)
@@ -42,20 +51,20 @@ _ORDER_EVENTS = frozenset(OrderEvent)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of a journal; ``at`` is in UTC epoch seconds."""
+    """A journal line about a baozi. ``at`` is in UTC epoch seconds."""
 
     at: float
     event: Event
     baozi_id: str
 
     def __str__(self) -> str:
-        """Return the line, without its end."""
+        """Return the line, without the newline."""
         return f"{self.at:.6f} {self.event} {self.baozi_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class OrderEntry:
-    """A line about an order; ``at`` is in UTC epoch seconds."""
+    """A journal line about an order. ``at`` is in UTC epoch seconds."""
 
     at: float
     event: OrderEvent
@@ -68,7 +77,7 @@ class Journal:
     """An append-only file of one process. Each line is one write, so that readers see whole lines."""
 
     def __init__(self, path: Path) -> None:
-        """Open ``path`` to append to it. Make it and its folder if they are missing.
+        """Open ``path`` to append to it. The file and its folder are created if they are missing.
 
         Raises:
             OSError: the file cannot be opened.
@@ -84,7 +93,11 @@ class Journal:
             os.write(self._file, _TORN)
 
     def write(self, event: Event | OrderEvent, *baozi_ids: str) -> None:
-        """Append a line for each id, in one write. The id of an order is ``run/producer/order/session``.
+        """Append a line for each id, in one write.
+
+        Args:
+            event: the kind of all lines.
+            baozi_ids: ids of baozi; for an event of an order ``run/producer/order/session``.
 
         Raises:
             OSError: the write failed, for example because the disk is full. Readers ignore an incomplete
@@ -118,9 +131,10 @@ class Journal:
 
 
 class WorkerJournal:
-    """A worker's journal. A failed write is not an error, because the baozi was eaten.
+    """A worker's journal. A failed write raises no error, because the baozi was eaten.
 
-    It is logged once, and the missing lines are counted. The next line that can be written has the count.
+    The failure is logged once, and the missing lines are counted. The next line that can be written has the
+    count.
     """
 
     def __init__(self, path: Path) -> None:
@@ -145,7 +159,7 @@ class WorkerJournal:
 
 
 def read_journal(path: Path) -> Iterator[Entry]:
-    """Yield the entries of baozi in a journal. Incomplete lines are left out.
+    """Yield the lines of a journal that are about baozi. Incomplete lines are skipped.
 
     Raises:
         OSError: the file cannot be read.
@@ -158,7 +172,9 @@ def read_journal(path: Path) -> Iterator[Entry]:
 
 
 def read_on(path: Path, start: int) -> Iterator[tuple[Entry | OrderEntry, int]]:
-    """Yield the entries of a journal from byte ``start``, of orders too, each with the offset of its end.
+    """Yield all lines of a journal from byte ``start``, each with the offset of the byte after it.
+
+    Incomplete lines are skipped.
 
     Raises:
         OSError: the file cannot be read.

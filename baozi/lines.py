@@ -1,9 +1,8 @@
-"""Prints lines on an output that several processes share.
+"""Prints lines on an output that several processes share, such as a worker's stdout.
 
-These lines report what has already happened: eaten, accepted, dropped. So a failing output (a closed pipe, a
-    full
-disk, an encoding without these characters) is not an error. A command whose output is its result uses
-``print``, and ends with an error if the output fails.
+Each line reports what has already happened, for example that a baozi was eaten. So it is not an error if the
+output fails (a closed pipe, a full disk, an encoding without these characters). A command whose output is its
+result uses ``print`` instead, and ends with an error if the output fails.
 """
 
 import io
@@ -13,16 +12,16 @@ from typing import TextIO, cast
 
 
 def say(line: str, out: TextIO | None = None) -> None:
-    """Write ``line`` and its end in one write, at once, so that the lines of several processes do not mix.
+    """Write ``line`` and a newline in one write, so that the lines of several processes do not mix.
 
-    Unbuffered (``PYTHONUNBUFFERED``, as in containers), ``print`` writes the end of the line separately. A
-    line that cannot be written is dropped.
+    ``print`` would write the newline separately if ``PYTHONUNBUFFERED`` is set, as in containers. A line that
+    cannot be written is dropped.
 
     Args:
-        line: without its end.
-        out: where to; default: this process's stdout as it is now.
+        line: the text, without the newline.
+        out: the output. Default: the current ``sys.stdout``.
     """
-    # None: it was closed when Python started.
+    # sys.stdout is None if it was closed when Python started.
     out = sys.stdout if out is None else out
     if out is not None:
         with suppress(Exception):
@@ -32,18 +31,18 @@ def say(line: str, out: TextIO | None = None) -> None:
 def _write(out: TextIO, text: str) -> None:
     out.flush()
     buffer = getattr(out, "buffer", None)
-    if buffer is None:  # not a file: in a test, or where another program reads what is printed
+    if buffer is None:  # not a file, for example a StringIO
         out.write(text)
         return
-    # Past the buffer, which would keep what cannot be written and raise an error for it at Python's end.
+    # Without the buffer, which would keep what cannot be written and raise an error when Python exits.
     file = getattr(buffer, "raw", buffer)
     data = text.encode(out.encoding, "backslashreplace")
-    while data and (written := file.write(data)):  # None: it would block, and is not to
+    while data and (written := file.write(data)):  # None if a non-blocking output would block
         data = data[written:]
 
 
 def best_effort(out: TextIO) -> TextIO:
-    """Return an output for a progress bar. It drops what cannot be written to ``out``."""
+    """Return an output, for a progress bar, that drops what cannot be written to ``out``."""
     return cast(TextIO, _BestEffort(out))
 
 

@@ -1,4 +1,7 @@
-"""The data of a message: a baozi, a tray, or an opened or closed order."""
+"""The contents of messages: a baozi, a tray of baozi, and the opening and closing of an order.
+
+The models check what arrives in a message. Names, numbers and times have their limits here.
+"""
 
 import unicodedata
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -18,14 +21,14 @@ from pydantic import (
 from baozi.errors import NotABaozi, UsageError
 from baozi.shown import is_control, shown
 
-#: Namespace of the task ids. Fixed for ever: the same baozi put twice, by any release, is the same task.
+#: The namespace of the task ids. It must never change: a baozi has the same task id in all releases.
 _NAMESPACE = UUID("6ba7b812-9dad-11d1-80b4-00c04fd430c8")
 
-#: Context of a validation: the item was made by an earlier release.
+#: The context of a validation of data that an earlier release made.
 _OLD = {"old": True}
 
-#: Letters in a name. Four bytes each in UTF-8 at the most, so that a name with a suffix is still a file's
-#: name (255 bytes) and an AMQP short string (255 bytes).
+#: Characters of a name. In UTF-8 each has at most 4 bytes, so that a name with a suffix fits into a file name
+#: and an AMQP short string, which have at most 255 bytes.
 _LONGEST_NAME = 60
 
 
@@ -34,10 +37,10 @@ def _plain(name: str, info: ValidationInfo) -> str:
         raise ValueError("must not contain '/', which parts a baozi's id")
     if name.startswith("."):
         raise ValueError("must not start with '.', since it names a file")
-    # A control character is not printable. Most names are, and each message has two.
+    # isprintable() first, because it is fast and each message has two names.
     controls = set() if name.isprintable() else set(filter(is_control, name))
     if info.context == _OLD:
-        # Before, a name could have these: what carries it is found, counted, and shown with them written out.
+        # Earlier releases allowed format characters (category Cf).
         controls = {letter for letter in controls if unicodedata.category(letter) != "Cf"}
     if controls:
         raise ValueError("must not contain control characters")
@@ -48,47 +51,48 @@ def _plain(name: str, info: ValidationInfo) -> str:
 Name = Annotated[str, Field(min_length=1, max_length=_LONGEST_NAME), AfterValidator(_plain)]
 #: UTC, epoch seconds.
 Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-#: Which baozi of its producer, from 0; 2**63 - 1 is the largest integer a ledger's column holds.
+#: The number of a baozi in its order, from 0. 2**63 - 1 is the largest integer of a database column.
 Number = Annotated[int, Field(ge=0, lt=2**63)]
-#: What tells one producer's order from every other order, of the same run and name too.
+#: The id of an order, a UUID4 in hexadecimal. Two orders with the same run and name have different ids.
 OrderId = Annotated[str, Field(pattern="^[0-9a-f]{32}$")]
-#: Which opening of its order, from 1: a producer that resumes opens its order again.
+#: How often the order has been opened, from 1. A producer that resumes its order opens it again.
 Session = Annotated[int, Field(ge=1, lt=2**31)]
 #: The first and the last of consecutive numbers.
 Range = Annotated[list[Number], Field(min_length=2, max_length=2)]
 
-#: The message header that names the order which a baozi belongs to. Other Celery clients send none.
+#: The message header with the id of the order. Messages of other Celery clients do not have it.
 ORDER_HEADER = "baozi-order"
-#: The order of a message without that header.
+#: The order id of a message without that header.
 NO_ORDER = ""
-#: The headers that tell which message of an order this is: a string, a string, an integer, a float.
+#: The headers with the run (string), the producer (string), the number (integer) and the time (float) of a
+#: message in an order.
 RUN_HEADER, PRODUCER_HEADER = "baozi-run", "baozi-producer"
 NUMBER_HEADER, MADE_AT_HEADER = "baozi-number", "baozi-made-at"
-#: The most ranges of unknown numbers that an order can name.
+#: The largest number of ranges of unknown numbers in the closing of an order.
 _MOST_RANGES = 10_000
 
 
 class _Item(BaseModel):
-    """A message's one argument, with its run and producer."""
+    """The base of all models: the only argument of a message. Each has a run and a producer."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
     called: ClassVar[str]
-    """What a reason calls it."""
+    """The name of this kind of item in error messages."""
 
     run: Name
     producer: Name
 
     @classmethod
     def parse(cls, data: object, old: bool = False) -> Self:
-        """Read a message's one argument.
+        """Check the only argument of a message, and return it as a model.
 
         Args:
             data: the argument.
-            old: whether its names may be those of an earlier release, as :func:`checked_name` says.
+            old: whether names with format characters are allowed, as :func:`checked_name` describes.
 
         Raises:
-            NotABaozi: a field is missing, too many, or not what it must be; says which, and of what.
+            NotABaozi: a field is missing, unknown or invalid. The message names the field.
         """
         try:
             return cls.model_validate(data, context=_OLD if old else None)
@@ -97,12 +101,12 @@ class _Item(BaseModel):
 
     @property
     def argument(self) -> dict[str, Any]:
-        """The message's one argument."""
-        return self.__dict__.copy()  # as dict(self), many times faster
+        """The fields as the only argument of a message."""
+        return self.__dict__.copy()  # the same as dict(self), and many times faster
 
 
 class Baozi(_Item):
-    """One steamed bun: the ``number``-th that ``producer`` made in ``run``, at ``made_at``."""
+    """One baozi (a steamed bun): an item of work, identified by its run, producer and number."""
 
     called = "baozi"
 
@@ -111,17 +115,17 @@ class Baozi(_Item):
 
     @property
     def id(self) -> str:
-        """``run/producer/number``, unlike any other baozi's."""
+        """The unique id: ``run/producer/number``."""
         return f"{self.run}/{self.producer}/{self.number}"
 
     @property
     def task_id(self) -> str:
-        """The Celery task id: the UUIDv5 of the id, so that the same baozi put twice is the same task."""
+        """The Celery task id: the UUIDv5 of the id. A baozi that is put twice is the same task."""
         return str(uuid5(_NAMESPACE, self.id))
 
     @property
     def headers(self) -> dict[str, str | int | float]:
-        """The message headers that tell which baozi this is, for a message whose body belongs to the user."""
+        """The same fields as message headers, for messages whose body has the arguments of a user's task."""
         return {
             RUN_HEADER: self.run,
             PRODUCER_HEADER: self.producer,
@@ -131,20 +135,20 @@ class Baozi(_Item):
 
     @property
     def made_line(self) -> str:
-        """The course's line for one that was made."""
+        """The course's output line for a baozi that was made, in Chinese."""
         return f"{shown(self.producer)}生产了第{self.number}个包子"
 
     def eaten_line(self, consumer: str) -> str:
-        """The course's line for one that ``consumer`` ate."""
+        """Return the course's output line for a baozi that ``consumer`` ate, in Chinese."""
         return f"{shown(consumer)}吃了{self.made_line}"
 
 
-#: Baozi in one message at the most: as many as a task may eat at once.
+#: The largest number of baozi in one message: the same as the largest batch of a worker.
 LONGEST_TRAY = 10_000
 
 
 class Tray(_Item):
-    """Several baozi that one producer made at once, sent in one message."""
+    """A tray: several baozi that one producer made at the same time and sends in one message."""
 
     called = "tray"
 
@@ -153,8 +157,8 @@ class Tray(_Item):
 
     @property
     def baozi(self) -> list[Baozi]:
-        """Each of them."""
-        # Nothing is left to be checked of any.
+        """The baozi on the tray."""
+        # Without validation: all fields have been checked.
         return [
             Baozi.model_construct(run=self.run, producer=self.producer, number=number, made_at=self.made_at)
             for number in self.numbers
@@ -162,24 +166,24 @@ class Tray(_Item):
 
     @property
     def task_id(self) -> str:
-        """The Celery task id: the same baozi put twice on one tray are the same task."""
+        """The Celery task id: a UUIDv5 of the numbers. A tray with the same baozi is the same task."""
         numbers = ",".join(map(str, self.numbers))
         return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/tray/{numbers}"))
 
 
 class Closing(_Item):
-    """What a producer had accepted when it closed its order: its last message, in place of a ``None``.
+    """The last message of an order. It says which numbers the broker accepted.
 
-    An order with an id names each number whose outcome is unknown: the others below ``attempted`` were
-    accepted.
-    In an order without an id, as older releases send it, the numbers below ``accepted`` were accepted, and
-    those from there to below ``attempted`` are unknown.
+    It replaces the ``None`` that ends the work in the course's multiprocessing examples. In an order with an
+    id, the numbers in ``unknown`` have an unknown outcome, and all others below ``attempted`` were accepted.
+    In an order without an id, which older releases send, the numbers below ``accepted`` were accepted, and
+    the outcome of the others below ``attempted`` is unknown.
     """
 
     called = "order"
 
     accepted: Number
-    """How many were accepted."""
+    """How many baozi were accepted."""
     attempted: Number
     """Numbers below this were attempted."""
     closed_at: Time
@@ -207,12 +211,12 @@ class Closing(_Item):
 
     @property
     def argument(self) -> dict[str, Any]:
-        """The message's one argument. Without an id it is what workers of earlier releases take."""
+        """The fields as the only argument of a message. Workers of older releases accept it without an id."""
         return self.model_dump(exclude=None if self.order else {"order", "session", "unknown"})
 
     @property
     def task_id(self) -> str:
-        """The Celery task id: the same order closed at the same count is the same task."""
+        """The Celery task id: a UUIDv5. An order closed twice with the same counts is the same task."""
         parts = [self.run, self.producer, "order", f"{self.accepted}/{self.attempted}"]
         if self.order:
             parts += [self.order, str(self.session)]
@@ -220,7 +224,7 @@ class Closing(_Item):
 
 
 class Opening(_Item):
-    """A producer continues its order, which is open until the next :class:`Closing`."""
+    """Says that a producer has resumed its order. The order is open until the next :class:`Closing`."""
 
     called = "opening"
 
@@ -230,22 +234,24 @@ class Opening(_Item):
 
     @property
     def task_id(self) -> str:
-        """The Celery task id: each session opens its order once."""
+        """The Celery task id: a UUIDv5 of the order and the session."""
         return str(uuid5(_NAMESPACE, f"{self.run}/{self.producer}/opening/{self.order}/{self.session}"))
 
 
 def follower_id(task_id: str, number: int) -> str:
-    """Return the Celery task id of a follower of a task: the same each time the task is sent or executed.
+    """Return the Celery task id for a task that follows another one (``link`` or a chain).
+
+    It is the same each time the first task is sent or executed, so that the follower is executed once.
 
     Args:
-        task_id: the id of the task that it follows.
-        number: which of those that follow it this is, from 0.
+        task_id: the id of the first task.
+        number: the position of this follower among all followers of the first task, from 0.
     """
     return str(uuid5(_NAMESPACE, f"{task_id}/follower/{number}"))
 
 
 def new_order_id() -> str:
-    """Return a new order's id, which is unique and cannot be guessed."""
+    """Return a new, random order id."""
     return uuid4().hex
 
 
@@ -253,10 +259,10 @@ _order_id: TypeAdapter[str] = TypeAdapter(OrderId)
 
 
 def order_of(header: object) -> str:
-    """Return the order that a message's header :data:`ORDER_HEADER` names, or :data:`NO_ORDER` for None.
+    """Return the order id in a message's header :data:`ORDER_HEADER`, or :data:`NO_ORDER` for None.
 
     Raises:
-        NotABaozi: it is no order's id.
+        NotABaozi: the header is not an order id.
     """
     if header is None:
         return NO_ORDER
@@ -267,16 +273,16 @@ def order_of(header: object) -> str:
 
 
 def checked_name(name: str, of: str, old: bool = False) -> str:
-    """Return ``name`` if it may name a ``of`` ("run", "producer").
+    """Return ``name`` if it is valid as the name of a run, a producer or an order.
 
     Args:
         name: the name.
-        of: what it names, for the error.
-        old: whether it may be there already. An earlier release took names with format characters:
-            bidirectional controls and characters of no width.
+        of: what it names ("run", "producer", "order"), for the error message.
+        old: whether the name may be from an earlier release, which allowed format characters such as
+            bidirectional controls and zero-width characters.
 
     Raises:
-        UsageError: it is empty, too long, or has a letter that a name may not have.
+        UsageError: the name is empty, too long, or has a forbidden character.
     """
     try:
         fields = {"run": name, "producer": name, "number": 0, "made_at": 0.0}
@@ -293,13 +299,13 @@ def _first_fault(what: str, error: ValidationError) -> str:
 
 
 def _shown(field: str) -> str:
-    """Return a field's name printable and shortened, for an error. A foreign message may contain anything."""
+    """Return a field's name, escaped and shortened, for an error. Any client may have chosen the name."""
     if len(field) > _LONGEST_NAME:
         field = field[:_LONGEST_NAME] + "…"
     return field if shown(field) == field else repr(field)
 
 
-#: What is wrong, in our words, by Pydantic's name for it.
+#: Error texts by the type of Pydantic's error. All other errors have Pydantic's text.
 _REASONS = {
     "string_too_short": "is empty",
     "string_too_long": f"is over {_LONGEST_NAME} characters long",
@@ -317,7 +323,7 @@ _REASONS = {
 
 
 def reason(error: ValidationError) -> str:
-    """Return what is wrong first, in plain words, to follow the name of a field."""
+    """Return the text of the first error. It continues a sentence that begins with the field's name."""
     first = error.errors(include_url=False, include_input=False)[0]
     if first["type"] in _REASONS:
         return _REASONS[first["type"]]

@@ -12,36 +12,37 @@ from baozi.errors import JournalAway, RunExists
 from baozi.journal import Entry, Event, Journal, OrderEntry, OrderEvent, read_on
 from baozi.model import NO_ORDER, Closing, Opening, new_order_id
 
-#: Numbers from the first to the last.
+#: The first and the last of consecutive numbers.
 Range = tuple[int, int]
 
 
 @dataclass(slots=True)
 class Progress:
-    """A producer's progress in its order, over all its sessions in a run."""
+    """Which numbers of an order were attempted and accepted, over all sessions of the producer."""
 
     run: str
     producer: str
     attempted: int = 0
     """Numbers below this were attempted."""
     _settled: int = 0
-    """Numbers below this were accepted, and so were those in ``_beyond``: confirms come in any order."""
+    """All numbers below this were accepted."""
     _beyond: set[int] = field(default_factory=set)
+    """Further accepted numbers. The broker may confirm messages in any sequence."""
     order_id: str = field(default_factory=new_order_id)
-    """The order's id. An order that an older release began has none."""
+    """The order's id. It is empty for an order that an older release began."""
     session: int = 0
     """How often the order was opened."""
     closed_session: int = 0
-    """The last session whose end the broker confirmed."""
+    """The last session whose closing message the broker confirmed; 0 for none."""
 
     @property
     def accepted(self) -> int:
-        """How many were accepted."""
+        """How many numbers were accepted."""
         return self._settled + len(self._beyond)
 
     @property
     def accepted_ranges(self) -> list[Range]:
-        """What was accepted, as ascending ranges."""
+        """The accepted numbers, as ascending ranges."""
         ranges = [(0, self._settled - 1)] if self._settled else []
         for number in sorted(self._beyond):
             if ranges and ranges[-1][1] == number - 1:
@@ -68,14 +69,16 @@ class Progress:
         return [number for number in range(self._settled, self.attempted) if number not in self._beyond]
 
     def numbers(self, total: int) -> Iterator[int]:
-        """Yield what is still to be put, of ``total`` in all (0: without an end): first, what was attempted
-        and not accepted.
+        """Yield the numbers that must still be put. Those that were attempted and not accepted come first.
+
+        Args:
+            total: how many baozi the whole order has; 0 for no end.
         """
         yield from self.unknown()
         yield from range(self.attempted, total) if total else count(self.attempted)
 
     def opening(self) -> Opening:
-        """Return what tells that the order is open again."""
+        """Return the contents of the message that opens the order again."""
         return Opening(
             run=self.run,
             producer=self.producer,
@@ -85,7 +88,7 @@ class Progress:
         )
 
     def order(self) -> Closing:
-        """Return the order as it stands, closed now."""
+        """Return the contents of the message that closes the order now."""
         if self.order_id == NO_ORDER:
             return Closing(
                 run=self.run,
@@ -108,7 +111,7 @@ class Progress:
         )
 
     def note(self, entry: Entry | OrderEntry) -> None:
-        """Take in one line of the producer's journal. Lines that are no producer's change nothing."""
+        """Update this with one line of the producer's journal. Lines of other kinds change nothing."""
         if isinstance(entry, OrderEntry):
             if entry.event is OrderEvent.OPENED:
                 self.order_id, self.session = entry.order, entry.session
@@ -120,16 +123,17 @@ class Progress:
             self.attempted = max(self.attempted, _number(entry) + 1)
 
     def read_on(self, path: Path, start: int = 0) -> int:
-        """Take in the producer's journal from byte ``start`` on; return where the last line ends.
+        """Update this with the producer's journal from byte ``start``. Return the offset after the last line.
 
         Raises:
-            OSError, ValueError: the file cannot be read, or is no producer's journal.
+            OSError: the file cannot be read.
+            ValueError: it is not a producer's journal.
         """
         for entry, end in read_on(path, start):
             self.note(entry)
             start = end
         if self.attempted and not self.session:
-            self.order_id = NO_ORDER  # an older release began it
+            self.order_id = NO_ORDER  # an older release began the order
         return start
 
 
@@ -139,16 +143,16 @@ def _number(entry: Entry) -> int:
 
 @contextmanager
 def own_journal(runs: Path, run: str, producer: str, resume: bool) -> Iterator[tuple[Journal, Progress]]:
-    """Yield the journal of ``producer`` in ``run``, locked for this process, and the progress that it tells.
+    """Yield the journal of ``producer`` in ``run``, locked for this process, and the progress in it.
 
     Args:
         runs: the folder of all runs' journals.
         run: the run.
         producer: the producer.
-        resume: whether to go on with a journal that is there.
+        resume: whether to continue an existing journal.
 
     Raises:
-        RunExists: there is one and ``resume`` is not given, or another process has it.
+        RunExists: the journal exists and ``resume`` is false, or another process has it open.
         JournalAway: the folder or the file cannot be used.
     """
     path = runs / run / f"{producer}.journal"
@@ -156,7 +160,7 @@ def own_journal(runs: Path, run: str, producer: str, resume: bool) -> Iterator[t
         journal = Journal(path)
     with journal:
         try:
-            # Released by the system with the process, however that ends.
+            # The kernel releases this lock when the process ends.
             fcntl.flock(journal.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RunExists(f"Another process is producer {producer} of run {run} at this moment.") from error
@@ -173,7 +177,7 @@ def own_journal(runs: Path, run: str, producer: str, resume: bool) -> Iterator[t
 
 @contextmanager
 def journal_errors() -> Iterator[None]:
-    """Raise the project's error for those of the journal's file."""
+    """In this block, replace errors of the journal's file by :class:`JournalAway`."""
     try:
         yield
     except (OSError, ValueError) as error:

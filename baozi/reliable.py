@@ -1,4 +1,4 @@
-"""The guarantee for a Celery app: a queue, a ledger, reliable tasks, and the settings that they need."""
+"""``Reliable``: adds a guarded queue, a ledger and reliable tasks to a Celery app."""
 
 import inspect
 import os
@@ -29,20 +29,20 @@ from baozi.upstream.soft_shutdown import SoftShutdown
 from baozi.worker.configuration import CONFIRMED, LONGEST_TASK, Need, apply_requirements, celery_settings
 from baozi.worker.renewing import LedgerUseRenewal
 
-#: Messages that are executed together at most.
+#: The largest allowed value of ``batch``.
 _LARGEST_BATCH = 10_000
 
-#: The one whose worker this process is, or a pool process of. At most one.
+#: The Reliable of the app whose worker, or pool process, this process is. At most one.
 _of_worker: "list[Reliable]" = []
-#: The ledgers' URLs by queue: in one process two apps must not guard one queue with two ledgers.
+#: By queue: in one process, two apps must not guard the same queue with two ledgers.
 _guarded: dict[str, "Reliable"] = {}
 
 
 class Reliable:
-    """What one app guards: a queue, with a ledger. The app's other tasks and queues stay as they are."""
+    """Gives a Celery app one guarded queue with a ledger. The app's other tasks and queues do not change."""
 
     whole_app = False
-    """Whether the app is nothing but this: its settings, its worker's output and its queues are all ours."""
+    """Whether the app was made by :meth:`from_settings`: all its settings, queues and output are Baozi's."""
 
     def __init__(
         self,
@@ -53,22 +53,22 @@ class Reliable:
         delivery_limit: int | None = None,
         capacity: int | None = None,
     ) -> None:
-        """Guard ``queue`` for ``app``. Nothing is connected to yet.
+        """Guard ``queue`` for ``app``. No connection is opened yet.
 
         Args:
-            app: the Celery app. Its broker is RabbitMQ, and its settings were not read yet.
-            queue: the name of a queue that only this app uses. The queue of its dead letters is
+            app: the Celery app. Its broker must be RabbitMQ, and its settings must not have been read yet.
+            queue: the name of a queue that only this app uses. Its dead letters go to the queue
                 ``QUEUE.dead``.
             ledger: the SQLAlchemy URL of an SQLite file or a PostgreSQL database, or an engine, whose URL is
-                used. Default: the settings ``BAOZI_LEDGER_URL`` and ``BAOZI_HOME``.
-            delivery_limit: how often a message may be given back before it goes to the dead letters. Default:
-                the setting ``BAOZI_DELIVERY_LIMIT``, 20.
+                used. Default: the setting ``BAOZI_LEDGER_URL``, or an SQLite file in ``BAOZI_HOME``.
+            delivery_limit: how often a message may return to the queue before it is dead-lettered. Default:
+                the setting ``BAOZI_DELIVERY_LIMIT``, which is 20.
             capacity: how many messages the queue holds before it refuses more. Default: the setting
-                ``BAOZI_CAPACITY``, no bound.
+                ``BAOZI_CAPACITY``, which is no limit.
 
         Raises:
-            UsageError: the queue's name or the ledger's URL cannot be used, the app has a Reliable already,
-                its settings were read already, or another app of this process guards that queue.
+            UsageError: the queue's name or the ledger's URL is invalid, the app already has a Reliable, its
+                settings were already read, or another app of this process guards the same queue.
         """
         try:
             self._queue = checked_queue_name(queue)
@@ -88,21 +88,21 @@ class Reliable:
 
     @classmethod
     def from_settings(cls, app: Celery) -> Self:
-        """Guard an app that is nothing but this, as the settings ``BAOZI_…`` say.
+        """Configure the whole app from the settings ``BAOZI_…``, and guard the queue that they name.
 
-        They are read when the first one is needed, not at import: an app can be imported where no broker is
-        known.
+        The settings are read when the first one is needed, not at import. So the app can be imported where no
+        broker is configured.
 
         Args:
-            app: the Celery app, without settings.
+            app: a Celery app without settings.
 
         Raises:
-            UsageError: as the constructor says.
+            UsageError: the app already has a Reliable, or its settings were already read.
         """
         reliable = cls.__new__(cls)
         reliable.whole_app = True
         reliable._guard(app)
-        # The names that producers of earlier releases send.
+        # Producers of earlier releases send these tasks under this prefix.
         order_tasks.add(reliable, "tasks")
         app.config_from_object(_LazySettings())
         return reliable
@@ -118,11 +118,11 @@ class Reliable:
             raise UsageError(f"The app {app.main!r} has a Reliable already: one queue, one ledger.")
         self.app = app
         self.not_promised: list[Need] = []
-        """Settings that the app has set otherwise."""
+        """The needed settings for which the app has other values, so that a guarantee does not hold."""
         self.open_order: ReliableTask
-        """Opens an order again (:mod:`baozi.order_tasks`)."""
+        """The task that opens an order again (:mod:`baozi.order_tasks`)."""
         self.close_order: ReliableTask
-        """Closes one."""
+        """The task that closes an order."""
         self._ledgers: dict[int, Ledger] = {}
         self._names: set[str] = set()
         guarded.reliable = self
@@ -165,32 +165,32 @@ class Reliable:
         bind: bool = False,
         **options: Any,
     ) -> ReliableTask | Callable[[Callable[..., Any]], ReliableTask]:
-        """Make a function a reliable task.
+        """Make a function a reliable task. This is a decorator, with or without options.
 
-        A parameter with the annotation :class:`baozi.Transaction` receives the ledger's transaction, one with
-        :class:`baozi.Key` the key. All others are the message's arguments; Pydantic checks them by their
-        annotations. The function must return what JSON has.
+        A parameter with the annotation :class:`baozi.Transaction` receives the ledger's transaction, and one
+        with :class:`baozi.Key` receives the key. All other parameters are the message's arguments. Pydantic
+        checks them by their annotations. The function must return a JSON value.
 
         Args:
-            function: the function; the decorator is also used with options only, and then returns one.
-            name: the task's name. Default: as Celery makes it of the module and the function.
-            key: returns the key, a text of 1 to 255 characters, for the first of the message's arguments, as
-                many as it takes. A key is executed once, also if several clients send it. Default: the Celery
-                task id.
-            retry: which errors are tried again, how often, and when. Default: none.
+            function: the function. If it is left out, the result is a decorator with these options.
+            name: the task's name. Default: Celery's name for it, made from the module and the function.
+            key: a function that returns the key, a string of 1 to 255 characters. It is called with as many
+                of the message's first arguments as it takes. Each key is executed once, also if several
+                clients send it. Default: the Celery task id.
+            retry: after which errors the task is executed again. Default: after none.
             batch: how many messages one pool process gets at once and records together, or a function that
-                returns that. One that fails fails alone.
-            as_list: whether the function takes the items of a batch in one list: the annotation of its one
-                parameter is ``list[Item]``, and each message has one ``Item`` as its argument. The function
+                returns this number. If one of them fails, the others do not.
+            as_list: whether the function takes the items of a batch in one list. Its only parameter then has
+                the annotation ``list[Item]``, and each message has one ``Item`` as its argument. The function
                 returns None, or a list with one result for each item. If it raises an exception, its
-                transaction is rolled back, and it is called for each item alone, with a list of one.
+                transaction is rolled back, and it is called again for each item, with a list of one.
             transaction_limit: seconds that the function may hold the transaction.
-            bind: whether the function's first parameter is the task, as Celery has it.
+            bind: whether the function's first parameter is the task, as in Celery.
             **options: other options of Celery's ``app.task``.
 
         Raises:
-            UsageError: the function has no name and none is given, the name is taken, an annotation cannot
-                be checked, or an option is out of range.
+            UsageError: the function has no name and none is given, another task has this name, an annotation
+                cannot be checked, or an option is out of range.
         """
         options |= {"key": key, "retry": retry, "batch": batch, "as_list": as_list}
         options["transaction_limit"] = transaction_limit
@@ -224,7 +224,7 @@ class Reliable:
                 f"{name}: transaction_limit must be above 0 and at most {LONGEST_TASK} seconds, not"
                 f" {transaction_limit}."
             )
-        # Celery would give a shared task to each app of the process, which does not guard it.
+        # Celery would register a shared task with each app of the process, also with apps without a Reliable.
         options = {"base": ReliableTask, "shared": False, **options}
         if not issubclass(options["base"], ReliableTask):
             raise UsageError(f"{name}: its base must be a subclass of ReliableTask.")
@@ -272,25 +272,25 @@ class Reliable:
         stop: Event | None = None,
         on_accepted: Callable[[Baozi], object] = lambda _: None,
     ) -> Order:
-        """Return an order, to put tasks of this app in its ``with`` block: numbered, confirmed and closed.
+        """Return an order: in its ``with`` block it puts tasks of this app, numbered and confirmed.
 
-        Its journal is in the folder ``runs`` of the setting ``BAOZI_HOME``. ``baozi audit RUN`` says
-        what became of each number.
+        Its journal is in the folder ``runs`` of ``BAOZI_HOME``. ``baozi audit RUN`` prints what became of the
+        numbers.
 
         Args:
-            name: the order's name, which no other order of the run has. It is the producer in the audit.
-            run: the run that the order is part of.
-            resume: whether to go on with an order that was begun before.
-            window: how many messages may be on the way, put and not yet confirmed. Default: the setting
-                ``BAOZI_WINDOW``. With a capacity it is 1.
+            name: the order's name, unique in the run. The audit shows it as the producer.
+            run: the name of the run to which the order belongs.
+            resume: whether to continue an order that an earlier process began.
+            window: the largest number of unconfirmed messages. Default: the setting ``BAOZI_WINDOW``. If the
+                queue has a capacity, it is 1.
             timeout: seconds that a put may take. Default: the setting ``BAOZI_BROKER_TIMEOUT``.
-            stop_timeout: seconds after a signal in which what is in hand must be confirmed. Default: the
-                setting ``BAOZI_STOP_TIMEOUT``.
-            stop: is set by the caller to stop. Default: the first SIGINT or SIGTERM stops.
-            on_accepted: called with the number and the time of each task that the broker has accepted.
+            stop_timeout: seconds after a signal within which the broker must confirm all messages. Default:
+                the setting ``BAOZI_STOP_TIMEOUT``.
+            stop: an event that the caller sets to stop the order. Default: the first SIGINT or SIGTERM.
+            on_accepted: called with each baozi (run, producer, number and time) that the broker accepted.
 
         Raises:
-            UsageError: a name cannot be used, or the app runs its tasks in the process that calls them.
+            UsageError: a name is invalid, or the app has ``task_always_eager``, so that no message is sent.
         """
         topology = self.topology
         return Order(
@@ -315,13 +315,13 @@ class Reliable:
 
     @property
     def largest_batch(self) -> int:
-        """How many messages one pool process may get at once."""
+        """The largest ``batch`` of all tasks."""
         tasks: Any = self.app.tasks
         return max(int(tasks[name].batch_size) for name in self._names)
 
     @property
     def topology(self) -> Topology:
-        """The queue, its dead letters' and its ledger's."""
+        """The guarded queue and the two queues that are named after it."""
         if self.whole_app:
             return Topology.of(settings())
         limit, capacity = self._delivery_limit, self._capacity
@@ -339,7 +339,7 @@ class Reliable:
         return self._ledger_url
 
     def open_ledger(self) -> Ledger:
-        """Return this process's ledger. A worker's main process never asks: no child inherits an open one."""
+        """Return this process's ledger. Only pool processes call this, so no child inherits a connection."""
         process = os.getpid()
         if process not in self._ledgers:
             self._ledgers = {process: Ledger(self.ledger, min(PATIENCE, settings().ledger_timeout))}
@@ -347,10 +347,10 @@ class Reliable:
 
     @property
     def broker(self) -> str:
-        """The broker's URL, password and all: not for a log.
+        """The broker's URL. It contains the password, so it must not be logged.
 
         Raises:
-            NoBroker: none is known.
+            NoBroker: no broker is configured.
             UsageError: one of Celery's own variables names another broker.
         """
         if self.whole_app:
@@ -359,11 +359,11 @@ class Reliable:
         return urls if isinstance(urls, str) else ";".join(urls)
 
     def work(self) -> None:
-        """Have :func:`of_worker` return this one: called in a worker before its pool starts."""
+        """Make :func:`of_worker` return this object. A worker calls this before its pool starts."""
         _of_worker[:] = [self]
 
     def _worker(self, *arguments: Any, **options: Any) -> Any:
-        """Make the worker; Celery's commands call this ``app.Worker``."""
+        """Return a new worker. Celery's commands call this as ``app.Worker``."""
         where: Any = "baozi.upstream.worker:Worker"
         return self.app.subclass_with_self(where)(*arguments, **options)
 
@@ -382,7 +382,7 @@ def _taken(name: str, key: Callable[..., str], arguments: Arguments) -> int:
     """Return how many of a message's arguments ``key`` takes."""
     try:
         kinds = [it.kind for it in inspect.signature(key).parameters.values()]
-    except ValueError:  # str, itemgetter("id") and others that are written in C do not tell
+    except ValueError:  # a function written in C, such as str or itemgetter("id"), has no signature
         return 1
     if inspect.Parameter.VAR_POSITIONAL in kinds:
         return arguments.count
@@ -394,19 +394,19 @@ def _taken(name: str, key: Callable[..., str], arguments: Arguments) -> int:
 
 
 def of(app: Any) -> Reliable:
-    """Return the guarantee of ``app``, which has one."""
+    """Return the Reliable of ``app``, which must have one."""
     found: Reliable = app.reliable
     return found
 
 
 def of_worker() -> Reliable:
-    """Return the guarantee of this process's worker. A pool process has that of its main process."""
+    """Return the Reliable of this worker process, or of the worker whose pool process this is."""
     return _of_worker[-1]
 
 
 @celeryd_init.connect
 def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None = None, **_: object) -> None:
-    """Check, before a worker of a guarded app starts, what its promises need."""
+    """Check, before a worker of a guarded app starts, that the guarantees can hold."""
     # Only a worker needs these two. Other processes of the app, such as a web server, do not load them.
     from baozi.upstream import logs  # noqa: F401, PLC0415  # it listens to Celery's set-up of the log
     from baozi.worker import startup  # noqa: PLC0415  # it loads Celery's worker
@@ -419,7 +419,7 @@ def check(instance: Any = None, conf: Any = None, options: dict[str, Any] | None
 
 @worker_process_init.connect
 def confirm_in_children(**_: object) -> None:
-    """Let tasks of a pool process publish with confirms and bounded waits; its main process does without."""
+    """In pool processes, make tasks publish with confirms and timeouts."""
     if _of_worker:
         conf = of_worker().app.conf
         conf.broker_transport_options = {**conf.broker_transport_options, **CONFIRMED}
@@ -430,10 +430,10 @@ _settings = cache(celery_settings)
 
 
 class _LazySettings(Mapping[str, Any]):
-    """Celery's settings, read when the first one is needed, not at import.
+    """Celery's settings, which are read at the first use, not at import.
 
-    After an error they are read again at the next need. ``add_defaults`` would be asked only once: after an
-    error Celery would use its default settings, and send to another queue.
+    If reading them fails, they are read again at the next use. Celery's ``add_defaults`` reads them only
+    once: after an error, Celery would use its default settings and send to another queue.
     """
 
     def __getitem__(self, name: str) -> Any:
@@ -441,9 +441,9 @@ class _LazySettings(Mapping[str, Any]):
         return _settings()[name]
 
     def __iter__(self) -> Iterator[str]:
-        """Iterate over their names."""
+        """Iterate over the names of the settings."""
         return iter(_settings())
 
     def __len__(self) -> int:
-        """Return how many there are."""
+        """Return the number of settings."""
         return len(_settings())

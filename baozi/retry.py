@@ -1,4 +1,4 @@
-"""A task's policy: after which errors its message is delivered again, how often, and how much later."""
+"""The retry policy of a task: after which errors it is executed again, how often, and after which pause."""
 
 from dataclasses import dataclass
 from math import isfinite
@@ -9,33 +9,33 @@ from baozi.backoff import jittered_backoff
 from baozi.errors import DeadLetter, UsageError
 from baozi.worker.checking import LONGEST_DELAY
 
-#: Each of these already decides about the message: to the dead letters, or Celery's Ignore, Reject, Retry.
+#: Exceptions that already decide what happens to the message: DeadLetter, and Celery's Ignore, Reject, Retry.
 _DECIDED = (DeadLetter, TaskPredicate)
 
 
 @dataclass(frozen=True)
 class Retry:
-    """When to run a failed task again.
+    """Says after which errors a task is executed again, how often, and after which pause.
 
-    The pause before a retry doubles from ``first`` to ``longest``. A random half of it is jitter. The broker
-    keeps the message meanwhile, so that no worker waits. The pause is rounded up to whole seconds.
+    The pause doubles with each attempt, from ``first`` to ``longest`` seconds. A random half of it is jitter.
+    It is rounded up to whole seconds. The broker keeps the message during the pause, so no worker waits.
 
     Raises:
-        UsageError: a value is wrong. A program that is started from the command line ends with this one
-            sentence and exit code 2, and no worker starts with a policy that fails at its first use.
+        UsageError: a value is invalid. It is raised when the app is imported, so that no worker starts with
+            such a policy.
     """
 
     on: tuple[type[Exception], ...]
-    """Errors that are worth another attempt, with their subclasses. Every other error is final."""
+    """The exceptions, with their subclasses, after which the task is executed again. All others are final."""
     attempts: int = 5
-    """Runs in all, the first included; after the last one the message goes to the dead letters."""
+    """How often the task is executed in total. After the last attempt the message is dead-lettered."""
     first: float = 1.0
-    """Seconds of the shortest pause, before the second attempt."""
+    """Seconds: the shortest pause, before the second attempt."""
     longest: float = 300.0
-    """Seconds of the longest pause."""
+    """Seconds: the longest pause."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the values. Raises UsageError if one is invalid."""
         if not isinstance(self.on, tuple) or not self.on or not all(map(_is_error, self.on)):
             raise UsageError(f"Retry: on must be a tuple of exception classes, and is {_shown(self.on)}.")
         for error in self.on:
@@ -57,7 +57,10 @@ class Retry:
             )
 
     def pause(self, attempt: int) -> float:
-        """Return the seconds to wait after ``attempt`` (from 1) failed; another number at each call.
+        """Return the seconds to wait after a failed attempt. The jitter is different at each call.
+
+        Args:
+            attempt: the number of the attempt that failed, from 1.
 
         Raises:
             ValueError: ``attempt`` is less than 1.
@@ -67,11 +70,11 @@ class Retry:
         return jittered_backoff(attempt, self.first, self.longest)
 
     def again(self, error: BaseException, attempts_made: int) -> float | None:
-        """Return the seconds after which to retry; None if ``error`` is final or no attempt is left.
+        """Return the seconds to wait before the next attempt, or None if there must be none.
 
         Args:
-            error: what the task raised.
-            attempts_made: how often the task has run for this message, this time included (from 1).
+            error: the exception that the task raised.
+            attempts_made: how often the task has been executed for this message, including this time.
         """
         if isinstance(error, _DECIDED) or not isinstance(error, self.on) or attempts_made >= self.attempts:
             return None
@@ -91,7 +94,7 @@ def _is_finite(value: object) -> bool:
 
 
 def _shown(value: object) -> str:
-    """Return what ``value`` is, in at most 80 characters; its own text may fail or be very long."""
+    """Return the ``repr`` of ``value``, or its type if that raises, in at most 80 characters."""
     if isinstance(value, type):
         return f"the class {value.__name__}"
     try:

@@ -1,4 +1,4 @@
-"""The runs in the ledger and the producers' journals: their sums, sizes and states."""
+"""Finds all runs in the ledger and in the producers' journals, and computes the counts and state of each."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -15,20 +15,20 @@ from baozi.progress import JournalReader
 
 
 class State(StrEnum):
-    """How a run stands, by the ledger and by the journals of this machine."""
+    """The state of a run, by the ledger and the journals of this machine."""
 
     SOUND = "sound"
-    """Each order is closed and nothing is lost: `baozi audit` exits with 0."""
+    """All orders are closed and nothing is lost: `baozi audit` exits with 0."""
     OPEN = "open"
     """An order is not closed, or its closing message has not arrived."""
     LOST = "lost"
-    """Baozi were accepted and are not eaten: they are still in the queue, dead, or lost."""
+    """Accepted baozi are not eaten: they are in the queue or among the dead letters, or they are lost."""
     UNPROVEN = "unproven"
-    """Something else is wrong; `baozi audit` says what."""
+    """There is another problem. `baozi audit` says which."""
 
 
 class RunSummary(BaseModel):
-    """One run."""
+    """The counts, sizes and state of one run."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -36,24 +36,25 @@ class RunSummary(BaseModel):
     state: State
     producers: int
     accepted: int | None
-    """None while an order is open."""
+    """None if an order is open."""
     eaten: int
     lost: int
     duplicated: int
     rows: int
-    """Rows of the ledger that name the run."""
+    """How many rows of the ledger name the run."""
     journal_bytes: int
-    """Bytes of the producers' journals of this machine."""
+    """The size of the producers' journals on this machine."""
     last_at: float | None
-    """When something was eaten or an order was closed last, in epoch seconds; None if never."""
+    """When a baozi was last eaten, or an order last closed, in epoch seconds; None if never."""
     problems: list[str]
+    """The problems that the audit found, as sentences."""
 
 
 def names(ledger: Ledger, journals: Path) -> list[str]:
     """Return the names of all runs, in ascending order.
 
     Args:
-        ledger: where to read. One that is not there yet has none.
+        ledger: the ledger. If it does not exist yet, only the journals count.
         journals: the folder of the producers' journals.
 
     Raises:
@@ -71,13 +72,13 @@ def names(ledger: Ledger, journals: Path) -> list[str]:
 
 
 def runs(ledger: Ledger, journals: Path) -> Iterator[RunSummary]:
-    """Yield each run, in the order of their names; the arguments and errors are those of :func:`names`."""
+    """Yield the summary of each run, by name. The parameters and errors are those of :func:`names`."""
     for name in names(ledger, journals):
         yield run(ledger, journals, name)
 
 
 def run(ledger: Ledger, journals: Path, name: str) -> RunSummary:
-    """Return the run ``name``, as it stands; the other arguments and errors are those of :func:`names`."""
+    """Return the summary of the run ``name``. The other parameters and errors are those of :func:`names`."""
     folder = journals / name
     try:
         sums = audit(ledger, name, journals=JournalReader(name, [folder]).progress())
@@ -105,7 +106,7 @@ def run(ledger: Ledger, journals: Path, name: str) -> RunSummary:
 
 
 def state(sums: Audit | None) -> State:
-    """Return how a run with these sums stands; None for one of which nothing but its name is known."""
+    """Return the state of a run, from its audit. The audit is None if there is nothing to audit."""
     if sums is None:
         return State.UNPROVEN
     if sums.open_orders or sums.untold:

@@ -14,7 +14,7 @@ from baozi.settings import settings
 from baozi.shown import shown, shown_json
 from baozi.tables import Table
 
-#: Columns of the table: what it says, and whether it is a number.
+#: The columns of the table: the title of each, and whether it has numbers.
 _COLUMNS = {
     "run": False,
     "state": False,
@@ -26,7 +26,7 @@ _COLUMNS = {
     "journal": True,
     "last (UTC)": False,
 }
-#: Columns of a terminal on which the table with usual names fits.
+#: The width, in characters, of a terminal on which the table fits if names have a usual length.
 _NARROWEST_TABLE = 80
 
 
@@ -59,7 +59,7 @@ def runs(
         return
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for name, is_number in _COLUMNS.items():
-        # A name may be folded, a number never.
+        # A name may be wrapped, a number never.
         table.add_column(name, justify="right" if is_number else "left", no_wrap=is_number, overflow="fold")
     for one in listed:
         table.add_row(*_cells(one))
@@ -80,7 +80,7 @@ def _cells(one: RunSummary) -> list[str]:
 
 
 def size(count: int) -> str:
-    """Return so many bytes in words: ``340 B``, ``1.2 MB``."""
+    """Return a number of bytes as text, such as ``340 B`` or ``1.2 MB``."""
     value = float(count)
     for unit in ("B", "kB", "MB"):
         if value < 1000:

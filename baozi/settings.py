@@ -1,4 +1,4 @@
-"""The one place that reads settings: the environment's ``BAOZI_…`` variables, checked once."""
+"""Reads and checks the settings: the environment variables ``BAOZI_…``. No other module reads them."""
 
 import os
 import sys
@@ -14,19 +14,19 @@ from baozi.broker_url import nodes
 from baozi.errors import UsageError
 from baozi.ledger_url import file_url, parsed
 
-#: A wait in seconds that is neither nothing nor for ever.
+#: A timeout in seconds, from above 0 to one day.
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-#: A worker's tray where eating takes no time. With larger ones more is eaten, and more again after a kill
-#: (docs/speed.md).
+#: The default of ``tray`` if eating takes no time. A larger tray is faster, but after a kill more baozi are
+#: eaten again (docs/speed.md).
 _TRAY = 100
 
 
-#: Name of the folder that is looked for in the current folder and in those above it.
+#: The name of the folder that is searched for in the current folder and in those above it.
 _HOME = Path(".baozi")
 
-#: Bytes of a queue's name: an AMQP short string has 255, and others are made of it.
+#: Bytes of a queue's name. An AMQP short string has at most 255, and other names are this one with a suffix.
 _LONGEST_QUEUE_NAME = 200
 
 
@@ -42,11 +42,11 @@ def _known_broker(url: SecretStr) -> SecretStr:
 
 
 def checked_queue_name(name: str) -> str:
-    """Return ``name`` if a guarded queue may have it.
+    """Return ``name`` if it is valid as the name of a guarded queue.
 
     Raises:
-        ValueError: it is empty, too long for RabbitMQ with what is added to it, is RabbitMQ's own, or has a
-            character that a routing key or a file's name may not have.
+        ValueError: the name is empty or too long, begins with RabbitMQ's own prefix ``amq.``, or has a
+            character that is not allowed in a routing key or a file name.
     """
     if not name or len(name.encode()) > _LONGEST_QUEUE_NAME:
         raise ValueError(f"must have 1 to {_LONGEST_QUEUE_NAME} bytes")
@@ -58,13 +58,14 @@ def checked_queue_name(name: str) -> str:
 
 
 def _default_home() -> Path:
-    """Return the folder that is used where BAOZI_HOME names none."""
+    """Return the folder that is used if BAOZI_HOME is not set."""
     try:
         here = Path.cwd()
     except OSError:  # it was deleted
         return _HOME
     for folder in (here, *here.parents):
-        # Above the current folder only one of this user's: what another user left in /tmp names a broker.
+        # Above the current folder, it must belong to this user: another user's folder, for example in /tmp,
+        # could name a broker of that user.
         if _is_folder(folder / _HOME, ours=folder != here):
             return folder / _HOME
     return here / _HOME if _runs_in_a_clone() else _of_user() or here / _HOME
@@ -82,9 +83,10 @@ def _runs_in_a_clone() -> bool:
 
 
 def _of_user() -> Path | None:
-    """Return the user's folder for an application's data, by the platform's convention; None without a home.
+    """Return the platform's folder for a user's application data, or None if the user has no home folder.
 
-    XDG Base Directory Specification: XDG_DATA_HOME, if it is absolute, else ``~/.local/share``.
+    On Linux it is XDG_DATA_HOME, if that is absolute, else ``~/.local/share`` (XDG Base Directory
+    Specification).
     """
     try:
         home = Path.home()
@@ -97,26 +99,26 @@ def _of_user() -> Path | None:
 
 
 class Settings(BaseSettings):
-    """Every setting, its default and its hazard. ``BAOZI_EAT_SECONDS=2`` sets ``eat_seconds``."""
+    """All settings, with their defaults and dangers. ``BAOZI_EAT_SECONDS=2`` sets ``eat_seconds``."""
 
     model_config = SettingsConfigDict(env_prefix="BAOZI_", frozen=True)
 
     home: Path = Field(default_factory=_default_home)
-    """Folder of all that the project keeps: the private broker, the ledger, the producers' journals. Default:
-    the nearest folder ``.baozi``, in the current folder or above it. Where there is none: in a clone of the
-    repository ``.baozi`` in the current folder, else the user's folder for data
-    (``~/.local/share/baozi``). It is made when it is needed."""
+    """The folder for all files: the private broker, the ledger, the producers' journals. Default: the nearest
+    folder ``.baozi`` in the current folder or above it. If there is none: in a clone of the repository,
+    ``.baozi`` in the current folder; otherwise the user's data folder (``~/.local/share/baozi``). It is
+    created when it is needed."""
 
     broker_url: Annotated[SecretStr, AfterValidator(_known_broker)] | None = None
     """``amqp://user:password@host:port/vhost``, or ``amqps://`` for TLS; for a cluster, several URLs
     separated by ``;``. In a user, a password and a virtual host, ``# / ? [ ] @ : ; %`` and space are written
     as ``%23`` and so on. TLS checks the server's certificate and host name; OpenSSL's own variable
-    ``SSL_CERT_FILE`` names the authority's file. ``memory://`` is kombu's queue inside one process, which
-    promises nothing. Default: what ``baozi broker start`` made."""
+    ``SSL_CERT_FILE`` names the file of the certificate authority. ``memory://`` is kombu's queue inside one
+    process, which guarantees nothing. Default: the broker that ``baozi broker start`` started."""
 
     celery_broker_url: Annotated[SecretStr | None, Field(validation_alias="CELERY_BROKER_URL")] = None
-    """Celery's own variables (``celery -b`` sets this one) would override ``broker_url`` for a worker and for
-    ``eat.delay()``, and for nothing else. So they are refused unless they name the same broker."""
+    """Celery's own variables would override ``broker_url``, but only for workers and for ``eat.delay()``.
+    (``celery -b`` sets this one.) So they are refused unless they name the same broker."""
     celery_broker_read_url: Annotated[SecretStr | None, Field(validation_alias="CELERY_BROKER_READ_URL")] = (
         None
     )
@@ -125,73 +127,74 @@ class Settings(BaseSettings):
     ] = None
 
     stop_timeout: Seconds = 10
-    """Seconds after Ctrl-C or SIGTERM in which a producer confirms what is in hand and closes its order, also
-    while it reconnects. If they pass, the order is left open. Keep it below the time after which the service
-    manager kills (``docker stop`` 10)."""
+    """Seconds after Ctrl-C or SIGTERM within which a producer must get its messages confirmed and close its
+    order, also while it reconnects. After that, the order is left open. Keep it below the time after which
+    the service manager kills the process (``docker stop`` 10)."""
 
     authkey: SecretStr | None = None
-    """The secret that ``local_mp``'s Manager and its clients share. Who has it can run code on the server,
-    for what travels is pickled. Default: none, and there never is one."""
+    """The secret that ``local_mp``'s Manager and its clients share. Everyone who has it can run code on the
+    server, because the data is pickled. It has no default."""
 
     broker_timeout: Seconds = 30
-    """Seconds that one exchange with the broker may take in all: to connect, to put, to be confirmed."""
+    """Seconds that one exchange with the broker may take in total: to connect, to put and to confirm."""
 
     window: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """How many baozi a producer may have on the way to the broker, put and not yet confirmed. With 1 each put
-    waits for its confirm, and so it is where the queue has a capacity: refused in between, they would come
-    out of order."""
+    """The largest number of unconfirmed messages of a producer. With 1, each put waits for its confirm. If
+    the queue has a capacity, it is always 1: otherwise a refused message would come after later ones."""
 
     ledger_url: Annotated[SecretStr, AfterValidator(_known_ledger)] | None = None
-    """SQLAlchemy URL. ``?`` and ``%`` in the name of a file are written ``%3F`` and ``%25`` there. Default:
-    SQLite in ``home``. SQLite is for one machine: several need PostgreSQL."""
+    """The ledger's SQLAlchemy URL. Write ``?`` and ``%`` in the name of a file as ``%3F`` and ``%25``.
+    Default: an SQLite file in ``home``. SQLite works on one machine. Several machines need PostgreSQL."""
 
     ledger_timeout: Seconds = 300
-    """Seconds a worker waits for a ledger that is away before it gives its baozi back to the broker. Keep
-    it under ``eat_time_limit``."""
+    """Seconds that a worker waits for an unavailable ledger before it returns its messages to the queue. Keep
+    it below ``eat_time_limit``."""
 
     eat_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0
     """Seconds that eating one baozi takes."""
 
     tray: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """How many baozi a pool process may get at once, and commit together; fewer if fewer are there. A tray
-    of slow ones keeps them from workers that idle, and when its process is killed all of it is eaten again.
-    Default: 100 where ``eat_seconds`` is 0, else each by itself."""
+    """The largest number of baozi that a pool process gets at once and commits together. With slow baozi, a
+    large tray keeps work from idle workers, and if the process is killed, the whole tray is eaten again.
+    Default: 100 if ``eat_seconds`` is 0, otherwise 1."""
 
     task_events: bool = True
-    """Whether workers tell of each baozi that they receive, start and eat, from the first one on. Without,
-    Flower sees only what is eaten after it has asked. They cost a fifth of what is eaten (docs/speed.md)."""
+    """Whether workers send Celery's events for each baozi that they receive, start and eat. Without them,
+    Flower shows only the baozi that are eaten after it has asked for events. They reduce the speed by a fifth
+    (docs/speed.md)."""
 
     eat_time_limit: Seconds = 1200
-    """Seconds after which a worker process that is still eating is killed and its baozi given back. Must be
-    under the broker's consumer timeout of 30 minutes, or the broker closes the worker's channel."""
+    """Seconds after which a pool process that is still eating is killed and its messages return to the queue.
+    It must be below RabbitMQ's consumer timeout of 30 minutes, after which the broker closes the channel."""
 
     delivery_limit: Annotated[int, Field(ge=1, le=1_000_000)] = 20
-    """How often a baozi may be given back before it goes to the dead letters. An argument of the queue: a
-    change needs the queue deleted first. 20 is RabbitMQ's own default from 4.0 on; 3.10 has none."""
+    """How often a message may return to the queue before it is dead-lettered. It is an argument of the queue:
+    to change it, delete the queue first. 20 is RabbitMQ's default from 4.0 on. 3.10 has no limit."""
 
     queue: Annotated[str, AfterValidator(checked_queue_name)] = "baozi"
-    """Name of the queue that workers consume and that the commands look at. Its dead letters' queue and its
-    ledger's are named after it."""
+    """The name of the queue that workers consume and that the commands use. The dead-letter queue and the
+    ledger's queue are named after it."""
 
     capacity: Annotated[int, Field(ge=1, le=100_000_000)] | None = None
-    """How many baozi the queue holds before a put waits. Soft: a quorum queue takes a few more (see
-    docs/reliability.md). An argument of the queue, as above. Default: no bound."""
+    """How many messages the queue holds before a put waits. A quorum queue may accept a few more (see
+    docs/reliability.md). It is an argument of the queue: to change it, delete the queue first. Default: no
+    limit."""
 
     journal: Path | None = None
-    """Folder where workers write down each baozi that they start and eat, as ``consumer/NAME.journal``. For
-    comparisons: it grows without bound. A worker that cannot write it says so in its log and in the next line
-    that it can write, and goes on eating. Default: none."""
+    """The folder in which workers record each baozi that they start and eat, in ``consumer/NAME.journal``. It
+    is meant for comparisons and grows without limit. A worker that cannot write it logs that, writes it in
+    the next line that it can write, and continues to eat. Default: no journal."""
 
     soft_shutdown_timeout: Seconds = 20
-    """Seconds that a stopped worker may go on eating what it has begun. Keep it below the time after which
-    the service manager kills (systemd 90, ``docker stop`` 10)."""
+    """Seconds in which a stopped worker may finish the messages that it has begun. Keep it below the time
+    after which the service manager kills the process (systemd 90, ``docker stop`` 10)."""
 
     debug: bool = False
-    """Whether a command that fails prints the traceback, as ``--debug`` has it do."""
+    """Whether a command that fails prints the traceback, like ``--debug``."""
 
     @property
     def home_reason(self) -> str:
-        """Why ``home`` is that folder, to follow its name."""
+        """Why ``home`` is this folder, as a text that follows the folder's name."""
         if "home" in self.model_fields_set:
             return "BAOZI_HOME names it"
         if self.home.name == _HOME.name and self.home.is_dir():
@@ -200,14 +203,14 @@ class Settings(BaseSettings):
 
     @property
     def ledger(self) -> URL:
-        """The ledger's SQLAlchemy URL. As a string it has no password."""
+        """The ledger's SQLAlchemy URL. Its ``str`` does not show the password."""
         if self.ledger_url is not None:
             return parsed(self.ledger_url.get_secret_value())
         return file_url(self.home / "ledger.sqlite3")
 
     @property
     def tray_size(self) -> int:
-        """How many baozi a pool process may get at once."""
+        """The largest number of baozi that a pool process gets at once."""
         if self.tray is not None:
             return self.tray
         return 1 if self.eat_seconds else _TRAY
@@ -220,10 +223,10 @@ class Settings(BaseSettings):
 
 @cache
 def settings() -> Settings:
-    """Read the settings, once a process.
+    """Return the settings. They are read once in each process.
 
     Raises:
-        UsageError: a variable's value is out of range; says which, and never repeats a secret.
+        UsageError: the value of a variable is invalid. The message names the variable and shows no secret.
     """
     try:
         return Settings()

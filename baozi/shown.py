@@ -1,8 +1,8 @@
-"""Escapes text of unknown origin (names, ids, reasons, headers) for a terminal or a log.
+"""Escapes text of unknown origin (names, ids, reasons, headers) so that a terminal or a log can show it.
 
-A control character can move the cursor, change the title of a window or forge a line of a log; one that gives
-the direction of writing can show a text backwards; an invisible one makes two names look the same. Each is
-written out: ``\\x1b``, ``\\u202e``.
+A control character can move the cursor, change a window's title or forge a line of a log. A bidirectional
+control can show text backwards. An invisible character can make two names look the same. Each is replaced by
+its escape sequence, such as ``\\x1b`` or ``\\u202e``.
 """
 
 import json
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
-#: Letters, marks and symbols that nobody can see, though Unicode does not class them with the control
-#: characters: the fillers of Hangul and Khmer, selectors of variants, a joiner, an empty Braille pattern
-#: (Unicode, DerivedCoreProperties, "Default_Ignorable_Code_Point").
+#: Invisible characters that Unicode does not class as control or format characters: fillers of Hangul and
+#: Khmer, variation selectors, a joiner, an empty Braille pattern. All but the last are in Unicode's
+#: DerivedCoreProperties, "Default_Ignorable_Code_Point".
 _IGNORABLE = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180e\u180f\u2800\u3164\uffa0"
     + "".join(map(chr, (*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0))))
@@ -22,7 +22,7 @@ _CONTROLS = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def is_control(letter: str) -> bool:
-    """Whether ``letter``, one character, is a control or format character: not seen, but with an effect."""
+    """Return whether ``letter``, one character, is invisible but has an effect."""
     return unicodedata.category(letter) in _CONTROLS
 
 
@@ -30,7 +30,7 @@ def shown(text: object) -> str:
     """Return ``text`` in one line, with unprintable characters escaped.
 
     Args:
-        text: what ``str`` makes of it is shown.
+        text: any object; ``str`` converts it.
     """
     return _rewritten(str(text), lambda letter: letter.encode("unicode_escape").decode())
 
@@ -41,15 +41,16 @@ def shown_lines(text: object) -> str:
 
 
 def shown_json(line: str) -> str:
-    """Return ``line``, which is JSON, with such characters written out as JSON does it: it means the same."""
+    """Return ``line``, which is JSON, with unprintable characters replaced by JSON's escapes."""
     return _rewritten(line, lambda letter: json.dumps(letter)[1:-1])
 
 
 def to_json(value: Any) -> str:
-    """Return ``value`` as JSON in one line, as :func:`shown_json` does.
+    """Return ``value`` as one line of JSON, with unprintable characters as JSON escapes.
 
     Args:
-        value: anything; what JSON does not have, as bytes, a time or an infinite number, becomes a string.
+        value: any object. What JSON does not have, such as bytes, a time or an infinite number, becomes a
+            string.
     """
     return shown_json(json.dumps(_finite(value), ensure_ascii=False, default=str))
 

@@ -1,4 +1,4 @@
-"""Checks what is put in an order: the signature of one reliable task, with JSON arguments."""
+"""Checks the Celery signatures that are put in an order: each is one reliable task with JSON arguments."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,28 +10,33 @@ from baozi.errors import UsageError
 from baozi.framing import EncodedArguments
 from baozi.model import follower_id
 
-#: Levels of lists and dictionaries in an argument, as in an item of remote_mp. Python's JSON needs stack for
-#: each level, and how much of it a worker has left is not known here.
+#: Levels of nested lists and dictionaries in an argument, as in remote_mp. Python's JSON module uses stack
+#: for each level, and the worker may have less stack than this process.
 _DEEPEST = 100
-#: What is written as a JSON list or object.
+#: The types that become a JSON list or object.
 _NESTED = (dict, list, tuple)
-#: Bytes of a task id: it is the message's correlation id, an AMQP short string.
+#: Bytes of a task id. It is the message's correlation id, an AMQP short string.
 _LONGEST_ID = 255
-#: Options of a signature that would take away a promise of the order.
+#: Options of a signature that are ignored, because they would break a guarantee of the order.
 _OURS = ("producer", "publisher", "connection", "router", "retry", "retry_policy", "declare", "mandatory")
 
 
 def checked(signature: Any, app: Celery, base: type[Any]) -> tuple[Any, EncodedArguments, dict[str, Any]]:
-    """Return the task, the arguments and the options of ``signature``.
+    """Return the task, the encoded arguments and the options of ``signature``.
+
+    Args:
+        signature: what the user put.
+        app: the order's app.
+        base: the class of the tasks that may be put.
 
     Raises:
-        UsageError: it cannot be put.
+        UsageError: it is not a signature of one reliable task of ``app``, or its arguments are not JSON.
     """
     if not isinstance(signature, Signature):
         raise UsageError(
             f"An order takes a signature, as charge.s(row), not an object of type {type(signature).__name__}."
         )
-    # Not by its attributes, which are slower.
+    # By key, because Celery's attributes of a signature are slower.
     name = str(signature["task"])
     if type(signature) is not Signature or name.startswith("celery."):
         raise UsageError(
@@ -59,7 +64,7 @@ def checked_task(name: str, app: Celery, base: type[Any]) -> Any:
     """Return the task ``name`` of ``app``.
 
     Raises:
-        UsageError: there is none, or it is not of the class ``base``.
+        UsageError: the app has no such task, or the task is not of the class ``base``.
     """
     task: Any = app.tasks.get(name)
     if task is None:
@@ -92,7 +97,13 @@ def _call(task: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> E
 
 
 def _check_json(part: Any, level: int) -> None:
-    """Raise an error for values that can be written as JSON but not read back unchanged."""
+    """Check that ``part`` is the same after it was written as JSON and read again.
+
+    Raises:
+        TypeError: a key of a dictionary is not a string.
+        ValueError: it is nested too deeply, is a dictionary that Celery would decode to another type, or has
+            a string that is not Unicode.
+    """
     if level > _DEEPEST:
         raise ValueError(f"they are nested more than {_DEEPEST} levels deep, or contain themselves")
     if isinstance(part, dict):
@@ -107,13 +118,18 @@ def _check_json(part: Any, level: int) -> None:
     for each in part:
         if isinstance(each, str):
             if not each.isascii():
-                each.encode()  # half of a surrogate pair is no Unicode
+                each.encode()  # raises UnicodeEncodeError for a lone surrogate
         elif isinstance(each, _NESTED):
             _check_json(each, level + 1)
 
 
 def with_ids(links: Any, task_id: str) -> list[Any]:
-    """Return the tasks that follow a task, with ids that are the same each time the task is put."""
+    """Return the signatures ``links``, each with a task id that is the same each time the first task is put.
+
+    Args:
+        links: a signature or a list of signatures, which follow the first task.
+        task_id: the id of the first task.
+    """
     signatures = links if isinstance(links, list | tuple) else [links]
     following = []
     for number, link in enumerate(signatures):

@@ -31,31 +31,32 @@ from baozi.settings import settings
 from baozi.topology import Topology
 from baozi.worker.configuration import celery_settings
 
-#: Dead letters whose reasons are counted at most: nobody else can look at them meanwhile.
+#: Of how many dead letters the reasons are counted. No other process can browse them meanwhile.
 MOST_LETTERS = 1000
-#: What is said of a management API that tells all that it is asked.
+#: The text about the management API if it has answered all queries.
 ANSWERS = "It answers."
-#: Characters of a reason. What comes after a colon is about one letter only.
+#: Characters of a reason. The text after a colon is left out, because it is about one letter only.
 _LONGEST_REASON = 60
-#: Tasks that are named of each worker.
+#: How many running tasks of each worker are named.
 _TASKS_NAMED = 5
-#: The share of the time that is left for workers to answer, after the connection was made.
+#: The part of the timeout for the workers' answers. The rest is for the connection.
 _SHARE_FOR_ANSWERS = 0.6
 
 
 class Part(BaseModel):
-    """What was seen of one part of the system."""
+    """The state of one part of the system."""
 
     model_config = ConfigDict(frozen=True)
 
     problem: str | None = None
-    """Why it is not well, or could not be looked at, in a sentence."""
+    """What is wrong with it, or why its state is unknown, as a sentence."""
     exit_code: ExitCode = ExitCode.OK
     facts: dict[str, Any] = {}
+    """Named values. Which ones depends on the part."""
 
 
 class Status(BaseModel):
-    """What was seen of each part."""
+    """The state of all parts."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -74,7 +75,7 @@ class Status(BaseModel):
 
     @property
     def exit_code(self) -> ExitCode:
-        """The code of the first part that is not well; 0 if all are. Dead letters alone are no failure."""
+        """The exit code of the first part that has a problem; 0 if none has. Dead letters are no problem."""
         return next((part.exit_code for part in self.parts.values() if part.exit_code), ExitCode.OK)
 
 
@@ -83,7 +84,7 @@ def collect(timeout: float, letters: int = MOST_LETTERS) -> Status:
 
     Args:
         timeout: seconds within which each part must answer.
-        letters: of how many dead letters at most the reasons are counted.
+        letters: the largest number of dead letters whose reasons are counted.
     """
     looks = {
         "broker": partial(_broker, timeout),
@@ -93,7 +94,7 @@ def collect(timeout: float, letters: int = MOST_LETTERS) -> Status:
     }
     answers: queues.SimpleQueue[tuple[str, Part]] = queues.SimpleQueue()
     for name, one in looks.items():
-        # A daemon thread, so that the command can end while it hangs.
+        # Daemon threads, so that the command can end while one of them hangs.
         threading.Thread(target=_answer, args=(name, one, answers), daemon=True).start()
     parts: dict[str, Part] = {}
     deadline = time.monotonic() + timeout
@@ -141,9 +142,15 @@ def _broker(timeout: float) -> Part:
 
 
 def queue_states(topology: Topology, timeout: float) -> list[dict[str, Any]]:
-    """Return what waits in the queue and among its dead letters: ``ready``, ``unacknowledged``, …
+    """Return the states of the queue and of its dead-letter queue.
 
-    None stands for what is not known. A queue that is not there has None for all.
+    Each is a dictionary with ``name``, the counts ``ready``, ``unacknowledged`` and ``consumers``, and
+    ``oldest_seconds``, the age of the oldest message. A value is None if it is unknown. If a queue does not
+    exist, all are None.
+
+    Args:
+        topology: the queues.
+        timeout: seconds to wait for the broker.
 
     Raises:
         BrokerError: the broker cannot be used.
@@ -172,7 +179,7 @@ def _queue(connection: Any, name: str) -> dict[str, Any]:
 
 
 def _management(found: broker.Broker, states: list[dict[str, Any]], timeout: float) -> str:
-    """Add to ``states`` what only the management API knows; return a word on it."""
+    """Add to ``states`` what only the management API knows. Return a sentence on whether it answered."""
     if not found.management_url:
         return "Its address is not known, so unacknowledged messages are not counted."
     virtual_host = quote(urlsplit(found.url).path[1:] or "/", safe="%")
@@ -181,11 +188,11 @@ def _management(found: broker.Broker, states: list[dict[str, Any]], timeout: flo
         try:
             told = management.ask(found.management_url, found.url, "GET", path, timeout=timeout)
         except OSError as error:
-            if getattr(error, "code", None) == 404:  # there is no such queue, or not yet in its statistics
+            if getattr(error, "code", None) == 404:  # no such queue, or the statistics do not have it yet
                 continue
             return f"It does not answer, so unacknowledged messages are not counted ({error})."
         state["unacknowledged"] = told.get("messages_unacknowledged")
-        # RabbitMQ tells the time of the oldest message of a classic queue only.
+        # RabbitMQ reports the time of the oldest message only for classic queues.
         if told.get("head_message_timestamp"):
             state["oldest_seconds"] = round(time.time() - told["head_message_timestamp"])
     return ANSWERS
@@ -228,7 +235,7 @@ def _worker(name: str, stats: Mapping[str, Any], active: list[Mapping[str, Any]]
 
 
 def differing(workers: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Return each setting, and the version, in which workers differ: its value by worker."""
+    """Return each setting in which workers differ, and the version if it differs: its values by worker."""
     told = {one["name"]: {"version": one["version"], **one["settings"]} for one in workers}
     names = dict.fromkeys(name for one in told.values() for name in one)
     values = {name: {worker: one.get(name) for worker, one in told.items()} for name in names}
@@ -261,10 +268,10 @@ def _bytes(connection: Connection, file: str | None) -> int:
 
 
 def oldest_open_order(connection: Connection) -> dict[str, Any] | None:
-    """Return the order that was opened first of those that are not closed, by the ledger; None for none."""
+    """Return the oldest order that is open according to the ledger, or None if none is open."""
     of = order_sessions.c
     again = select(of.run, of.producer, of.told_at.label("at")).where(of.opened > of.closed)
-    # The first baozi opens an order: only a closing message, or the next session, names it elsewhere.
+    # The first baozi of an order opens it. Until it is closed or opened again, only `eaten` has it.
     told = select(of.run, of.producer).union_all(select(orders.c.run, orders.c.producer)).subquery()
     first = (
         select(eaten.c.run, eaten.c.producer, func.min(eaten.c.made_at).label("at"))

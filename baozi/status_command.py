@@ -11,7 +11,7 @@ from baozi.runs_command import size
 from baozi.shown import shown, to_json
 from baozi.status import ANSWERS, MOST_LETTERS, Part, Status, collect
 
-#: Clears a terminal and goes to its first line (ECMA-48: CUP, ED).
+#: Moves the cursor to the first line and clears the terminal (ECMA-48: CUP, ED).
 _CLEAR = "\x1b[H\x1b[2J"
 
 
@@ -99,7 +99,7 @@ def _letters_lines(facts: dict[str, Any]) -> Iterator[str]:
         yield f"only the first {facts['at_most']} were looked at"
 
 
-#: What prints the facts of each part.
+#: The function that formats the facts of each part.
 _LINES = {
     "broker": _broker_lines,
     "workers": _workers_lines,

@@ -45,18 +45,18 @@ _LONGEST_KEY = 255
 
 
 class FailedInBatch(Ignore):
-    """A message of a batch failed. It will be executed again, alone, and then fail as in Celery."""
+    """Raised in a batch for a message that failed. The message is then executed again by itself."""
 
     def __init__(self, error: Exception) -> None:
-        """Carry ``error``, for which it failed."""
+        """Store the ``error`` of the task."""
         super().__init__(str(error))
         self.error = error
 
 
 class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in its stubs only
-    """A task that is executed once a key, and whose final failures are dead-lettered with their reason.
+    """A Celery task that is executed once for each key. A message that fails finally is dead-lettered.
 
-    :meth:`baozi.Reliable.task` makes it and sets what stands here.
+    :meth:`baozi.Reliable.task` makes it and sets these attributes.
     """
 
     Request = "baozi.upstream.request:Request"
@@ -64,38 +64,38 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
     reliable: Any = None
     """The app's :class:`baozi.reliable.Reliable`."""
     arguments: Arguments
-    """What the function takes."""
+    """The parameters of the function."""
     key_of: Callable[..., Any] | None = None
-    """Returns the key for a message's arguments; None: the key is the Celery task id."""
+    """Returns the key for a message's arguments. None: the key is the Celery task id."""
     key_arguments = 0
-    """How many of them it takes."""
+    """How many of the message's arguments ``key_of`` takes."""
     retry_policy: Retry | None = None
-    """When a failure is tried again, and how often."""
+    """When a failed message is executed again. None: never."""
     batch: int | Callable[[], int] = 1
-    """How many messages are executed together at most, or what returns that."""
+    """The largest number of messages that are executed together, or a function that returns it."""
     as_list = False
     """Whether the function takes the items of a batch in one list."""
     transaction_limit: float = 60
     """Seconds that the function may hold the transaction."""
 
-    # Acknowledge what was executed, not what was delivered. A pool process that is killed has its message
-    # rejected, which counts towards the delivery limit: one that always kills ends in the dead letters.
+    # A message is acknowledged after its execution. If the pool process is killed, its message is rejected,
+    # which counts towards the delivery limit. So a message that always kills its process is dead-lettered.
     acks_late = True
     reject_on_worker_lost = True
-    # What fails for good is rejected, and so dead-lettered (baozi.upstream.request). What hangs is given
-    # back.
+    # A message that fails finally is rejected, and so dead-lettered (baozi.upstream.request). A message that
+    # exceeds the time limit returns to the queue.
     acks_on_failure = False
     acks_on_timeout = False
-    # A message is data: a pickle would be a program.
+    # JSON, because unpickling a message could run code of the sender.
     serializer = "json"
-    # The ledger has the result; nothing waits for one elsewhere.
+    # The ledger stores the result. There is no result backend.
     ignore_result = True
 
     @classmethod
     def on_bound(cls, app: Any) -> None:
-        """Bound how long a message may be held, if neither the task nor the app does."""
+        """Set the time limits from the settings, unless the task or the app sets them."""
         del app
-        # The stubs have whole seconds, Celery takes any.
+        # The stubs allow only whole seconds, but Celery allows fractions.
         task: Any = cls
         if task.soft_time_limit is None:
             task.soft_time_limit = settings().eat_time_limit
@@ -104,21 +104,21 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
 
     @property
     def batch_size(self) -> int:
-        """How many messages are executed together at most."""
+        """The largest number of messages that are executed together."""
         return self.batch if isinstance(self.batch, int) else self.batch()
 
     @property
     def in_transaction(self) -> bool:
-        """Whether the function takes the transaction."""
+        """Whether the function has a parameter for the transaction."""
         return self.arguments.transaction is not None
 
     def apply_async(self, *args: Any, **options: Any) -> Any:
-        """Send as Celery does; a message that no queue takes is an error, not silence.
+        """Send a message like Celery's ``apply_async``. A message that no queue accepts raises an error.
 
         Raises:
-            UsageError: the task is one of a chord's.
-            NotJSON: an argument cannot travel as JSON.
-            Unroutable: the queue is not there.
+            UsageError: the task is in the header of a chord.
+            NotJSON: an argument is not JSON.
+            Unroutable: the queue does not exist.
         """
         if options.get("chord"):
             raise UsageError(
@@ -126,7 +126,8 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
                 " and a reliable task has its result in the ledger. Use a chain."
             )
         options.setdefault("mandatory", True)
-        # Celery would send the time limits of the sender's settings along, and a worker obey them.
+        # Celery would put the time limits of the sender's settings into the message, and the worker would use
+        # them.
         options.setdefault("time_limit", None)
         options.setdefault("soft_time_limit", None)
         try:
@@ -140,12 +141,14 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
             raise NotJSON(f"The arguments of {self.name} are not JSON: {error}.") from error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Execute a message, in a worker; called directly, run the function, as Celery does.
+        """Execute a message in a worker. If it is called directly, run the function, as in Celery.
 
         Raises:
-            BadArguments: the message's arguments do not fit; it is dead-lettered.
-            NameInUse: another order of its run and producer has its number; it is dead-lettered.
-            Reject: the ledger stayed away; the message goes back to the broker.
+            BadArguments: the message's arguments are invalid. It is dead-lettered.
+            NameInUse: another order of its run and producer has its number. It is dead-lettered.
+            Reject: the ledger stayed unavailable. The message returns to the queue.
+            FailedInBatch: a message of a batch failed.
+            Exception: the function raised it.
         """
         request: Any = self.request
         if request.called_directly or request.get("executing"):
@@ -171,7 +174,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
     def works(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], task_id: str, header: Callable[[str], Any]
     ) -> list[Work]:
-        """Return what a message is to execute.
+        """Return the executions that a message asks for. Here it is one.
 
         Args:
             args: the message's positional arguments.
@@ -180,8 +183,8 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
             header: returns the value of one of the message's headers, or None.
 
         Raises:
-            BadArguments: they do not fit, or make no key.
-            NotABaozi: the headers of its order are not what they must be.
+            BadArguments: the arguments are invalid, or the key is.
+            NotABaozi: the headers of its order are invalid.
         """
         checked, named = self.arguments.checked(args, kwargs)
         baozi = self.identity(named, header)
@@ -189,10 +192,10 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         return [Work(self, call, checked, named)]
 
     def identity(self, _arguments: Mapping[str, Any], header: Callable[[str], Any]) -> Baozi | None:
-        """Return which message of an order this is, or None if it is of none.
+        """Return run, producer, number and time from the message's headers, or None if it is in no order.
 
         Raises:
-            NotABaozi: the headers are not what they must be.
+            NotABaozi: the headers are invalid.
         """
         if header(RUN_HEADER) is None:
             return None
@@ -219,22 +222,22 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
                 f"{self.name}: its key has {len(key)} characters or is not printable; it must have 1 to"
                 f" {_LONGEST_KEY} printable ones."
             )
-        # Of a subclass, such as a StrEnum, only the text: a database's driver may store another one.
+        # A plain str: for a subclass, such as a StrEnum, a database driver may store another text.
         return str.__str__(key)
 
     def results(self, works: Sequence[Work], transaction: Transaction | None) -> Sequence[Any]:
         """Call the function once.
 
         Args:
-            works: the executions: one, or one or more if the function takes a list.
-            transaction: the ledger's, if the function takes it.
+            works: one execution, or several if the function takes a list.
+            transaction: the ledger's transaction, if the function takes it.
 
         Returns:
             A result for each of ``works``.
 
         Raises:
-            BadResults: the function takes a list, and did not return a result for each item.
-            Exception: what the function raised.
+            BadResults: the function takes a list, and did not return one result for each item.
+            Exception: the function raised it.
         """
         given = self.given([work.call.key for work in works], transaction)
         if not self.as_list:
@@ -253,11 +256,11 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         return results
 
     def given(self, keys: Sequence[str], transaction: Transaction | None) -> dict[str, Any]:
-        """Return the arguments of the function that do not come from the messages, by parameter.
+        """Return the arguments that the library passes to the function, by the name of the parameter.
 
         Args:
-            keys: the keys of the messages: one, or one or more if the function takes a list.
-            transaction: the ledger's.
+            keys: the key of the message, or several keys if the function takes a list.
+            transaction: the ledger's transaction, if the function takes it.
         """
         given: dict[str, Any] = {}
         if self.arguments.key is not None:
@@ -267,18 +270,18 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         return given
 
     def recorder(self, hostname: str | None) -> Recorder:
-        """Return where executions are recorded.
+        """Return the ledger with the names under which this worker records executions.
 
         Args:
-            hostname: the worker's node name, ``consumer@machine``.
+            hostname: the worker's Celery node name, ``consumer@machine``.
         """
         consumer, _, machine = (hostname or gethostname()).partition("@")
         return Recorder(self.reliable.open_ledger(), consumer, machine)
 
     def on_recorded(self, works: Sequence[Work], consumer: str) -> None:
-        """Called after the ledger has committed ``works``, which no earlier delivery had done.
+        """Called after the ledger has committed ``works`` for the first time. A subclass can override it.
 
-        A place for output: whatever fails here changes nothing.
+        It is meant for output. An exception here is logged and has no other effect.
 
         Args:
             works: the executions, in the sequence in which they ran.
@@ -286,11 +289,11 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         """
 
     def _retry(self, error: Exception) -> None:
-        """Have the message delivered again later, if the task's policy says so for ``error``.
+        """Publish the message again with a delay, if the task's retry policy allows it for ``error``.
 
         Raises:
-            celery.exceptions.Retry: it will be. No process waits for that: the broker has the message.
-            Reject: the broker does not take it; it is given back.
+            celery.exceptions.Retry: the message was published. The broker keeps it until it is due.
+            Reject: the broker did not accept it. The message returns to the queue.
         """
         request: Any = self.request
         policy = self.retry_policy
@@ -298,7 +301,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         if pause is None:
             return
         request.callbacks, request.chain = request.get("taken_off", (None, None))
-        # RabbitMQ added the headers that begin with "x-". The new message must not carry them.
+        # RabbitMQ added the headers that begin with "x-". The new message must not have them.
         own = (request.headers or {}).items()
         headers = {name: value for name, value in own if not name.startswith("x-")}
         try:
@@ -307,21 +310,24 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
                 countdown=math.ceil(pause),
                 max_retries=request.retries + 1,
                 headers=headers,
-                # By the queue's own name: the key that it came with may be a delayed message's.
+                # Not the routing key of this delivery, which contains the delay if the message was delayed.
                 queue=self.reliable.topology.name,
             )
         except Reject as reject:
             raise Reject(reject, requeue=True) from reject
 
     def before_start(self, *_: Any) -> None:
-        """Keep what is to follow from Celery, which would take a failure there for the task's own.
+        """Check that the message may still be executed, and take its followers (links and chain) from Celery.
+
+        If Celery sent them, it would treat an error there as an error of the task. :meth:`on_success` sends
+        them instead.
 
         Raises:
-            Reject: the task has expired or was revoked while it waited; it is dead-lettered.
+            Reject: the task has expired or was revoked while it waited. It is dead-lettered.
         """
         request: Any = self.request
         try:
-            # In a batch a function that takes a list has run for this message: it is too late to refuse it.
+            # In a batch, a function that takes a list has already run for this message.
             if not (self.as_list and request.get("works")):
                 check_before_start(request, time.time())
         except Refused as refused:
@@ -333,7 +339,7 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         request.callbacks = request.chain = None
 
     def on_success(self, retval: Any, task_id: str, *_: Any) -> None:
-        """Send what is to follow. The task is done and stays so, whatever fails here."""
+        """Send the followers of the task. An error here is logged, because the task itself is done."""
         request: Any = self.request
         follow = partial(self._follow, request.followers, retval, task_id, request.root_id or task_id)
         group = execution.current()
@@ -348,16 +354,16 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
                 signature: Any = self.app.signature(follower)
                 options = {"chain": chain} if chain else {}
                 if not signature.options.get("task_id"):
-                    # The same at each delivery of this message: what follows is executed once, too.
+                    # The same id at each delivery of this message, so that the follower is executed once.
                     options["task_id"] = follower_id(task_id, number)
                 signature.apply_async((retval,), parent_id=task_id, root_id=root_id, **options)
             except Exception:
                 logger.exception("What follows task %s could not be sent.", shown(task_id))
 
     def on_failure(self, exc: Exception, _id: str, _args: Any, _kwargs: Any, einfo: Any) -> None:
-        """Leave word of the exception for :class:`baozi.upstream.request.Request`.
+        """Attach the reason of the failure for :class:`baozi.upstream.request.Request`.
 
-        ``exc`` may be another one by now: Celery puts a plain ``OSError`` in the place of an ``HTTPError``,
-        which it cannot pickle. The one that was raised is still being handled.
+        ``exc`` may not be the exception that was raised: Celery replaces exceptions that it cannot pickle,
+        for example an ``HTTPError`` by an ``OSError``. ``sys.exception()`` still returns the original.
         """
         failure.attach_reason(einfo, sys.exception() or exc)

@@ -1,4 +1,4 @@
-"""Publishes the messages that ``apply_async`` would send, ahead of their confirms, and knows each outcome."""
+"""Publishes Celery task messages with confirms: many may be unconfirmed, and the outcome of each is known."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,22 +18,25 @@ from baozi.model import Baozi
 
 @dataclass(slots=True)
 class TaskMessage:
-    """One call of a task."""
+    """One message: a call of a Celery task."""
 
     task: Any
+    """The Celery task."""
     call: EncodedArguments
+    """The arguments of the call."""
     id: str
-    """The Celery task id; a message of Celery's has it as its correlation id."""
+    """The Celery task id. It is also the message's correlation id."""
     patterns: Patterns
+    """The patterns of all messages of the same kind."""
     baozi: Baozi | None = None
-    """Which one it is, if its headers tell that."""
+    """The baozi, if the message's headers identify it."""
     item: Any = None
-    """What else the message is about, for the one who put it."""
+    """Any object of the caller. It is not sent; ``on_accepted`` can use it."""
     options: Mapping[str, Any] | None = None
-    """Options for ``apply_async`` beside ours."""
+    """Further options for ``apply_async``."""
 
     def publish(self, channel: ConfirmedChannel) -> None:
-        """Publish it on ``channel``, with frames from a pattern if the result is the same."""
+        """Publish the message on ``channel``, from a pattern if that gives the same message."""
         pattern = None if self.options else self.patterns.of(self.task, channel, self.call)
         if pattern is not None:
             channel.write(pattern.fill(self.id, self.call, self.baozi))
@@ -50,14 +53,14 @@ class TaskMessage:
                 "producer": channel.producer,
                 "mandatory": True,
                 "retry": False,
-                # The topology is there, and a producer in production may not configure.
+                # The queues exist, and the producer's user may not have the permission to declare.
                 "declare": [],
             },
         )
 
 
 class TaskPublisher:
-    """Puts task messages on the queue. Not thread-safe."""
+    """Puts task messages on the queue over one connection, and reconnects if it is lost. Not thread-safe."""
 
     def __init__(
         self,
@@ -68,28 +71,28 @@ class TaskPublisher:
         stop: Event | None = None,
         on_accepted: Callable[[Sequence[TaskMessage]], object] = lambda _: None,
     ) -> None:
-        """Open nothing before the first put.
+        """Create the publisher. The first put opens the connection.
 
         Args:
-            connect: opens a connection within so many seconds; the second argument counts the connections,
-                so that of a cluster not always the same node is tried first.
-            declare: declares the queues on a connection; the second argument tells whether this publisher
-                has declared them before, in which case they must still be there.
-            window: how many messages may be on the way at once.
+            connect: opens a connection. Its arguments are the timeout in seconds and the number of
+                connections that were opened before, so that another node of a cluster is tried first.
+            declare: declares the queues on a connection. Its second argument is whether this publisher has
+                declared them before. Then they must still exist.
+            window: the largest number of unconfirmed messages.
             timeout: seconds that a call may take.
-            stop: when it is set, a call that is not done at its present try gives up.
-            on_accepted: called with the messages that were accepted, as soon as that is known.
+            stop: an event. When it is set, a call does not retry after its current attempt.
+            on_accepted: called with the messages that the broker has accepted, as soon as that is known.
         """
         self._connect = connect
         self._declare = declare
         self._turns = count()
         self._was_there = False
         self.window = window
-        """How many may be on the way at once."""
+        """The largest number of unconfirmed messages."""
         self._confirmed = ConfirmedPublisher[TaskMessage](self._open, on_accepted, window, timeout, stop)
 
     def put(self, message: TaskMessage, timeout: float | None = None) -> None:
-        """Put one message, and wait until it and all before it are confirmed.
+        """Put one message. Wait until the broker has confirmed it and all messages before it.
 
         Like ``Queue.put`` it waits while the queue is full, for at most ``timeout`` seconds. After
         :class:`BrokerAway` or :class:`BrokerBlocked` the message may be queued. If it is put again, it is the
@@ -106,19 +109,20 @@ class TaskPublisher:
         self._confirmed.put(message, timeout)
 
     def put_ahead(self, messages: Sequence[TaskMessage], timeout: float | None = None) -> None:
-        """Send these messages. Wait only for room in the window.
+        """Send these messages. Wait only until the window has room.
 
         Raises:
-            ValueError: a message with one of these ids is unconfirmed. None is put.
-            BaoziError: as :meth:`put`. Its ``unsettled`` lists the task ids of all unconfirmed messages.
+            ValueError: a message with one of these ids is unconfirmed. Nothing is sent.
+            BaoziError: one of the errors of :meth:`put`. Its ``unsettled`` has the task ids of all
+                unconfirmed messages.
         """
         self._confirmed.put_ahead(messages, timeout)
 
     def put_each_ahead(self, messages: Sequence[TaskMessage]) -> None:
-        """Put these like :meth:`put_ahead`, even if an unconfirmed message has the same id.
+        """Send these messages, also if an unconfirmed message has the same id: then wait for that one first.
 
         Raises:
-            BaoziError: as :meth:`put_ahead`.
+            BaoziError: the errors of :meth:`put_ahead`.
         """
         try:
             self.put_ahead(messages)
@@ -131,15 +135,15 @@ class TaskPublisher:
         """Wait until the broker has confirmed all messages.
 
         Raises:
-            BaoziError: as :meth:`put_ahead`.
+            BaoziError: the errors of :meth:`put_ahead`.
         """
         self._confirmed.flush(timeout)
 
     def close(self) -> None:
-        """Flush, and close the connection, if one is open.
+        """Flush, and close the connection if it is open.
 
         Raises:
-            BaoziError: as :meth:`flush`. The connection is closed in any case.
+            BaoziError: the errors of :meth:`put_ahead`. The connection is closed in any case.
         """
         self._confirmed.close()
 
@@ -158,5 +162,5 @@ class TaskPublisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it. After an error, close it at once."""
+        """Close the publisher. If the block raised, close the connection without flushing."""
         self._confirmed.__exit__(kind, error, trace)

@@ -1,7 +1,7 @@
-"""Declares the queues: one guarded queue, and two that are named after it.
+"""Declares the queues: the guarded queue, and two queues that are named after it.
 
-They are ``NAME`` with the messages, ``NAME.dead`` with the dead letters, and ``NAME.ledger``, which has the
-ledger's id as an argument.
+``NAME`` has the messages, and ``NAME.dead`` has the dead letters. ``NAME.ledger`` is always empty: one of its
+arguments is the ledger's id.
 """
 
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ from baozi.settings import Settings
 #: delivery, so their limit is higher than any count. RabbitMQ 4.0 accepts -1 for "none"; 3.10 refuses it.
 _NO_LIMIT = 1_000_000_000
 
-#: A topic exchange, because Celery's native delayed delivery binds its own keys to it.
+#: The type of the exchange. Celery's native delayed delivery needs a topic exchange for its own keys.
 TYPE = "topic"
 
 
 @dataclass(frozen=True)
 class Topology:
-    """A guarded queue with its two other queues. The exchange and the routing key of each have its name."""
+    """A guarded queue and its two other queues. Exchanges and routing keys have the names of their queues."""
 
     name: str
     delivery_limit: int = 20
-    """How often a message may be given back before it goes to the dead letters."""
+    """How often a message may return to the queue before it is dead-lettered."""
     capacity: int | None = None
-    """How many messages the queue holds before it refuses more; None for no bound."""
+    """How many messages the queue holds before it refuses more; None for no limit."""
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
@@ -39,21 +39,20 @@ class Topology:
 
     @property
     def dead(self) -> str:
-        """Name of the dead letters' exchange and queue."""
+        """The name of the dead letters' exchange and queue."""
         return f"{self.name}.dead"
 
     @property
     def ledger(self) -> str:
-        """Name of the queue one of whose arguments is the ledger's id (:mod:`baozi.queue_ownership`)."""
+        """The name of the queue that has the ledger's id as an argument (:mod:`baozi.queue_ownership`)."""
         return f"{self.name}.ledger"
 
     def queue(self) -> Queue:
         """Return the queue that workers consume.
 
         It is a quorum queue: replicated, and on disk before a confirm. ``reject-publish`` refuses messages
-            over
-        the capacity instead of dropping the oldest. At-least-once dead-lettering requires it (RabbitMQ guide
-        "Quorum Queues", Activating at-least-once dead-lettering).
+        over the capacity instead of dropping the oldest. At-least-once dead-lettering requires it (RabbitMQ
+        guide "Quorum Queues", Activating at-least-once dead-lettering).
         """
         arguments: dict[str, str | int] = {
             "x-queue-type": "quorum",
@@ -68,23 +67,23 @@ class Topology:
         return Queue(self.name, exchange, routing_key=self.name, durable=True, queue_arguments=arguments)
 
     def declared_queue(self) -> Queue:
-        """Return the same queue for Celery, which would declare it with each connection.
+        """Return the same queue for Celery's settings, marked so that Celery does not declare it.
 
-        Here :meth:`declare` does it, so that a worker needs no permission to declare, which includes
-        deleting.
+        Celery would declare it with each connection. :meth:`declare` does it instead, so that a worker does
+        not need the permission to declare, with which it could also delete the queue.
         """
         there = Exchange(self.name, type=TYPE, no_declare=True)
-        arguments = {"x-queue-type": "quorum"}  # what Celery looks at: it turns global QoS off
+        arguments = {"x-queue-type": "quorum"}  # Celery checks this argument, and turns global QoS off
         return Queue(self.name, there, routing_key=self.name, no_declare=True, queue_arguments=arguments)
 
     def dead_queue(self) -> Queue:
-        """Return the queue of the dead letters. It is bound to every key: a letter keeps its own."""
+        """Return the dead-letter queue. It is bound with every key, because a dead letter keeps its own."""
         exchange = Exchange(self.dead, type=TYPE, durable=True)
         arguments = {"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-delivery-limit": _NO_LIMIT}
         return Queue(self.dead, exchange, routing_key="#", durable=True, queue_arguments=arguments)
 
     def ledger_queue(self, ledger_id: str) -> Queue:
-        """Return the queue that names the ledger. It stays empty, so its arguments have no other effect."""
+        """Return the queue with the ledger's id. It stays empty, so its arguments have no other effect."""
         arguments = {
             "x-queue-type": "quorum",
             "x-dead-letter-exchange": self.dead,
@@ -104,14 +103,15 @@ class Topology:
             Queue(self.name)(channel).queue_declare(passive=True)
 
     def window(self, wanted: int) -> int:
-        """Return how many unconfirmed messages a producer may have; at most ``wanted``.
+        """Return the largest number of unconfirmed messages: ``wanted``, or 1 if the queue has a capacity.
 
-        A queue with a capacity may refuse a message and accept the next one. One at a time keeps the order.
+        A queue with a capacity may refuse a message and accept the next one. To keep their sequence, only one
+        message is sent at a time.
         """
         return wanted if self.capacity is None else 1
 
     def declare_for_producer(self, connection: Connection, again: bool) -> None:
-        """Declare all queues. If they are declared ``again``, first check that the queue still exists.
+        """Declare all queues. If this is ``again``, on a new connection, first check that the queue exists.
 
         Raises:
             amqp.exceptions.NotFound: the queue was deleted.
@@ -124,14 +124,13 @@ class Topology:
     def declare(self, connection: Connection) -> None:
         """Declare all queues. Existing ones with these arguments stay unchanged.
 
-        If the user has no permission to declare, this does nothing: an administrator has made the queues. If
-            one
-        is missing, a mandatory message is returned.
+        If the user has no permission to declare, this does nothing, because an administrator has made the
+        queues. If one is missing, the broker returns a mandatory message, which raises an error then.
 
         Raises:
             TopologyMismatch: a queue exists with other arguments.
         """
-        # The queue of the dead letters first, so that the guarded queue never exists without it.
+        # The dead-letter queue first, so that the guarded queue never exists without it.
         for wanted in (self.dead_queue(), self.queue()):
             try:
                 with connection.channel() as channel:

@@ -11,14 +11,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from baozi.errors import UsageError
 from baozi.model import Baozi, Name
 
-#: Names of those who work at once. Each is a process, and a machine is not at ease with more.
+#: Names of producers or consumers. Each is a process, so there are at most 256.
 _Names = Annotated[tuple[Name, ...], Field(max_length=256)]
-#: What one piece of work takes: nothing, up to a day.
+#: Seconds that one baozi takes, from 0 to a day.
 _Pace = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 class Workload(BaseModel):
-    """The workload of one run, on any transport. The defaults are the course's."""
+    """The workload of one run, on any transport. The defaults are the values of the course."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
@@ -28,17 +28,19 @@ class Workload(BaseModel):
     """How many baozi each producer makes."""
     consumers: _Names = ("小明", "小红")
     make_seconds: _Pace = 1
+    """Seconds that a producer takes to make one baozi."""
     eat_seconds: _Pace = 2
+    """Seconds that a consumer takes to eat one baozi."""
     capacity: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
-    """How many trays the place holds before a put waits. Default: no bound."""
+    """How many trays the queue holds before a put waits. None for no limit."""
     tray: Annotated[int, Field(ge=1, le=10_000)] = 1
-    """How many baozi are put at once, as one item."""
+    """How many baozi a producer puts together, as one item of the queue."""
     deadline: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 120
-    """Seconds after which the run is given up as wedged."""
+    """Seconds after which the run counts as wedged and is stopped."""
 
     @field_validator("producers", "consumers")
     @classmethod
-    def _someone_and_nobody_twice(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _one_or_more_different_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         if not names:
             raise ValueError("are none, and a workload without them cannot end")
         name, times = Counter(names).most_common(1)[0]
@@ -56,20 +58,21 @@ class Workload(BaseModel):
 
     @property
     def total(self) -> int:
-        """How many baozi all producers make together."""
+        """How many baozi all producers make in total."""
         return len(self.producers) * self.per_producer
 
     @property
     def least_seconds(self) -> float:
-        """Seconds that it takes at the least, on a transport that costs nothing."""
+        """Seconds that the run takes on a transport without any delay."""
         making = self.per_producer * self.make_seconds + self.eat_seconds
         eating = self.make_seconds + math.ceil(self.total / len(self.consumers)) * self.eat_seconds
         return max(making, eating)
 
     def paced(self, factor: float) -> "Workload":
-        """Return the same work with ``factor`` times its seconds: 0.1 is ten times as fast, 0 is flat out.
+        """Return the same workload with its seconds multiplied by ``factor``.
 
-        The deadline grows with a factor above 1 and never shrinks.
+        With 0.1 it is ten times as fast, and with 0 nothing waits. A factor above 1 also makes the deadline
+        longer.
 
         Raises:
             UsageError: ``factor`` is negative, or the resulting seconds are out of range.
@@ -84,10 +87,10 @@ class Workload(BaseModel):
         )
 
     def trays(self, producer: str) -> Iterator[list[Baozi]]:
-        """Make what ``producer`` has to make, in order, and yield it by the tray; the last may hold fewer.
+        """Make the baozi of ``producer`` and yield them, one tray at a time. The last tray may have fewer.
 
-        Each baozi is done ``make_seconds`` after the one before by the clock, not by naps, so that the rate
-        does not sink with what a put costs; one that is late is not caught up with.
+        Each baozi is due ``make_seconds`` after the one before. The time that a put takes counts towards
+        these seconds. If a baozi is late, the next ones are not made faster.
         """
         tray: list[Baozi] = []
         due = time.monotonic()
@@ -103,10 +106,10 @@ class Workload(BaseModel):
 
 
 def checked_workload(**fields: object) -> Workload:
-    """Return the workload with these fields, and the course's defaults for the others.
+    """Return the workload with these fields. All others have their defaults.
 
     Raises:
-        UsageError: a field is out of range or unknown, or the work cannot end; says which in one sentence.
+        UsageError: a field is out of range or unknown, or the run cannot end before its deadline.
     """
     try:
         return Workload.model_validate(fields)
