@@ -72,6 +72,7 @@ lint: $(SET_UP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/mypy deploy/image/declare-topology
 	@$(BIN)/mypy deploy/reference
 	@$(BIN)/mypy deploy/translations
+	@$(BIN)/mypy deploy/messages
 	@$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: docs
@@ -81,6 +82,10 @@ docs: $(SET_UP)  ## make docs/reference.md from the docstrings
 .PHONY: translated
 translated: $(SET_UP)  ## after a change of a Chinese page: write the digest of its English page into it
 	@$(BIN)/python deploy/translations --renew
+
+.PHONY: messages
+messages: $(SET_UP)  ## after a change of a sentence of the command line: renew its Chinese catalogue
+	@$(BIN)/python deploy/messages
 
 .PHONY: check
 check:  ## what CI runs: lint and all tests in a clean clone, without skipped tests

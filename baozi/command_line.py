@@ -13,11 +13,13 @@ import traceback
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from baozi.errors import BaoziError, ExitCode
+from baozi.language import OPTION as LANGUAGE
+from baozi.language import Sentence, speak_to_reader, speaks_english, translated
 from baozi.shown import shown, shown_lines
-from baozi.stop import ENDING
+from baozi.stop import ENDING, write_to_stderr
 
 if TYPE_CHECKING:
     import typer
@@ -41,6 +43,7 @@ def main(where: str) -> NoReturn:
     """
     for number in ENDING:
         signal.signal(number, _end_at_once)
+    speak_to_reader(sys.argv[1:])
     module, _, name = where.partition(":")
     try:
         found = getattr(import_module(module), name)
@@ -51,7 +54,7 @@ def main(where: str) -> NoReturn:
 
 
 def _end_at_once(_number: int, _frame: object) -> NoReturn:
-    os.write(2, b"\nStopped: nothing was started yet.\n")
+    write_to_stderr(f"\n{translated('Stopped: nothing was started yet.')}\n")
     os._exit(ExitCode.INTERRUPTED)
 
 
@@ -63,6 +66,7 @@ def run(app: "typer.Typer") -> NoReturn:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal's encoding does not have is written out, as stderr does it.
         sys.stdout.reconfigure(errors="backslashreplace")
+    speak_to_reader(sys.argv[1:])
     code = _exit_code(app)
     # What is left to do is to exit: a signal does the same, at once.
     for number in ENDING:
@@ -81,14 +85,14 @@ def _exit_code(app: "typer.Typer") -> int:
     import typer  # noqa: PLC0415  # takes longer than all that this module needs
 
     try:
-        command = _with_whole_help(_with_debug(typer.main.get_command(app)))
+        command = command_of(app)
         for number in ENDING:
             signal.signal(number, signal.default_int_handler)
         return int(command(standalone_mode=False) or ExitCode.OK)
     except typer.TyperException as error:
-        message = shown_lines(error.format_message())
+        message = error.format_message()
         # Of several lines: the help, for a group of commands without one.
-        print(message if "\n" in message else f"{message.rstrip('.')}. See --help.", file=sys.stderr)
+        print(shown_lines(message if "\n" in message else _usage(message)), file=sys.stderr)
         return ExitCode.USAGE
     except typer.Abort:
         return ExitCode.INTERRUPTED
@@ -101,6 +105,16 @@ def _exit_code(app: "typer.Typer") -> int:
         return failed(error)
 
 
+def _usage(message: str) -> str:
+    """Return what Typer says of wrong arguments, in the reader's language, and what helps."""
+    from baozi.library_sentences import recognized  # noqa: PLC0415  # only wrong arguments need it
+
+    # Pydantic puts two words before the text of a validator.
+    message = message.replace(": Value error, ", ": ")
+    ended = message if message.endswith("?") else f"{message.rstrip('.')}."
+    return translated("{problem} See --help.", problem=recognized(ended))
+
+
 def failed(error: BaseException) -> int:
     """Print the error that ended a command, and return its exit code."""
     if isinstance(error, KeyboardInterrupt):
@@ -108,15 +122,28 @@ def failed(error: BaseException) -> int:
     if _debugging():
         traceback.print_exception(error)
     if isinstance(error, BaoziError):
-        print(error, file=sys.stderr)
+        print(shown_lines(translated(error.sentence)), file=sys.stderr)
         return error.exit_code
     if isinstance(error, OSError):
         return _report_os_error(error)
     # Not the error's own text, which may hold a password.
     *_, last = traceback.extract_tb(error.__traceback__) or [None]
-    place = f" in {last.name}, line {last.lineno} of {Path(last.filename).name}" if last else ""
-    again = "" if _debugging() else f", run again with {_DEBUG} for the traceback"
-    print(f"Unexpected {type(error).__name__}{place}: this is a bug{again}.", file=sys.stderr)
+    place: str = ""
+    if last:
+        file = Path(last.filename).name
+        place = Sentence(
+            " in {function}, line {line} of {file}", function=last.name, line=last.lineno, file=file
+        )
+    again = "" if _debugging() else Sentence(", run again with --debug for the traceback")
+    print(
+        translated(
+            "Unexpected {error}{place}: this is a bug{again}.",
+            error=type(error).__name__,
+            place=place,
+            again=again,
+        ),
+        file=sys.stderr,
+    )
     return ExitCode.BUG
 
 
@@ -131,21 +158,37 @@ def _debugging() -> bool:
     return False
 
 
-def _with_debug(command: Any) -> Any:
-    """Add the option ``--debug`` to ``command`` and its subcommands."""
+def command_of(app: "typer.Typer") -> Any:
+    """Return the command of ``app`` with the options of every command, and help in the reader's language."""
+    import typer  # noqa: PLC0415  # takes longer than all that this module needs
+
+    command = _with_whole_help(_with_options(typer.main.get_command(app)))
+    if not speaks_english():
+        from baozi.help_pages import translate_help  # noqa: PLC0415  # English does not need it
+
+        translate_help(command)
+    return command
+
+
+def _with_options(command: Any) -> Any:
+    """Add the options that every command has to ``command`` and its subcommands."""
     import typer  # noqa: PLC0415  # takes longer than all that this module needs
 
     def example(
+        language: Literal["en", "zh"] | None = typer.Option(
+            None, LANGUAGE, help="Language of what is printed. Default: that of the locale."
+        ),
         debug: bool = typer.Option(False, _DEBUG, help="Print the traceback when a command fails."),
     ) -> None:
-        """Have the option that is wanted."""
+        """Have the options that are wanted. What reads them looks at the arguments of the process."""
 
     maker = typer.Typer(add_completion=False)
     maker.command()(example)
-    (option,) = typer.main.get_command(maker).params
-    option.expose_value = False
+    options = typer.main.get_command(maker).params
+    for option in options:
+        option.expose_value = False
     for one in _tree(command):
-        one.params.append(option)
+        one.params.extend(options)
     return command
 
 
@@ -170,5 +213,6 @@ def _report_os_error(error: OSError) -> int:
     if isinstance(error, BrokenPipeError):
         return _NO_READER
     file = f": {shown(error.filename)}" if error.filename else ""
-    print(f"The system refuses: {shown(error.strerror or error)}{file}.", file=sys.stderr)
+    problem = shown(error.strerror or error)
+    print(translated("The system refuses: {problem}{file}.", problem=problem, file=file), file=sys.stderr)
     return ExitCode.USAGE

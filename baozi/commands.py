@@ -7,12 +7,14 @@ names that a user's own modules have. So these packages count as there only if t
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 import baozi
+from baozi import language
 from baozi.errors import UsageError
 
 #: The commands of the tools, in the order of the help. At each place is a function, or an app with commands.
@@ -66,8 +68,9 @@ def app_with(names: Iterable[str] = _ALL) -> typer.Typer:
 
 def _needed(arguments: list[str]) -> Iterable[str]:
     """Return the command that the arguments name. Help, completion and an unknown name need all commands."""
-    # No option of `baozi` itself takes a value.
-    first = next((argument for argument in arguments if not argument.startswith("-")), None)
+    # Of the options of `baozi` itself, only that of the language takes a value.
+    words = (word for before, word in pairwise(["", *arguments]) if before != language.OPTION)
+    first = next((word for word in words if not word.startswith("-")), None)
     if first in _ALL:
         return [first]
     return [] if arguments == [_VERSION] else _ALL
@@ -94,5 +97,5 @@ def _add_without_the_tool(made: typer.Typer, name: str) -> None:
     @made.command(name, hidden=True, add_help_option=False, context_settings=anything)
     def only_in_the_repository() -> None:
         raise UsageError(
-            f"`baozi {name}` is not in the installed package: it runs in a clone of the repository."
+            "`baozi {name}` is not in the installed package: it runs in a clone of the repository.", name=name
         )

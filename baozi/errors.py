@@ -8,6 +8,7 @@ from typing import IO, Any, ClassVar
 
 from click import ClickException
 
+from baozi.language import Sentence
 from baozi.shown import shown_lines
 
 
@@ -38,12 +39,21 @@ class BaoziError(ClickException):
     unsettled: Sequence[str] = ()
     """Ids of the messages that a publisher gave up with this error: put, and not confirmed."""
 
-    def __init__(self, message: str | None = None) -> None:
+    sentence: Sentence
+    """What happened. The command line prints it in the reader's language; as a text, the error is English."""
+
+    def __init__(self, message: str | None = None, **fields: object) -> None:
         """Say ``message``, or the class's docstring when there is none.
 
         What a terminal may not print in it, names of unknown origin for example, is written out.
+
+        Args:
+            message: a text, or a template of :class:`baozi.language.Sentence`.
+            fields: the fields of the template.
         """
-        super().__init__(shown_lines(message or " ".join((getdoc(type(self)) or "").split())))
+        text = message or " ".join((getdoc(type(self)) or "").split())
+        self.sentence = text if isinstance(text, Sentence) else Sentence(text, **fields)
+        super().__init__(shown_lines(self.sentence))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Print the sentence, as click asks for when a command ends with it."""

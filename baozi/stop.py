@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -9,8 +10,16 @@ from queue import Empty, SimpleQueue
 from threading import Event
 from typing import Any, NoReturn
 
+from baozi.language import translated
+
 #: The signals that end a program.
 ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+def write_to_stderr(text: str) -> None:
+    """Write ``text`` from a signal handler, which may have interrupted a print. An error is ignored."""
+    with suppress(OSError):
+        os.write(2, text.encode(getattr(sys.stderr, "encoding", None) or "utf-8", "replace"))
 
 
 class Stop(Event):
@@ -70,10 +79,12 @@ def stop_on_signals(
         if timeout is None:
             return
         signal.setitimer(signal.ITIMER_REAL, timeout)
-        # Not print: the handler may have interrupted a print.
-        with suppress(OSError):
-            sentence = f"Stopping: {waits_for}, for {timeout:g} s at most. A second signal ends at once.\n"
-            os.write(2, sentence.encode(errors="replace"))
+        sentence = translated(
+            "Stopping: {waits_for}, for {timeout:g} s at most. A second signal ends at once.",
+            waits_for=waits_for,
+            timeout=timeout,
+        )
+        write_to_stderr(f"{sentence}\n")
 
     def on_alarm(_number: int, _frame: object) -> None:
         raise StopTimeout
@@ -149,10 +160,8 @@ def report_wait_on_signals(waits_for: Callable[[], str]) -> Iterator[Interruptio
         told.count += 1
         if told.count == 1:
             awaited = waits_for()
-            what = f"Waiting for {awaited}. Press Ctrl-C again to end at once." if awaited else ""
-            # Not print: the handler may have interrupted a print.
-            with suppress(OSError):
-                os.write(2, f"\nStopping … {what}".rstrip().encode(errors="replace") + b"\n")
+            what = translated("Waiting for {awaited}. Press Ctrl-C again to end at once.", awaited=awaited)
+            write_to_stderr(f"\n{translated('Stopping …')} {what if awaited else ''}".rstrip() + "\n")
         raise KeyboardInterrupt
 
     before = {number: signal.signal(number, on_signal) for number in ENDING}

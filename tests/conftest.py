@@ -1,5 +1,6 @@
 """Which tests are slow, how long examples may take, and one line for each thing that is missing."""
 
+import os
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from hypothesis import settings as hypothesis_settings
 # machine any example may.
 hypothesis_settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 hypothesis_settings.load_profile("busy")
+
+# The tests read English, also in a Chinese locale.
+os.environ["LANGUAGE"] = "en"
 
 HERE = Path(__file__).parent
 #: Modules that run real processes and are quick nevertheless: alone on two cores, a test takes a few seconds.

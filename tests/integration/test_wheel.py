@@ -106,6 +106,7 @@ Command = tuple[list[str | Path], dict[str, str]]
 def test_the_wheel_contains_the_library_and_nothing_whose_name_a_user_s_module_may_have(wheel: Path) -> None:
     inside = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in inside if ".dist-info/" not in name} == IN_IT
+    assert {f"baozi/locale/zh/LC_MESSAGES/baozi.{it}" for it in ("mo", "po")} <= set(inside)
     for package in IN_IT:
         ours = {str(path.relative_to(ROOT)) for path in (ROOT / package).rglob("*.py")}
         assert ours <= set(inside)

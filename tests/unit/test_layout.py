@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 #: Names by which a program reads its environment.
 READERS = {"os.environ", "os.environb", "os.getenv", "os.getenvb"}
-#: Where the machine keeps its programs is not a setting of ours.
-NOT_SETTINGS = {"PATH"}
+#: Where the machine keeps its programs, and the language of the reader, are not settings of ours.
+NOT_SETTINGS = {"PATH", "LANGUAGE", "LC_ALL", "LC_MESSAGES", "LANG"}
 #: What makes a queue or an exchange in kombu.
 DECLARERS = {f"kombu{module}.{name}" for module in ("", ".entity") for name in ("Queue", "Exchange")}
 
