@@ -55,7 +55,7 @@ def test_a_tuple_comes_back_from_theirs_and_a_list_from_ours(kind: Kind) -> None
     assert q.get(timeout=30) == ([1, 2] if kind.is_ours else (1, 2))
 
 
-def test_join_waits_for_all_with_theirs_and_for_its_own_with_ours(kind: Kind) -> None:
+def test_join_waits_for_all_items_in_multiprocessing_and_for_its_own_in_remote_mp(kind: Kind) -> None:
     q = kind.joinable()
     child = spawn.Process(target=put_and_end, args=(q, ["the child's"]))
     child.start()
@@ -73,7 +73,9 @@ def test_join_waits_for_all_with_theirs_and_for_its_own_with_ours(kind: Kind) ->
     child.join(60)
 
 
-def test_task_done_is_anybodys_with_theirs_and_whose_it_is_with_ours(kind: Kind) -> None:
+def test_any_process_can_call_task_done_in_multiprocessing_and_only_the_receiver_in_remote_mp(
+    kind: Kind,
+) -> None:
     q = kind.joinable()
     q.put("not got yet")
     with suppress(ValueError):
@@ -85,7 +87,7 @@ def test_task_done_is_anybodys_with_theirs_and_whose_it_is_with_ours(kind: Kind)
     q.join()
 
 
-def test_ours_joins_with_a_timeout(kind: Kind) -> None:
+def test_join_of_remote_mp_has_a_timeout(kind: Kind) -> None:
     if not kind.is_ours:
         assert "timeout" not in inspect.signature(kind.joinable().join).parameters
         return

@@ -262,7 +262,7 @@ def test_it_is_closed_when_it_is_garbage_collected(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("name", ["Queue", "JoinableQueue"])
-def test_each_method_takes_what_theirs_takes(name: str) -> None:
+def test_each_method_has_the_parameters_of_multiprocessing(name: str) -> None:
     """“Queue implements all the methods of queue.Queue except for task_done() and join().”"""
     theirs, ours = getattr(multiprocessing.queues, name), getattr(remote_mp, name)
     methods = [it for it, of in inspect.getmembers(theirs, inspect.isfunction) if not it.startswith("_")]

@@ -33,7 +33,7 @@ def test_two_hosts_eat_what_a_third_makes_and_nothing_is_lost(
     (run,) = (run for run in gathered.runs if run.transport == transport)
     assert run.verdict is Verdict.SOUND
     assert (run.counts.accepted, run.counts.eaten, run.counts.lost) == (30, 30, 0)
-    assert run.eaten_by.keys() == {"小明@kitchen-1", "小红@kitchen-2"}
+    assert run.eaten_by.keys() == {"小明@consumers-1", "小红@consumers-2"}
     assert sum(run.eaten_by.values()) == 30
 
 

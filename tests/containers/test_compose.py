@@ -172,7 +172,9 @@ def test_flower_shows_the_workers_and_each_runs_tasks(flower: Flower, run: str) 
         ("audit", ["queue_delete baozi.dead", "basic_get baozi"]),
     ],
 )
-def test_nobody_may_do_what_is_not_theirs(project: Project, service: str, attempts: list[str]) -> None:
+def test_no_service_can_do_what_its_user_has_no_permission_for(
+    project: Project, service: str, attempts: list[str]
+) -> None:
     done = project.as_user(service, TRY, *attempts)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "", "the broker did not refuse it"

@@ -114,16 +114,16 @@ default_worker_container = container(
 
 
 @pytest.fixture
-def kitchen(
+def system(
     celery_setup: CeleryTestSetup, default_pytest_celery_network: Any, home: Any
-) -> Iterator["Kitchen"]:
+) -> Iterator["System"]:
     """A worker that is ready, on a broker of its own."""
-    kitchen = Kitchen(celery_setup, SimpleNamespace(network=default_pytest_celery_network, home=home))
-    yield kitchen
-    kitchen.leave()
+    system = System(celery_setup, SimpleNamespace(network=default_pytest_celery_network, home=home))
+    yield system
+    system.leave()
 
 
-class Kitchen:
+class System:
     """One broker, its workers, their ledger."""
 
     def __init__(self, setup: CeleryTestSetup, places: SimpleNamespace) -> None:
@@ -213,48 +213,48 @@ def sums(audited: dict[str, int]) -> tuple[int, int, int]:
     return audited["accepted"], audited["eaten"], audited["lost"]
 
 
-def test_the_main_job_loses_nothing_and_buries_the_poison_in_it(kitchen: Kitchen) -> None:
-    done = kitchen.run("python3", "-c", POISON)
+def test_the_main_job_loses_nothing_and_dead_letters_the_poison_message(system: System) -> None:
+    done = system.run("python3", "-c", POISON)
     assert done.returncode == 0, done.stderr
-    kitchen.produce("main", 20)
-    audited = kitchen.audit("main")
+    system.produce("main", 20)
+    audited = system.audit("main")
     assert sums(audited) == (20, 20, 0)
     assert audited["duplicated"] == 0
-    assert kitchen.eaten() == 20
-    wait_until(lambda: kitchen.queue("baozi.dead") == 1, "the poison to be among the dead letters", 30)
+    assert system.eaten() == 20
+    wait_until(lambda: system.queue("baozi.dead") == 1, "the poison to be among the dead letters", 30)
 
 
-def test_a_broker_that_restarts_in_mid_work_loses_nothing(kitchen: Kitchen) -> None:
-    kitchen.produce("restarted", 40)
-    kitchen.wait_for_work(40)
-    kitchen.broker.restart(timeout=10)
-    assert sums(kitchen.audit("restarted")) == (40, 40, 0)
-    assert kitchen.worker.status == "running"
+def test_a_broker_that_restarts_in_mid_work_loses_nothing(system: System) -> None:
+    system.produce("restarted", 40)
+    system.wait_for_work(40)
+    system.broker.restart(timeout=10)
+    assert sums(system.audit("restarted")) == (40, 40, 0)
+    assert system.worker.status == "running"
 
 
-def test_a_stopped_worker_hands_back_and_what_a_killed_one_had_is_delivered_again(kitchen: Kitchen) -> None:
-    kitchen.produce("gone", 60)
-    kitchen.wait_for_work(60)
+def test_a_stopped_worker_hands_back_and_what_a_killed_one_had_is_delivered_again(system: System) -> None:
+    system.produce("gone", 60)
+    system.wait_for_work(60)
     # 137 would say that Docker had to kill it.
-    assert kitchen.stop_worker() == 0
-    eaten = kitchen.eaten()
+    assert system.stop_worker() == 0
+    eaten = system.eaten()
     # With them, the message that closes the order.
     left = 61 - eaten
     wait_until(
-        lambda: kitchen.queue("baozi", "messages_ready") == left, f"{left} messages to be in the queue again"
+        lambda: system.queue("baozi", "messages_ready") == left, f"{left} messages to be in the queue again"
     )
-    subprocess.run(["docker", "start", kitchen.worker.id], check=True, timeout=60, capture_output=True)
-    assert wait_until(lambda: kitchen.eaten() > eaten + 3 and kitchen.eaten(), "it to eat again", 60) < 50
-    kitchen.worker.kill()
-    kitchen.more_workers("小红")
-    assert sums(kitchen.audit("gone")) == (60, 60, 0)
+    subprocess.run(["docker", "start", system.worker.id], check=True, timeout=60, capture_output=True)
+    assert wait_until(lambda: system.eaten() > eaten + 3 and system.eaten(), "it to eat again", 60) < 50
+    system.worker.kill()
+    system.more_workers("小红")
+    assert sums(system.audit("gone")) == (60, 60, 0)
 
 
-def test_workers_come_and_go_under_load(kitchen: Kitchen) -> None:
-    kitchen.produce("scaled", 200)
-    kitchen.wait_for_work(200)
-    goes, _ = [kitchen.more_workers(name) for name in ("小红", "小刚")]
-    wait_until(lambda: kitchen.queue("baozi", "consumers") == 3, "three to eat", 60)
+def test_workers_come_and_go_under_load(system: System) -> None:
+    system.produce("scaled", 200)
+    system.wait_for_work(200)
+    goes, _ = [system.more_workers(name) for name in ("小红", "小刚")]
+    wait_until(lambda: system.queue("baozi", "consumers") == 3, "three to eat", 60)
     subprocess.run(["docker", "stop", "--time", "30", goes], check=True, timeout=90, capture_output=True)
-    assert kitchen.queue("baozi") > 0, "they came, and one went, when all was done"
-    assert sums(kitchen.audit("scaled")) == (200, 200, 0)
+    assert system.queue("baozi") > 0, "they came, and one went, when all was done"
+    assert sums(system.audit("scaled")) == (200, 200, 0)

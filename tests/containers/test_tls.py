@@ -79,7 +79,7 @@ def test_a_ledger_of_another_authority_is_refused(project: Project, another_auth
     assert "certificate verify failed" in done.stderr
 
 
-def test_without_tls_nobody_gets_in(project: Project) -> None:
+def test_a_connection_without_tls_is_refused(project: Project) -> None:
     broker = project.compose(
         *("run", "--rm", "--no-deps", "-T", "--env", "BAOZI_BROKER_URL=amqp://a:b@rabbitmq:5672/baozi"),
         *("produce", "--count", "1", "--timeout", "1"),

@@ -335,7 +335,7 @@ def _strangers(draw: st.DrawFn) -> Message:
 
 @st.composite
 def _other_tasks(draw: st.DrawFn) -> Message:
-    """Tasks that every Celery app has, and the one that buries, sent by somebody else."""
+    """Tasks that every Celery app has, and one that dead-letters, sent by another client."""
     names = ["tasks.bury", "celery.accumulate", "celery.backend_cleanup", "celery.chain", "celery.chord"]
     names += [
         "celery.chord_unlock",

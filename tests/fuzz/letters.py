@@ -17,7 +17,7 @@ from tests.fuzz.wire import Client, Got, Refused
 from tests.fuzz.worker import QUIET, Fault
 from tests.integration.place import Place
 
-#: Names of headers that a burial or the broker adds, and a replay takes away.
+#: Names of headers that dead-lettering or the broker adds, and that a replay removes.
 _ADDED = (b"baozi-", b"x-death", b"x-first-death", b"x-last-death", b"x-delivery-count", b"x-acquired-count")
 #: How many letters are shown.
 _SHOWN = 60

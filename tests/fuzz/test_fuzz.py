@@ -28,7 +28,7 @@ WITH_COMMANDS = {"batches"}
 pytestmark = pytest.mark.timeout(600)
 
 
-def see_that_it_takes(node: Node, name: str, batch: list[Message]) -> None:
+def check_that_it_handles(node: Node, name: str, batch: list[Message]) -> None:
     with_commands = name in WITH_COMMANDS
     with target(node, name) as on:
         faults = take(on, batch, with_commands)
@@ -44,13 +44,13 @@ def see_that_it_takes(node: Node, name: str, batch: list[Message]) -> None:
 def test_whatever_the_messages_are_each_has_one_fate_and_good_ones_are_eaten(
     private: Node, name: str
 ) -> None:
-    see_that_it_takes(private, name, made_for(name, SEED, MESSAGES))
+    check_that_it_handles(private, name, made_for(name, SEED, MESSAGES))
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_each_message_that_failed_once_has_one_fate(private: Node, name: str) -> None:
+def test_each_message_that_failed_once_has_one_outcome(private: Node, name: str) -> None:
     folder = corpus.REMOTE if name in REMOTE else corpus.WORKER
-    see_that_it_takes(private, name, list(corpus.read(folder).values()))
+    check_that_it_handles(private, name, list(corpus.read(folder).values()))
 
 
 def test_a_lost_message_and_a_worker_that_has_ended_are_noticed(private: Node) -> None:

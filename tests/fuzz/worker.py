@@ -2,7 +2,7 @@
 
 A message that the broker has accepted must be eaten, which the ledger shows, or be in the dead letters with a
 reason: one of the two, and once. Good messages stand between the hostile ones and behind them. All must be
-eaten. Then as many tasks as the pool has slots meet each other: none of the slots is lost.
+eaten. Then as many tasks as the pool has slots must run at once, so that no slot is lost.
 """
 
 import json
@@ -107,7 +107,7 @@ class Worker:
             self.place.environment(**self.settings),
             self._mode.processes,
             self._mode.pool,
-            changes=("--include", "tests.fuzz.meeting"),
+            changes=("--include", "tests.fuzz.barrier"),
         )
         deadline = time.monotonic() + 60
         while not self.place.consumers():
@@ -248,26 +248,26 @@ class Worker:
     # --- the worker itself
 
     def _slots(self, quiet: float) -> list[Fault]:
-        """See that as many tasks as the pool has slots can run at once."""
+        """Check that as many tasks as the pool has slots can run at once."""
         number = next(self._numbers)
-        folder = self.place.home / f"meeting-{number}"
+        folder = self.place.home / f"barrier-{number}"
         folder.mkdir()
         slots = self._mode.processes
         for slot in range(slots):
             task = good()
             headers = [(name, value) for name, value in task.headers or [] if name not in {"task", "id"}]
             headers += [
-                ("task", ("S", "fuzz.meet")),
+                ("task", ("S", "fuzz.wait_for_all")),
                 ("id", ("S", f"{number:08x}-0000-4000-9000-{slot:012x}")),
             ]
-            body = json.dumps([[str(folder), f"came-{slot}", slots], {}, {}]).encode()
+            body = json.dumps([[str(folder), f"arrived-{slot}", slots], {}, {}]).encode()
             message = Message("good", [(body, 1)], headers, task.properties)
             self.client.publish("baozi", "baozi", message.head, message.wire_body)
         deadline = time.monotonic() + quiet
-        while len(list(folder.glob("met-*"))) < slots:
+        while len(list(folder.glob("finished-*"))) < slots:
             if time.monotonic() > deadline:
-                met = len(list(folder.glob("came-*")))
-                return [Fault(f"only {met} of {slots} slots of the pool are free")]
+                started = len(list(folder.glob("arrived-*")))
+                return [Fault(f"only {started} of {slots} slots of the pool are free")]
             time.sleep(_LOOK_EVERY)
         return []
 

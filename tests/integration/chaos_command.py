@@ -34,7 +34,7 @@ def only(names: tuple[str, ...]) -> list[str]:
     return [word for name in names for word in ("--fault", name)]
 
 
-def see_that_it_is_sound(said: str, faults: tuple[str, ...]) -> ChaosResults:
+def check_that_it_is_sound(said: str, faults: tuple[str, ...]) -> ChaosResults:
     results = ChaosResults.model_validate_json(said)
     assert sorted(step.fault for step in results.steps) == sorted(faults)
     sums = results.sums

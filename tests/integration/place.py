@@ -1,4 +1,4 @@
-"""A place to test in: a virtual host, a home folder and a ledger of its own."""
+"""``Place``, an isolated environment for a test: its own virtual host, home folder and ledger."""
 
 import json
 import os
@@ -37,10 +37,10 @@ QUEUE_IS_GONE = ("No queue takes this message", "The broker has no such exchange
 
 
 class Place:
-    """Runs the project's commands and processes as a user would, here."""
+    """An isolated environment. It runs the project's commands and processes in it, as a user would."""
 
     def __init__(self, node: Node, virtual_host: str, home: Path, process_group: ProcessGroup) -> None:
-        """Take a virtual host of ``node``, a folder, and a process group to start workers with."""
+        """Use a virtual host of ``node``, the folder ``home``, and a process group for the workers."""
         self.node = node
         self.virtual_host = virtual_host
         self.url = node.make_virtual_host(virtual_host)
@@ -49,13 +49,13 @@ class Place:
         self.ledger_url = file_url(home / "ledger.sqlite3").render_as_string()
 
     def environment(self, **settings: object) -> dict[str, str]:
-        """The variables that make a process work here."""
+        """Return the variables with which a process uses this environment."""
         chosen = {"broker_url": self.url, "home": self.home, "ledger_url": self.ledger_url, **settings}
         return {f"BAOZI_{name.upper()}": str(value) for name, value in chosen.items()}
 
     @contextmanager
     def in_this_process(self, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Iterator[None]:
-        """Have this process itself work here, for what reads the settings and keeps them."""
+        """In this block, make the test's own process use this environment."""
         kept = (settings, broker_url)
         for name, value in self.environment(**changes).items():
             monkeypatch.setenv(name, value)
@@ -66,7 +66,7 @@ class Place:
             one.cache_clear()
 
     def run(self, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
-        """Run one command of the front door to its end."""
+        """Run a command of ``baozi`` to its end."""
         return subprocess.run(
             [sys.executable, "-m", "baozi", *arguments],
             env={**os.environ, **self.environment(**settings)},
@@ -78,7 +78,7 @@ class Place:
         )
 
     def popen(self, *arguments: str, **settings: object) -> subprocess.Popen[str]:
-        """Start one command of the front door."""
+        """Start a command of ``baozi``."""
         return subprocess.Popen(
             [sys.executable, "-m", "baozi", *arguments],
             env={**os.environ, **self.environment(**settings)},
@@ -136,8 +136,8 @@ class Place:
         entries = (entry for path in self.home.glob("consumer/*.journal") for entry in read_journal(path))
         return Counter(int(it.baozi_id.rpartition("/")[2]) for it in entries if it.event is event)
 
-    def in_hand(self) -> set[int]:
-        """The numbers that such workers have started and not eaten."""
+    def started_and_not_eaten(self) -> set[int]:
+        """The numbers that workers started with ``journal=home`` have started and not eaten."""
         return set(self.noted(Event.STARTED)) - set(self.noted(Event.EATEN))
 
     def sums(self, run: str) -> Audit | None:

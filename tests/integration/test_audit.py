@@ -170,7 +170,7 @@ def test_an_order_that_is_not_closed_proves_nothing(ledger: Ledger) -> None:
     assert not sums.proven
 
 
-def test_dead_letters_of_a_producer_that_the_ledger_does_not_know_are_told(ledger: Ledger) -> None:
+def test_dead_letters_of_a_producer_that_the_ledger_does_not_know_are_listed(ledger: Ledger) -> None:
     close(ledger, 1)
     eat(ledger, 0)
     sums = audit(ledger, RUN, {"peiqi": 2})

@@ -200,7 +200,7 @@ def test_what_vanished_before_any_was_eaten_is_lost_by_its_journal(here: Machine
     assert (code, sums["total"]["lost"]) == (1, len(here.confirmed("alex")) + len(there.confirmed("egon")))
 
 
-def test_one_that_nobody_tells_of_is_missed_where_it_is_named(here: Machine) -> None:
+def test_a_producer_that_is_named_and_unknown_is_absent(here: Machine) -> None:
     place = here.place
     place.worker("小明")
     here.produce("alex", 3)
@@ -222,7 +222,7 @@ def test_a_folder_without_a_journal_of_the_run_is_an_error(private_place: Place,
 
 
 @pytest.mark.parametrize(("accepted", "attempted"), [(0, 0), (0, 5), (2**63 - 1, 2**63 - 1), (3, 2**63 - 1)])
-def test_nobody_closes_another_s_order(here: Machine, accepted: int, attempted: int) -> None:
+def test_a_closing_message_closes_only_its_own_order(here: Machine, accepted: int, attempted: int) -> None:
     place = here.place
     worker = place.worker("小明")
     stop(worker)

@@ -111,7 +111,7 @@ def test_an_audit_waits_for_a_ledger_that_no_worker_has_made_yet(
 @pytest.mark.parametrize(
     ("eaten_numbers", "accepted", "orders_due"), [((0,), 2, 1), ((0,), None, 1), ((0, 1), 2, 2)]
 )
-def test_at_its_deadline_an_audit_tells_the_sums_as_they_stand(
+def test_at_its_deadline_an_audit_returns_the_current_sums(
     eaten_numbers: tuple[int, ...], accepted: int | None, orders_due: int, ledger: Ledger
 ) -> None:
     eat(ledger, *eaten_numbers)
@@ -148,7 +148,7 @@ def test_an_audit_ends_early_when_all_that_is_lost_is_dead(ledger: Ledger) -> No
     assert (sums.total.lost, sums.total.dead, sums.proven) == (1, 1, False)
 
 
-def test_an_audit_ends_early_though_a_letter_is_dead_that_nobody_misses(ledger: Ledger) -> None:
+def test_an_audit_ends_early_although_a_dead_letter_is_not_among_the_lost(ledger: Ledger) -> None:
     # Number 0 was eaten, and delivered once more it ended in the dead letters.
     close(ledger, 3)
     eat(ledger, 0, 1)
@@ -179,7 +179,7 @@ def test_another_producer_s_dead_letter_does_not_end_the_wait_for_what_is_still_
     assert (sums.total.eaten, sums.total.lost, sums.proven) == (1, 0, True)
 
 
-def test_a_dead_letter_of_a_producer_that_nobody_else_knows_does_not_keep_the_audit_waiting(
+def test_a_dead_letter_of_an_unknown_producer_does_not_keep_the_audit_waiting(
     ledger: Ledger,
 ) -> None:
     # Another client's, which closes no order: nothing that is still to come would change it.

@@ -53,7 +53,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(out: str) -> None:
     assert done.stderr.startswith(f"The folder {out} cannot be written")
 
 
-def test_an_unknown_contender_is_told_which_there_are(tmp_path: Path) -> None:
+def test_for_an_unknown_contender_the_error_lists_the_known_ones(tmp_path: Path) -> None:
     done = bench("--contender", "nobody", "--out", str(tmp_path))
     assert done.returncode == 2
     assert "celery .delay(), confirmed" in done.stderr

@@ -15,7 +15,7 @@ from side_by_side.chaos import chaos as run_chaos
 from side_by_side.chaos_environment import ChaosConfiguration, ChaosEnvironment
 from side_by_side.faults.fault import Effect, Fault
 from side_by_side.faults.registry import CHAOS_FAULTS
-from tests.integration.chaos_command import chaos, only, see_that_it_is_sound
+from tests.integration.chaos_command import chaos, check_that_it_is_sound, only
 from tests.requirements import need
 
 #: Faults of processes, which differ where workers eat by trays; the others are tried with trays alone.
@@ -38,20 +38,20 @@ THE_OTHERS = tuple(
 def test_whichever_process_is_killed_frozen_or_stopped_nothing_is_lost(transport: str) -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     said, _ = chaos("--transport", transport, "--times", "1", "--seed", "3", *only(OF_PROCESSES), "--json")
-    see_that_it_is_sound(said, OF_PROCESSES)
+    check_that_it_is_sound(said, OF_PROCESSES)
 
 
 @pytest.mark.timeout(500)
 def test_whatever_befalls_broker_network_ledger_and_clock_nothing_is_lost() -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     said, _ = chaos("--times", "1", "--away", "8", *only(THE_OTHERS), "--json")
-    see_that_it_is_sound(said, THE_OTHERS)
+    check_that_it_is_sound(said, THE_OTHERS)
 
 
 def test_what_a_stopped_worker_has_finished_does_not_come_again() -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     said, _ = chaos("--times", "2", "--fault", "stop-worker", "--json")
-    results = see_that_it_is_sound(said, ("stop-worker",) * 2)
+    results = check_that_it_is_sound(said, ("stop-worker",) * 2)
     assert results.sums.deliveries == results.sums.eaten
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.integration.chaos_command import chaos, only, see_that_it_is_sound
+from tests.integration.chaos_command import chaos, check_that_it_is_sound, only
 from tests.requirements import need_engine
 
 
@@ -11,7 +11,7 @@ def test_a_broker_in_a_container_that_is_killed_comes_back_at_another_port_and_n
     need_engine()
     faults = ("kill-broker", "kill-worker", "reset", "freeze-worker")
     said, _ = chaos("--on", "container", "--times", "1", *only(faults), "--json")
-    see_that_it_is_sound(said, faults)
+    check_that_it_is_sound(said, faults)
 
 
 @pytest.mark.timeout(600)
@@ -19,4 +19,4 @@ def test_a_cluster_whose_nodes_are_killed_and_restarted_loses_nothing() -> None:
     need_engine()
     faults = ("kill-leader", "restart-each-node")
     said, _ = chaos("--on", "cluster", "--times", "1", *only(faults), "--json")
-    see_that_it_is_sound(said, faults)
+    check_that_it_is_sound(said, faults)

@@ -60,7 +60,7 @@ def test_a_container_is_started_found_and_stopped(home: Path, capsys: pytest.Cap
     assert not stop()
 
 
-def test_it_is_published_on_loopback_only_and_has_no_guest(home: Path) -> None:
+def test_the_container_listens_on_loopback_only_and_has_no_guest_user(home: Path) -> None:
     broker = start()
     published = json.loads(docker("inspect", "--format", "{{json .NetworkSettings.Ports}}", name_of(home)))
     hosts = {binding["HostIp"] for bindings in published.values() for binding in bindings or []}

@@ -75,7 +75,7 @@ def declare(place: Place, **settings: Any) -> None:
         Topology.of(Settings(**settings)).declare(connection)
 
 
-def bury(place: Place, *numbers: int, **more: Any) -> None:
+def dead_letter(place: Place, *numbers: int, **more: Any) -> None:
     """Lay baozi among the dead letters, as a worker would."""
     with place.producer() as producer:
         for number in numbers:
@@ -103,7 +103,7 @@ def give_back_until_it_is_dead(place: Place) -> int:
     return times
 
 
-def test_a_letter_tells_why_it_died_and_is_eaten_when_it_is_replayed(place: Place, dead: Dead) -> None:
+def test_a_dead_letter_has_its_reason_and_is_eaten_when_it_is_replayed(place: Place, dead: Dead) -> None:
     limited: dict[str, Any] = {"delivery_limit": 1}
     declare(place, **limited)
     place.produce("r", "egon", 1, **limited)
@@ -143,7 +143,7 @@ def test_a_letter_tells_why_it_died_and_is_eaten_when_it_is_replayed(place: Plac
     assert json.loads(audited.stdout)["total"]["duplicated"] == 0
 
     assert dead.says("replay", "--all") == [{"replayed": 1}]
-    wait_until(lambda: place.waiting("baozi.dead") == 1, "the worker to bury the strange one again")
+    wait_until(lambda: place.waiting("baozi.dead") == 1, "the worker to dead-letter the strange one again")
     (again,) = dead.says("list")
     assert (again["id"], again["attempts"]) == (strange["id"], 1)
     assert again["last_at"] > strange["last_at"]
@@ -164,7 +164,7 @@ def test_a_replay_that_is_killed_between_confirm_and_acknowledgement_loses_nothi
 ) -> None:
     place = private_place
     declare(place)
-    bury(place, 0)
+    dead_letter(place, 0)
     killed = subprocess.run(
         [sys.executable, "-c", KILLED, "dead", "replay", "--all"],
         env=place.environment(),
@@ -185,7 +185,7 @@ def test_a_replay_waits_for_a_full_queue_and_then_says_so_and_keeps_the_letter(p
     place = private_place
     full: dict[str, Any] = {"capacity": 1}
     declare(place, **full)
-    bury(place, 0)
+    dead_letter(place, 0)
     filled = place.run("produce", "--run", "full", "--count", "9", "--timeout", "1", **full)
     assert filled.returncode == 5, filled.stderr
     began = time.monotonic()
@@ -200,13 +200,13 @@ def test_a_replay_waits_for_a_full_queue_and_then_says_so_and_keeps_the_letter(p
     wait_until(lambda: place.sums("r") and place.waiting("baozi.dead") == 0, "the letter to be gone")
 
 
-def test_of_many_letters_each_look_sees_all_in_their_order_and_takes_none_away(
+def test_browsing_many_dead_letters_shows_all_in_order_and_removes_none(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: place.url)
     monkeypatch.setattr(dead_letters, "_PAGE", 10)
     declare(place)
-    bury(place, *range(95))
+    dead_letter(place, *range(95))
     for _ in range(2):
         numbers = [baozi.number for letter in dead_letters.browse() for baozi in letter.baozi]
         assert numbers == list(range(95))
@@ -221,7 +221,7 @@ def test_who_looks_while_another_does_is_told_so_and_not_that_there_is_none(
 ) -> None:
     monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: private_place.url)
     declare(private_place)
-    bury(private_place, 0)
+    dead_letter(private_place, 0)
     with dead_letters.browsing() as browser:
         assert len(list(browser.letters())) == 1
         done = private_place.run("dead", "list", "--timeout", "1")
@@ -235,8 +235,8 @@ def test_nothing_is_dropped_without_being_asked_for(private_place: Place, dead: 
     declare(private_place)
     dead.turn_to(private_place)
     assert CliRunner().invoke(dead_command.app, ["list"]).stdout == "There are no dead letters.\n"
-    bury(private_place, 0, 1)
-    bury(private_place, 1)
+    dead_letter(private_place, 0, 1)
+    dead_letter(private_place, 1)
     one, two = baozi(0).task_id, baozi(1).task_id
     assert "An id is empty" in dead.refuses("drop", "", "--yes")
     assert "There is no dead letter 'noodles'" in dead.refuses("drop", "noodles", "--yes")
@@ -266,12 +266,12 @@ def on_a_terminal(place: Place, answer: str, *words: str) -> subprocess.Complete
     )
 
 
-def test_all_of_many_letters_that_are_dropped_at_once_are_gone(private_place: Place, dead: Dead) -> None:
+def test_many_dead_letters_that_are_dropped_together_are_deleted(private_place: Place, dead: Dead) -> None:
     declare(private_place)
     dead.turn_to(private_place)
     # RabbitMQ keeps acknowledgements beyond 32 for a while, and forgets them with their channel.
     for _ in range(3):
-        bury(private_place, *range(200))
+        dead_letter(private_place, *range(200))
         wait_until(lambda: private_place.waiting("baozi.dead") == 200, "all letters to be there")
         [said] = dead.says("drop", "--yes", *(baozi(number).task_id for number in range(0, 200, 2)))
         assert said == {"dropped": 100}
@@ -283,7 +283,7 @@ def test_all_of_many_letters_that_are_dropped_at_once_are_gone(private_place: Pl
 
 def test_who_only_reads_the_dead_letters_can_look_but_not_replay(private_place: Place) -> None:
     declare(private_place)
-    bury(private_place, 0)
+    dead_letter(private_place, 0)
     url = private_place.node.make_user("looker", private_place.virtual_host, "^$", "^$", r"^baozi\.dead$")
     listed = private_place.run("dead", "list", "--json", broker_url=url)
     assert len(listed.stdout.splitlines()) == 1, listed.stderr

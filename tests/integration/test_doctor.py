@@ -394,7 +394,7 @@ def test_strict_makes_each_finding_count(tmp_path: Path) -> None:
     assert (result.exit_code(strict=False), result.exit_code(strict=True)) == (ExitCode.OK, ExitCode.LOSS)
 
 
-def test_a_broker_alone_is_looked_at_on_each_version(place: Place) -> None:
+def test_a_broker_without_an_app_is_examined_on_each_version(place: Place) -> None:
     declare(place.url, {"x-queue-type": "quorum", "x-delivery-limit": 5})
     result = examine(None, place.url, place.node.management_url)
     # No worker consumes, so no queue is judged.

@@ -155,7 +155,7 @@ def test_a_follower_that_cannot_be_sent_leaves_what_was_eaten_eaten(private_plac
     assert (place.waiting(), place.waiting("baozi.dead")) == (0, 0)
 
 
-def test_a_burial_whose_pool_process_is_killed_is_done_again(private_place: Place) -> None:
+def test_dead_lettering_is_repeated_if_the_pool_process_is_killed(private_place: Place) -> None:
     """The message is not acknowledged before its copy is confirmed."""
     place = private_place
     worker = place.worker("小明", tray=1)

@@ -42,23 +42,23 @@ def deliveries(place: Place) -> int:
     return sums.total.eaten + sums.total.duplicated if sums else 0
 
 
-def test_a_killed_pool_child_gives_its_baozi_back(place: Place) -> None:
+def test_the_baozi_of_a_killed_pool_process_is_redelivered(place: Place) -> None:
     worker = place.worker("小明", eat_seconds=1, journal=place.home)
     with place.producer() as producer:
         place.send_eat(producer, baozi(0))
-    wait_until(place.in_hand, "the child to have started the baozi")
+    wait_until(place.started_and_not_eaten, "the child to have started the baozi")
     for child in pool_children(worker):
         kill(child)
     wait_until(lambda: place.eaten("r") == 1, "the baozi to be eaten after the kill")
     assert place.waiting("baozi.dead") == 0
 
 
-def test_a_killed_worker_gives_its_baozi_back(place: Place) -> None:
+def test_the_baozi_of_a_killed_worker_are_redelivered(place: Place) -> None:
     first = place.worker("小明", eat_seconds=30, journal=place.home)
     with place.producer() as producer:
         for number in range(3):
             place.send_eat(producer, baozi(number))
-    wait_until(place.in_hand, "the worker to have started a baozi")
+    wait_until(place.started_and_not_eaten, "the worker to have started a baozi")
     kill(first.process)
     wait_until(lambda: place.consumers() == 0, "the broker to notice")
     place.worker("小红")
@@ -70,7 +70,7 @@ def test_a_worker_that_is_stopped_finishes_what_it_has_begun_and_gives_back_the_
     with place.producer() as producer:
         for number in range(4):
             place.send_eat(producer, baozi(number))
-    wait_until(place.in_hand, "the worker to have started a baozi")
+    wait_until(place.started_and_not_eaten, "the worker to have started a baozi")
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=30) == 0
     assert 1 <= place.eaten("r") < 4
@@ -148,7 +148,7 @@ NO_BAOZI: dict[str, tuple[Any, dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("pool", ["prefork", "solo"])
-def test_what_is_no_baozi_is_buried_with_its_reason_and_as_it_came(
+def test_an_invalid_message_is_dead_lettered_unchanged_with_its_reason(
     place: Place, pool: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.worker("小明", pool)
@@ -162,7 +162,7 @@ def test_what_is_no_baozi_is_buried_with_its_reason_and_as_it_came(
             producer.publish(raw, exchange="baozi", routing_key="baozi", headers=headers, **options)
             place.send_eat(producer, baozi(len(sent)))
     wait_until(lambda: place.eaten("r") == len(NO_BAOZI), "all the good ones to be eaten")
-    wait_until(lambda: place.waiting("baozi.dead") == len(NO_BAOZI), "all the bad ones to be buried")
+    wait_until(lambda: place.waiting("baozi.dead") == len(NO_BAOZI), "all invalid ones to be dead-lettered")
     letters = {letter.headers["sent-as"]: letter for letter in dead(place, monkeypatch)}
     for name, (_, _, reason) in NO_BAOZI.items():
         assert reason in letters[name].reason, name
@@ -172,19 +172,19 @@ def test_what_is_no_baozi_is_buried_with_its_reason_and_as_it_came(
     )
 
 
-def test_a_baozi_that_is_never_done_is_buried_while_others_are_eaten(
+def test_a_baozi_that_never_finishes_is_dead_lettered_while_others_are_eaten(
     private_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     private_place.worker("小明", eat_seconds=60, eat_time_limit=1)
     with private_place.producer() as producer:
         private_place.send_eat(producer, baozi(0))
-    wait_until(lambda: private_place.waiting("baozi.dead") == 1, "the slow baozi to be buried")
+    wait_until(lambda: private_place.waiting("baozi.dead") == 1, "the slow baozi to be dead-lettered")
     (letter,) = dead(private_place, monkeypatch)
     assert "SoftTimeLimitExceeded" in letter.reason
     assert [baozi.number for baozi in letter.baozi] == [0]
 
 
-def test_a_baozi_that_kills_its_child_each_time_ends_in_the_dead_letters(
+def test_a_baozi_that_always_kills_its_pool_process_is_dead_lettered(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = place.worker("小明", eat_seconds=60, delivery_limit=2, journal=place.home)

@@ -130,7 +130,7 @@ def test_an_audit_that_waits_for_a_server_that_hangs_ends_by_its_deadline(
     assert complaint.startswith("The ledger cannot be used: ")
 
 
-def test_a_worker_whose_ledger_hangs_says_so_and_gives_its_baozi_back(
+def test_a_worker_whose_ledger_hangs_logs_it_and_returns_its_baozi(
     private_place: Place, postgresql: "PostgreSQLServer", postgresql_url: str
 ) -> None:
     worker = private_place.worker("小明", ledger_url=postgresql_url, ledger_timeout=5, tray=1)

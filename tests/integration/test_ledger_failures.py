@@ -211,7 +211,7 @@ def test_a_file_that_may_grow_no_more_is_an_error_and_then_works_again(sqlite_ur
     ledger.close()
 
 
-def test_a_full_disk_is_an_error_and_a_little_room_mends_it(tmp_path: Path) -> None:
+def test_a_full_disk_is_an_error_until_there_is_room_again(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     rights = ["--mount"] if os.geteuid() == 0 else ["--user", "--map-root-user", "--mount"]

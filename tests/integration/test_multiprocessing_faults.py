@@ -118,7 +118,7 @@ def test_a_consumer_killed_while_it_waits_in_get_wedges_the_queue_for_all() -> N
     assert reader_lock_is_held(channel)
 
 
-def test_a_consumer_killed_while_it_eats_takes_its_item_and_the_queue_lives() -> None:
+def test_a_consumer_killed_while_it_eats_loses_its_item_and_the_queue_still_works() -> None:
     channel, eating = mp.Queue(), mp.Event()
     put(channel, "in hand", "still there")
     with running(get_one_and_eat_for_ever, channel, eating) as consumer:
@@ -145,7 +145,7 @@ def kill_right_after_put(channel: Any) -> None:
         kill(producer)
 
 
-def test_a_killed_producer_takes_along_what_it_had_put_and_not_yet_sent() -> None:
+def test_a_killed_producer_loses_the_items_that_it_had_not_sent_yet() -> None:
     channel = mp.Queue()
     kill_right_after_put(channel)
     arrived = got_within(channel, NEVER)
@@ -352,7 +352,7 @@ def test_the_manager_pops_the_next_item_for_a_client_that_was_killed_in_get() ->
         assert channel.qsize() == 0
 
 
-def test_a_manager_that_is_killed_takes_the_backlog_with_it() -> None:
+def test_a_manager_that_is_killed_loses_the_backlog() -> None:
     with manager() as (server, port):
         channel = queue_at(port)
         for number in range(5):

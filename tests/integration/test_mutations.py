@@ -65,7 +65,7 @@ def verdict(place: Place) -> str:
 def a_pool_child_is_killed(place: Place, *changes: str) -> str:
     worker = place.worker("小明", changes=changes, eat_seconds=1, journal=place.home)
     producer = produce(place, count=2)
-    wait_until(place.in_hand, "the first to be in hand")
+    wait_until(place.started_and_not_eaten, "the first to be started")
     for child in pool_children(worker):
         kill(child)
     accepted(producer)

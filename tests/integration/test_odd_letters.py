@@ -142,7 +142,7 @@ ODD: dict[str, tuple[bytes, bytes]] = {
     ),
 }
 
-#: What a burial and the broker write, written by somebody else.
+#: The headers that dead-lettering and the broker write, written by another client.
 FORGED = {
     "a reason that is no text": [field("baozi-reason", {"a": [CONTROLS]})],
     "a reason of controls": [text("baozi-reason", CONTROLS), text("baozi-consumer", CONTROLS)],

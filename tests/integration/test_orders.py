@@ -147,7 +147,7 @@ def test_each_sum_is_exact_whatever_is_unknown(
     assert sums.missing == missing
 
 
-def test_an_order_that_only_dead_letters_tell_of_is_open(ledger: Ledger) -> None:
+def test_an_order_that_is_only_known_from_dead_letters_is_open(ledger: Ledger) -> None:
     ledger.record_order(closing(1, 1))
     eat(ledger, X, 0)
     assert audit(ledger, RUN, DeadLetters({"alex": 1}, {("alex", X)})).proven

@@ -71,7 +71,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 @pytest.mark.parametrize("settings", [{"tray": 1}, {"tray": 100}], ids=["alone", "trays"])
 @pytest.mark.parametrize("output", OUTPUTS)
-def test_a_worker_whose_output_fails_eats_all_and_buries_nothing(
+def test_a_worker_whose_output_fails_eats_all_and_dead_letters_nothing(
     private_place: Place, output: str, settings: dict[str, object]
 ) -> None:
     environment = private_place.environment(**settings)
@@ -91,7 +91,7 @@ def nothing_is_in_hand(place: Place) -> bool:
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])
-def test_so_does_a_worker_of_each_pool(private_place: Place, pool: str) -> None:
+def test_a_worker_of_each_pool_ends_soon_when_it_is_stopped(private_place: Place, pool: str) -> None:
     command = ["-m", "celery", "--quiet", "-A", "tasks", "worker", "-c", "1", "-P", pool]
     with started("/dev/full", private_place.environment(), *command):
         private_place.produce("r", "alex", COUNT)
@@ -100,7 +100,7 @@ def test_so_does_a_worker_of_each_pool(private_place: Place, pool: str) -> None:
         assert private_place.waiting("baozi.dead") == 0
 
 
-def test_so_does_a_worker_with_a_producer_s_trays(private_place: Place) -> None:
+def test_a_worker_with_trays_of_a_producer_ends_soon_when_it_is_stopped(private_place: Place) -> None:
     environment = private_place.environment(eat_seconds=0.01)
     with started("/dev/full", environment, "-m", "celery", "--quiet", "-A", "tasks", "worker", "-c", "1"):
         private_place.produce("r", "alex", COUNT, "--tray", "3")
@@ -122,7 +122,7 @@ def test_a_producer_whose_output_fails_is_accepted_and_closes_its_order(
 
 @pytest.mark.parametrize("output", ["a closed pipe", "/dev/full", "a closed file descriptor"])
 @pytest.mark.parametrize("what", ["replay", "drop"])
-def test_dead_letters_are_replayed_or_dropped_though_nobody_reads_how_many(
+def test_dead_letters_are_replayed_or_dropped_although_the_output_is_closed(
     private_place: Place, output: str, what: str
 ) -> None:
     worker = private_place.worker("小明")
@@ -142,7 +142,7 @@ def test_dead_letters_are_replayed_or_dropped_though_nobody_reads_how_many(
 
 
 @pytest.mark.parametrize("output", ["a closed pipe", "/dev/full"])
-def test_a_list_that_nobody_can_read_is_an_error(private_place: Place, output: str) -> None:
+def test_a_list_that_cannot_be_read_is_an_error(private_place: Place, output: str) -> None:
     private_place.produce("r", "alex", 1)
     with started(output, private_place.environment(), "-m", "baozi", "dead", "list") as command:
         code, complaint = ended(command)

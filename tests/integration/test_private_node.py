@@ -101,7 +101,7 @@ def test_there_is_no_guest_and_the_password_stays_out_of_sight(home: Home) -> No
     assert not any(password.encode() in path.read_bytes() for path in readable)
 
 
-def test_env_is_what_a_shell_evaluates(home: Home) -> None:
+def test_the_output_of_broker_env_can_be_evaluated_by_a_shell(home: Home) -> None:
     home.start()
     assert home.run("env").out == f"export BAOZI_BROKER_URL={home.url()}\n"
 
@@ -177,7 +177,7 @@ def test_a_node_that_fails_says_its_logs_reason_and_leaves_nothing(home: Home) -
     home.start()
 
 
-def test_a_home_that_is_a_file_is_told_in_a_sentence(home: Home) -> None:
+def test_a_home_that_is_a_file_is_one_sentence(home: Home) -> None:
     home.path.write_text("")
     failed = home.run("start")
     assert (failed.code, failed.out) == (3, "")

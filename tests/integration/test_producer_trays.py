@@ -11,7 +11,7 @@ from tests.integration.place import Place, kill, pool_children
 from tests.waiting import wait_until
 
 
-def test_so_many_travel_in_one_message_and_each_is_audited(place: Place) -> None:
+def test_the_baozi_of_a_tray_are_in_one_message_and_each_is_audited(place: Place) -> None:
     result = place.produce("r", "老王", 95, "--tray", "10")
     assert (result["accepted"], result["closed"]) == (95, True)
     assert place.waiting() == 10 + 1  # the last is the order
@@ -60,12 +60,12 @@ def test_a_producer_that_is_killed_goes_on_with_other_trays_and_no_number_is_twi
     assert (total["accepted"], total["eaten"], total["lost"]) == (5000, 5000, 0)
 
 
-def test_what_is_no_tray_is_buried_with_its_reason(private_place: Place) -> None:
+def test_an_invalid_tray_is_dead_lettered_with_its_reason(private_place: Place) -> None:
     private_place.worker("小明")
     bad = {"run": "r", "producer": "egon", "numbers": [], "made_at": 1.0}
     with private_place.producer() as producer:
         private_place.send_eat(producer, bad, task="tasks.eat_tray")
-    wait_until(lambda: private_place.waiting("baozi.dead") == 1, "it to be buried")
+    wait_until(lambda: private_place.waiting("baozi.dead") == 1, "it to be dead-lettered")
     listed = json.loads(private_place.run("dead", "list", "--json").stdout.splitlines()[0])
     assert "Not a tray: numbers" in json.dumps(listed)
 

@@ -201,7 +201,7 @@ def test_a_queue_that_was_deleted_while_a_producer_was_away_is_an_error(private_
     assert not json.loads(out)["closed"]
 
 
-def test_ctrl_c_finishes_the_put_in_hand_and_closes_the_order(private_place: Place) -> None:
+def test_ctrl_c_finishes_the_current_put_and_closes_the_order(private_place: Place) -> None:
     private_place.worker("小明")
     arguments = ["--name", "egon", "--count", "0", "--interval", "0.01", "--run", "r", "--json"]
     producer = private_place.popen("produce", *arguments)

@@ -59,7 +59,7 @@ def run_into_a_pipe(program: str, place: Place, home: Path) -> subprocess.Comple
 
 
 @pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md"])
-def test_the_program_with_another_import_does_what_the_readme_says(
+def test_a_multiprocessing_program_with_the_import_of_remote_mp_works(
     name: str, private_place: Place, tmp_path: Path
 ) -> None:
     (program,) = [block for block in blocks("python", name) if "remote_mp" in block]

@@ -88,7 +88,7 @@ def test_a_function_that_fails_leaves_nothing_behind_and_is_dead_lettered_alone(
     assert "raise ValueError" in letter["traceback"]
 
 
-def test_messages_that_never_end_take_nothing_of_their_batch_along(shop: Shop) -> None:
+def test_messages_that_never_end_do_not_harm_the_rest_of_their_batch(shop: Shop) -> None:
     for number in range(6):
         shop.send("shop.charge", order(number, 14 if number in {2, 3} else 5))
     shop.worker(shop_batch=10, baozi_eat_time_limit=3)

@@ -103,7 +103,7 @@ def test_the_command_prints_a_table_and_a_line_of_json_for_each_run(
     settings.cache_clear()
 
 
-def test_the_oldest_open_order_is_the_first_that_nobody_closed(ledger: Ledger) -> None:
+def test_the_oldest_open_order_is_the_first_order_that_is_not_closed(ledger: Ledger) -> None:
     def oldest() -> tuple[str, int] | None:
         with ledger.reading() as connection:
             found = oldest_open_order(connection)

@@ -85,7 +85,7 @@ def test_watching_prints_a_line_each_time_until_ctrl_c(private_place: Place) -> 
         assert watching.wait(timeout=30) == ExitCode.INTERRUPTED
 
 
-def test_settings_in_which_workers_differ_are_named_with_each_one_s_value() -> None:
+def test_settings_in_which_workers_differ_are_listed_with_the_value_of_each() -> None:
     def worker(name: str, version: str, **settings: object) -> dict[str, object]:
         return {"name": name, "version": version, "settings": settings}
 

@@ -380,7 +380,7 @@ def test_a_list_that_takes_too_long_is_left_and_has_no_effect(reliable: Reliable
 
 
 @LISTS
-def test_a_message_alone_is_a_list_of_one(reliable: Reliable, kind: str) -> None:
+def test_a_single_message_is_a_list_of_one_item(reliable: Reliable, kind: str) -> None:
     lists = Lists(lambda numbers: [10 * number for number in numbers])
     task = list_task(reliable, lists, kind)
     for _ in range(2):  # the second is a redelivery

@@ -55,7 +55,7 @@ def test_an_identity_stays_and_is_unlike_anothers(folder: Folder, tmp_path: Path
     assert len(folder.identity().password) >= 32
 
 
-def test_a_folder_that_is_a_file_is_told_in_a_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_is_a_file_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("")
     with (
         pytest.raises(BrokerError, match="cannot be used: Not a directory"),
@@ -119,7 +119,7 @@ def test_a_marked_process_is_ended_with_all_its_descendants(tmp_path: Path) -> N
     assert not end("family", child.pid, 5)
 
 
-def test_a_broker_that_is_away_is_told_without_the_password() -> None:
+def test_an_unavailable_broker_is_reported_without_the_password() -> None:
     with pytest.raises(BrokerAway, match=r"amqp://u:\*\*\*@127\.0\.0\.1:1//"):
         check_broker_answers("amqp://u:secret@127.0.0.1:1//", 1)
     with pytest.raises(UsageError, match="port is not a number"):

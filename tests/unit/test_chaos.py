@@ -95,7 +95,7 @@ def test_a_comparison_expects_a_verdict_on_each_transport_on_which_a_fault_can_r
         ("kill-store", "celery", "container", "The fault kill-store needs --on private."),
     ],
 )
-def test_a_fault_says_why_it_cannot_run_there(
+def test_a_fault_says_why_it_cannot_run_on_a_transport(
     fault: str, transport: str, broker: str | None, says: str | None
 ) -> None:
     assert FAULTS[fault].obstacle(transport, broker) == says

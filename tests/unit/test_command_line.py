@@ -27,7 +27,7 @@ NO_READER = 141
 MANY_LINES = "for number in range(100_000): print('line', number)"
 
 
-def test_a_command_that_ends_well_exits_with_nought() -> None:
+def test_a_command_that_succeeds_exits_with_0() -> None:
     done = ran("print('eaten')")
     assert (done.returncode, done.stdout, done.stderr) == (ExitCode.OK, "eaten\n", "")
 
@@ -96,7 +96,7 @@ def test_no_command_at_all_shows_the_help() -> None:
 
 
 @pytest.mark.parametrize("interruption", ["KeyboardInterrupt", "typer.Abort"])
-def test_an_interruption_exits_with_130_and_says_nothing(interruption: str) -> None:
+def test_an_interrupted_command_exits_with_130_and_prints_nothing(interruption: str) -> None:
     done = ran(f"raise {interruption}")
     assert (done.returncode, done.stdout, done.stderr.strip()) == (ExitCode.INTERRUPTED, "", "")
 
@@ -169,7 +169,7 @@ def to_nobody(body: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize("body", ["print('one line')", MANY_LINES])
-def test_output_that_nobody_reads_is_neither_success_nor_a_loss(body: str) -> None:
+def test_a_closed_output_is_neither_success_nor_a_loss(body: str) -> None:
     # An audit whose verdict nobody could read must not exit as if it had proven something, nor as a loss.
     done = to_nobody(body)
     assert (done.returncode, done.stderr) == (NO_READER, "")

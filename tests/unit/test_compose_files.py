@@ -63,7 +63,7 @@ def test_each_image_has_a_version(services: dict[str, dict[str, Any]]) -> None:
         assert re.fullmatch(r"(baozi|rabbitmq|postgres):\d[\w.-]*", service["image"]), name
 
 
-def test_nobody_has_more_rights_than_it_needs(services: dict[str, dict[str, Any]]) -> None:
+def test_no_service_has_more_permissions_than_it_needs(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
@@ -77,7 +77,7 @@ def test_nobody_has_more_rights_than_it_needs(services: dict[str, dict[str, Any]
             assert "docker.sock" not in volume["source"]
 
 
-def test_nobody_takes_more_of_the_machine_than_it_may(services: dict[str, dict[str, Any]]) -> None:
+def test_each_service_has_resource_limits(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         limits = service["deploy"]["resources"]["limits"]
         assert limits.keys() >= {"cpus", "memory", "pids"}, name

@@ -129,7 +129,7 @@ def nested(depth: int, kind: bytes) -> bytes:
         (nested(15_000, b"A"), "nested deeper"),
     ],
 )
-def test_headers_that_cannot_be_read_are_none_and_the_reason_is_told(headers: bytes, reason: str) -> None:
+def test_unreadable_headers_are_left_out_with_the_reason(headers: bytes, reason: str) -> None:
     found = of_headers(headers)
     assert found["application_headers"] == {}
     assert found["message_id"] == "an id"
@@ -140,7 +140,7 @@ def test_headers_that_cannot_be_read_are_none_and_the_reason_is_told(headers: by
 @pytest.mark.parametrize(
     "raw", [b"", b"\x80", b"\x80\0", b"\x80\0\x05text", b"\x20\0\0\0", b"\x20\0\xff\xff\xff\xff", b"\0\x40\0"]
 )
-def test_properties_that_end_too_early_are_told_of(raw: bytes) -> None:
+def test_properties_that_end_too_early_are_an_error(raw: bytes) -> None:
     assert "its properties cannot be read" in str(properties(raw).fault)
 
 

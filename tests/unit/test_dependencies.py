@@ -92,7 +92,7 @@ def test_the_repository_imports_nothing_that_neither_the_dependencies_nor_a_grou
         ("import not_installed_here", {"not_installed_here"}),
     ],
 )
-def test_an_import_that_is_not_declared_would_be_found(source: str, found: set[str]) -> None:
+def test_an_import_that_is_not_declared_is_found(source: str, found: set[str]) -> None:
     assert set(undeclared([source], names(DEPENDENCIES))) == found
 
 

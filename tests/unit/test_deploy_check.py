@@ -53,7 +53,7 @@ def check(
         docker.chmod(0o755)
     return subprocess.run(
         [str(ROOT / "deploy" / "check")],
-        env={**os.environ, "PATH": str(folder), "COMPOSE_PROJECT_NAME": "kitchen", **(ports or free_ports())},
+        env={**os.environ, "PATH": str(folder), "COMPOSE_PROJECT_NAME": "shop", **(ports or free_ports())},
         capture_output=True,
         text=True,
         timeout=30,
@@ -71,7 +71,9 @@ def check(
     ],
     ids=["as it should be", "as old as may be", "no volumes yet", "empty volumes"],
 )
-def test_a_machine_that_can_is_let_go_on_without_a_word(tmp_path: Path, replaced: dict[str, str]) -> None:
+def test_a_machine_with_all_requirements_continues_without_a_message(
+    tmp_path: Path, replaced: dict[str, str]
+) -> None:
     done = check(tmp_path, **replaced)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -84,15 +86,15 @@ def test_a_machine_that_can_is_let_go_on_without_a_word(tmp_path: Path, replaced
         ({"engine": "echo 19.03.15"}, "Docker Engine 19.03.15 is too old: 20.10 or later is needed."),
         ({"compose": "exit 1"}, "Docker has no Compose v2"),
         ({"compose": "echo 2.9.0"}, "Docker Compose 2.9.0 is too old: 2.24 or later is needed."),
-        ({"postgres": "echo 17"}, "The volume kitchen_postgres has data of PostgreSQL 17, which 18 does not"),
-        ({"postgres": "echo 19"}, "The volume kitchen_postgres has data of PostgreSQL 19, which 18 does not"),
+        ({"postgres": "echo 17"}, "The volume shop_postgres has data of PostgreSQL 17, which 18 does not"),
+        ({"postgres": "echo 19"}, "The volume shop_postgres has data of PostgreSQL 19, which 18 does not"),
         (
             {"rabbitmq": "echo quorum_queue, stream_queue"},
-            "The volume kitchen_rabbitmq has data of RabbitMQ 3, which 4 does not read",
+            "The volume shop_rabbitmq has data of RabbitMQ 3, which 4 does not read",
         ),
         (
             {"rabbitmq": "echo \"'rabbitmq_4.0.0', 'rabbitmq_5.0.0'\""},
-            "The volume kitchen_rabbitmq has data of RabbitMQ 5, which 4 does not read",
+            "The volume shop_rabbitmq has data of RabbitMQ 5, which 4 does not read",
         ),
     ],
 )
@@ -129,7 +131,7 @@ def with_docker(folder: Path, exit_code: int) -> dict[str, str]:
     docker.write_text(f"#!/bin/sh\nexit {exit_code}\n")
     docker.chmod(0o755)
     path = f"{folder}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "COMPOSE_PROJECT_NAME": "kitchen"}
+    return {**os.environ, "PATH": path, "COMPOSE_PROJECT_NAME": "shop"}
 
 
 @pytest.fixture
@@ -148,8 +150,8 @@ def test_no_new_passwords_are_made_where_the_ledger_s_volume_has_those_of_a_lost
 ) -> None:
     done = make_secrets(clone, with_docker(tmp_path, 0))
     assert done.returncode == 1
-    assert done.stderr.startswith(".env is not there, but the volume kitchen_postgres is")
-    assert "`docker volume rm kitchen_postgres`" in done.stderr
+    assert done.stderr.startswith(".env is not there, but the volume shop_postgres is")
+    assert "`docker volume rm shop_postgres`" in done.stderr
     assert not (clone / ".env").exists()
 
 

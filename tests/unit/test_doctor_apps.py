@@ -76,7 +76,7 @@ def test_an_app_that_prints_while_it_is_imported_does_not_spoil_the_result(
     assert capsys.readouterr() == ("", "hello\n")
 
 
-def test_an_app_on_redis_is_looked_at_and_its_broker_is_not(folder: Path) -> None:
+def test_an_app_on_redis_is_examined_and_its_broker_is_not(folder: Path) -> None:
     (folder / "found_redis.py").write_text(APP + TASK)
     result = examine("found_redis")
     assert [it.rule.id for it in result.findings][:1] == ["BZ101"]
@@ -84,7 +84,7 @@ def test_an_app_on_redis_is_looked_at_and_its_broker_is_not(folder: Path) -> Non
     assert "the broker and the rules about RabbitMQ: this app's broker is redis://" in result.unseen
 
 
-def test_an_app_without_tasks_is_told(folder: Path) -> None:
+def test_an_app_without_tasks_is_reported(folder: Path) -> None:
     (folder / "found_empty.py").write_text(APP)
     assert "tasks: the app defines none" in examine("found_empty", live=False).unseen
 

@@ -40,7 +40,7 @@ def test_an_error_s_docstring_is_its_message_in_one_or_two_short_sentences(error
 
 
 @pytest.mark.parametrize("error", ALL)
-def test_an_error_says_what_it_is_told_to_say(error: type[BaoziError]) -> None:
+def test_an_error_prints_its_own_message(error: type[BaoziError]) -> None:
     assert str(error("The steamer is cold.")) == "The steamer is cold."
     shown = StringIO()
     error("The steamer is cold.").show(shown)

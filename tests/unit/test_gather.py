@@ -22,16 +22,16 @@ def write(folder: Path, machine: str, name: str, events: list[tuple[Event, int]]
 
 def two_machines(folder: Path, *, eaten: int) -> None:
     puts = [(event, number) for number in range(3) for event in (Event.ATTEMPTED, Event.ACCEPTED)]
-    write(folder, "makers", "alex", puts)
+    write(folder, "producers", "alex", puts)
     # The same name on two machines is two.
-    write(folder, "kitchen-1", "小明", [(Event.EATEN, 0)])
-    write(folder, "kitchen-2", "小明", [(Event.EATEN, number) for number in range(1, eaten)])
+    write(folder, "consumers-1", "小明", [(Event.EATEN, 0)])
+    write(folder, "consumers-2", "小明", [(Event.EATEN, number) for number in range(1, eaten)])
 
 
 def test_who_ate_what_is_told_by_machine(tmp_path: Path) -> None:
     two_machines(tmp_path, eaten=3)
     (run,) = gather(tmp_path, Workload()).runs
-    assert run.eaten_by == {"小明@kitchen-1": 1, "小明@kitchen-2": 2}
+    assert run.eaten_by == {"小明@consumers-1": 1, "小明@consumers-2": 2}
     assert (run.transport, run.measure, run.verdict) == ("celery", RunKind.ACROSS_MACHINES, Verdict.SOUND)
 
 
@@ -55,7 +55,7 @@ def test_what_is_lost_on_the_way_makes_the_command_fail(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.html").exists()
 
 
-@pytest.mark.parametrize("layout", ["none", "empty", "celery/makers/empty", "teleport/makers/empty"])
+@pytest.mark.parametrize("layout", ["none", "empty", "celery/producers/empty", "teleport/producers/empty"])
 def test_a_folder_without_journals_of_ours_is_one_sentence(tmp_path: Path, layout: str) -> None:
     folder = tmp_path / layout.partition("/")[0] if layout == "none" else tmp_path
     if layout != "none":

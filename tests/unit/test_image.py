@@ -34,7 +34,7 @@ def test_nothing_is_fetched_but_by_pip_and_nothing_is_unpacked_unseen() -> None:
     assert not [it for it in of("RUN") if re.search(r"\b(curl|wget|apt-get|apt|sudo)\b", it)]
 
 
-def test_it_runs_as_a_user_who_is_a_number_and_not_root() -> None:
+def test_the_image_runs_as_a_numeric_user_that_is_not_root() -> None:
     users = [it.split()[1] for it in LAST_STAGE if it.startswith("USER ")]
     assert users
     assert re.fullmatch(r"[1-9]\d*:[1-9]\d*", users[-1])

@@ -131,7 +131,7 @@ def test_a_journal_that_is_not_there_is_an_error(tmp_path: Path) -> None:
         list(read_journal(tmp_path / "none"))
 
 
-def test_a_journal_is_nobody_else_s_to_read(tmp_path: Path) -> None:
+def test_only_its_owner_can_read_a_journal(tmp_path: Path) -> None:
     Journal(tmp_path / "j").close()
     assert (tmp_path / "j").stat().st_mode & 0o077 == 0
 

@@ -105,13 +105,13 @@ def relative(paths: Iterator[Path]) -> list[str]:
     return [str(path.relative_to(ROOT)) for path in paths]
 
 
-def test_one_place_reads_settings() -> None:
+def test_one_module_reads_settings() -> None:
     assert relative(path for path in working_code() if reads_settings(path.read_text(encoding="utf-8"))) == [
         "baozi/settings.py"
     ]
 
 
-def test_one_place_declares_the_jobs_queues_and_one_those_of_remote_mp() -> None:
+def test_one_module_declares_the_guarded_queues_and_one_those_of_remote_mp() -> None:
     assert relative(path for path in working_code() if declares_queues(path.read_text(encoding="utf-8"))) == [
         "baozi/topology.py",
         "remote_mp/topology.py",
@@ -136,7 +136,7 @@ def test_one_place_declares_the_jobs_queues_and_one_those_of_remote_mp() -> None
         "import pydantic_settings as p\nclass More(p.BaseSettings): pass",
     ],
 )
-def test_a_second_place_that_read_settings_would_be_found(source: str) -> None:
+def test_a_second_module_that_reads_settings_is_found(source: str) -> None:
     assert reads_settings(source)
 
 
@@ -166,7 +166,7 @@ def test_handing_the_environment_on_is_not_reading_settings(source: str) -> None
         ("from kombu import Queue\ndef declare(queue: Queue) -> None: pass", False),
     ],
 )
-def test_a_second_place_that_declared_queues_would_be_found(source: str, declares: bool) -> None:
+def test_a_second_module_that_declares_queues_is_found(source: str, declares: bool) -> None:
     assert declares_queues(source) is declares
 
 

@@ -149,7 +149,7 @@ def test_a_bad_name_on_the_command_line_is_a_usage_error_that_says_whose(
 
 
 @pytest.mark.parametrize("name", ["a", "x" * 60, "包" * 60, "小红", "an apple", "a.b", "2026-07-01"])
-def test_a_good_name_is_handed_back_and_is_a_file_name(name: str) -> None:
+def test_a_valid_name_is_returned_and_is_a_file_name(name: str) -> None:
     assert checked_name(name, "run") == name
     assert len(f"{name}.journal".encode()) <= 255
 
@@ -174,7 +174,7 @@ def test_two_different_baozi_never_share_an_id(one: Baozi, other: Baozi) -> None
 
 
 @given(letters=st.lists(st.sampled_from(["a", "1", "order", "-", " "]), min_size=3, max_size=3))
-def test_names_that_look_alike_when_joined_are_told_apart(letters: list[str]) -> None:
+def test_names_that_look_alike_when_joined_differ(letters: list[str]) -> None:
     one, two, three = letters
     joined = Baozi(run=one + two, producer=three, number=1, made_at=0.0)
     parted = Baozi(run=one, producer=two + three, number=1, made_at=0.0)

@@ -42,7 +42,9 @@ def test_a_deadline_names_who_still_waits_and_leaving_ends_them(tmp_path: Path) 
     assert not psutil.pid_exists(group.processes[0].pid)
 
 
-def test_an_actor_that_fails_ends_the_wait_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_process_that_fails_ends_the_wait_at_once(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     with MultiprocessingGroup(Workload(), tmp_path, start_method="spawn") as group:
         waiting = group.start(Role.CONSUMER, sleep_for_ever, None, "小红")
         group.start(Role.PRODUCER, fail, None, "alex")

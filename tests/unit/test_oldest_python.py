@@ -55,7 +55,7 @@ def older() -> str:
 
 
 @pytest.mark.slow
-def test_an_earlier_patch_release_runs_what_the_project_is_made_of(older: str) -> None:
+def test_the_code_runs_on_an_earlier_patch_release_of_python(older: str) -> None:
     path = os.pathsep.join([str(ROOT), sysconfig.get_path("purelib")])
     done = subprocess.run(
         [older, "-c", PROGRAM, *modules()],

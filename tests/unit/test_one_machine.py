@@ -111,7 +111,7 @@ def test_a_refused_worker_leaves_nothing_locked(ledger: Path, using: Callable[[P
     assert noted(ledger)[0] == OURS
 
 
-def test_a_machine_that_was_started_again_takes_the_ledger_after_a_look(
+def test_a_machine_that_was_restarted_takes_the_ledger_after_observing_it(
     ledger: Path, using: Callable[[Path], Use], capsys: pytest.CaptureFixture[str]
 ) -> None:
     note(ledger, THEIRS, 7)
@@ -197,7 +197,7 @@ def test_a_system_without_such_an_id_is_not_checked(
     assert not file_of(ledger).exists()
 
 
-def test_a_file_that_cannot_be_written_is_said_and_keeps_nobody_from_working(
+def test_a_file_that_cannot_be_written_is_reported_and_the_worker_starts(
     ledger: Path, using: Callable[[Path], Use], capsys: pytest.CaptureFixture[str]
 ) -> None:
     file_of(ledger).mkdir()
@@ -227,7 +227,7 @@ time.sleep(600)
 """
 
 
-def test_of_many_processes_that_start_after_the_machine_s_start_one_looks_and_all_use_it(
+def test_of_many_processes_that_start_after_a_reboot_one_observes_and_all_use_the_ledger(
     ledger: Path, tmp_path: Path
 ) -> None:
     note(ledger, THEIRS, 3)

@@ -442,7 +442,7 @@ def test_after_a_put_that_failed_nothing_more_is_put_and_the_order_stays_open(sh
     assert charged(shop.messages()) == [(1, 1), (2, 2)]
 
 
-def test_an_order_whose_broker_is_away_when_it_is_opened_again_gives_its_journal_free(shop: Shop) -> None:
+def test_an_order_that_cannot_be_opened_again_unlocks_its_journal(shop: Shop) -> None:
     def away(_left: float, _turn: int) -> Connection:
         raise BrokerAway
 
@@ -497,7 +497,7 @@ def test_a_signal_lets_the_put_in_hand_end_and_the_next_put_raises(
 
 
 @without_alarm
-def test_a_loop_that_ends_when_it_is_asked_to_stop_closes_the_order(shop: Shop) -> None:
+def test_a_loop_that_ends_when_the_order_is_stopping_closes_the_order(shop: Shop) -> None:
     with shop.order() as order:
         for row in range(10):
             if order.stopping:

@@ -100,7 +100,7 @@ def test_properties_that_are_cut_off_are_said_to_be_so(cut: int) -> None:
             fields(split(whole[:cut]).get(HEADERS))
 
 
-def test_only_what_a_burial_and_the_broker_added_is_taken_off() -> None:
+def test_a_replay_removes_only_the_headers_that_dead_lettering_added() -> None:
     own = [text("x-dead", "mine"), header(b"x-\xff", b"s", b"\0\1"), text("x-deathly", "x"), text("id", "1")]
     added = [
         field("x-death", [{"count": 1}]),

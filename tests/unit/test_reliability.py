@@ -67,7 +67,7 @@ def test_each_transport_has_the_worst_verdict_of_its_tries_and_what_was_lost() -
     assert "| wedged |" in rows[0]
 
 
-def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
+def test_the_error_names_a_file_that_has_no_results(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(UsageError, match=r"x\.json cannot be read"):
         page_of(tmp_path)

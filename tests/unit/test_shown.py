@@ -95,7 +95,7 @@ def test_a_name_stands_in_a_table_as_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("letter", [*INVISIBLE, *CONTROLS])
-def test_names_that_look_alike_are_told_apart_in_a_table(letter: str) -> None:
+def test_names_that_look_alike_differ_in_a_table(letter: str) -> None:
     table = Table("name")
     table.add_row(f"al{letter}ex")
     table.add_row("alex")

@@ -135,7 +135,7 @@ def replaced(source: str) -> list[str]:
         "import kombu as k\nk.Connection.x = 1",
     ],
 )
-def test_a_part_that_was_replaced_elsewhere_would_be_found(source: str) -> None:
+def test_a_part_that_is_replaced_in_another_folder_is_found(source: str) -> None:
     assert replaced(source)
 
 
@@ -235,7 +235,7 @@ def test_celery_drops_what_it_cannot_use_without_a_reason(
 
 
 @contract("consumer")
-def test_celery_takes_a_pool_process_for_busy_if_a_message_could_not_be_handed_over() -> None:
+def test_celery_counts_a_pool_process_as_busy_if_a_message_could_not_be_passed_to_it() -> None:
     worker = Mock()
     for error, released in ((ValueError, 0), (TaskRevokedError, 1)):
         request = Mock(execute_using_pool=Mock(side_effect=error))
@@ -422,7 +422,7 @@ def test_celery_says_that_a_task_was_terminated_before_its_process_has_ended(app
 
 
 @contract("request")
-def test_celery_tells_its_backend_of_callbacks_which_that_would_send(app: Celery) -> None:
+def test_celery_passes_callbacks_to_its_backend_which_would_send_them(app: Celery) -> None:
     request, _ = request_of(app)
     assert request._context.callbacks
 
@@ -464,7 +464,7 @@ def test_celery_sleeps_for_the_whole_time_of_a_soft_shutdown(
 @pytest.mark.parametrize(
     ("ssl", "told"), [(True, None), ({"server_hostname": None}, ["127.0.0.1", "127.0.0.1"])]
 )
-def test_kombu_tells_no_host_s_name_or_that_of_the_first_node(
+def test_kombu_checks_no_host_name_or_only_that_of_the_first_node(
     monkeypatch: pytest.MonkeyPatch, ssl: Any, told: list[str] | None
 ) -> None:
     connect = Mock()
@@ -490,7 +490,7 @@ def test_celery_ends_with_1_after_any_error() -> None:
 
 
 @contract("stdout")
-def test_celery_speaks_on_stdout_at_a_signal_and_at_its_start(
+def test_celery_prints_on_stdout_at_a_signal_and_at_its_start(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     said: list[Any] = []

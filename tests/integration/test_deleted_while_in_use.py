@@ -1,4 +1,4 @@
-"""What is taken away while work is in flight: who can mend it does; else it is said, and ends."""
+"""A queue, an exchange or a permission is removed while a producer and a worker use it."""
 
 import json
 import subprocess
@@ -33,7 +33,7 @@ def at_work(place: Place, count: int, **settings: object) -> "subprocess.Popen[s
     ],
     ids=["all", "the queue's and the exchange's"],
 )
-def test_permissions_that_are_taken_away_end_worker_and_producer_with_a_word_and_lose_nothing(
+def test_revoked_permissions_end_worker_and_producer_with_an_error_and_lose_nothing(
     private_place: Place, left: dict[str, str] | None, says: str
 ) -> None:
     place, user = private_place, f"mortal-{private_place.virtual_host}"
@@ -55,7 +55,7 @@ def test_permissions_that_are_taken_away_end_worker_and_producer_with_a_word_and
     wait_until(lambda: (sums := place.sums("r")) and sums.proven, "all that was accepted to be eaten")
 
 
-def test_a_queue_that_is_deleted_is_declared_again_and_what_was_in_it_is_named_as_lost(place: Place) -> None:
+def test_a_deleted_queue_is_declared_again_and_its_messages_are_counted_as_lost(place: Place) -> None:
     worker = place.worker("小明", eat_seconds=0.2)
     producer = at_work(place, 0)
     # Frozen meanwhile: at work it would declare the queue again before the producer's next put.
@@ -76,7 +76,7 @@ def test_a_queue_that_is_deleted_is_declared_again_and_what_was_in_it_is_named_a
     assert worker.process.is_running()
 
 
-def test_a_worker_that_may_not_declare_a_queue_that_is_missing_says_so_by_the_deadline(
+def test_a_worker_without_permission_to_declare_a_missing_queue_fails_by_the_deadline(
     private_place: Place,
 ) -> None:
     place = private_place
@@ -90,7 +90,7 @@ def test_a_worker_that_may_not_declare_a_queue_that_is_missing_says_so_by_the_de
     assert last_line(worker.log).startswith("The broker has no such exchange or queue")
 
 
-def test_an_exchange_that_is_missing_is_an_error_and_is_declared_by_the_next_who_connects(
+def test_a_missing_exchange_is_an_error_and_the_next_connection_declares_it(
     private_place: Place,
 ) -> None:
     place = private_place

@@ -1,4 +1,4 @@
-"""The worker's trays: eaten together, and each of them with all that Celery gives to one."""
+"""The worker's batches: eaten together, and each message has all that Celery does for a single one."""
 
 import signal
 import sqlite3
@@ -68,7 +68,7 @@ def eaten(place: Place, count: int) -> None:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_what_is_there_is_eaten_together_and_once(private_place: Place, pool: str) -> None:
+def test_waiting_messages_are_eaten_together_and_once(private_place: Place, pool: str) -> None:
     private_place.produce("r", "egon", 200)
     worker = eater(private_place, pool)
     eaten(private_place, 200)
@@ -79,14 +79,14 @@ def test_what_is_there_is_eaten_together_and_once(private_place: Place, pool: st
     assert private_place.waiting() == 0
 
 
-def test_what_our_producer_sends_is_eaten_together(private_place: Place) -> None:
+def test_messages_of_the_producer_are_eaten_together(private_place: Place) -> None:
     private_place.produce("r", "egon", 300)
     eater(private_place, eat_time_limit=1000)
     eaten(private_place, 300)
     assert max(trays(private_place).values()) == TRAY
 
 
-def test_one_that_asks_for_less_time_than_a_tray_may_take_goes_alone(private_place: Place) -> None:
+def test_a_message_with_a_shorter_time_limit_than_a_batch_is_executed_alone(private_place: Place) -> None:
     with private_place.producer() as producer:
         put(private_place, [])
         for number, limits in enumerate(([None, 5], [5, None], [9e9, 9e9], [None, None])):
@@ -96,7 +96,7 @@ def test_one_that_asks_for_less_time_than_a_tray_may_take_goes_alone(private_pla
     assert sorted(trays(private_place).values()) == [1, 1, 2]
 
 
-def test_one_alone_goes_at_once(private_place: Place) -> None:
+def test_a_single_message_is_executed_at_once(private_place: Place) -> None:
     eater(private_place)
     for number in range(3):
         put(private_place, [number])
@@ -104,11 +104,11 @@ def test_one_alone_goes_at_once(private_place: Place) -> None:
     assert set(trays(private_place).values()) == {1}
 
 
-def test_a_killed_pool_child_gives_its_tray_back_and_each_is_then_eaten_alone(place: Place) -> None:
+def test_the_batch_of_a_killed_pool_process_is_redelivered_and_eaten_one_by_one(place: Place) -> None:
     put(place, range(15))
     worker = eater(place, eat_seconds=0.3)
-    wait_until(lambda: len(place.in_hand()) > 0, "a tray to be in hand")
-    victims = place.in_hand()
+    wait_until(lambda: len(place.started_and_not_eaten()) > 0, "a batch to be started")
+    victims = place.started_and_not_eaten()
     for child in pool_children(worker):
         kill(child)
     eaten(place, 15)
@@ -120,10 +120,10 @@ def test_a_killed_pool_child_gives_its_tray_back_and_each_is_then_eaten_alone(pl
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_a_killed_worker_gives_its_trays_back(private_place: Place, pool: str) -> None:
+def test_the_batches_of_a_killed_worker_are_redelivered(private_place: Place, pool: str) -> None:
     put(private_place, range(40))
     first = eater(private_place, pool, eat_seconds=0.05)
-    wait_until(lambda: len(private_place.in_hand()) > 0, "a tray to be in hand")
+    wait_until(lambda: len(private_place.started_and_not_eaten()) > 0, "a batch to be started")
     kill(first.process)
     wait_until(lambda: private_place.consumers() == 0, "the broker to notice")
     private_place.worker("小红", pool, tray=TRAY)
@@ -131,10 +131,10 @@ def test_a_killed_worker_gives_its_trays_back(private_place: Place, pool: str) -
     assert deliveries(private_place) <= 40 + TRAY
 
 
-def test_a_worker_that_loses_its_connection_goes_on_with_its_trays(place: Place) -> None:
+def test_a_worker_that_loses_its_connection_continues_with_its_batches(place: Place) -> None:
     put(place, range(100))
     worker = eater(place, eat_seconds=0.02)
-    wait_until(lambda: len(place.in_hand()) > 0, "a tray to be in hand")
+    wait_until(lambda: len(place.started_and_not_eaten()) > 0, "a batch to be started")
     mine = wait_until(
         lambda: [it["name"] for it in place.node.api("GET", f"vhosts/{place.virtual_host}/connections")],
         "the management pages to know the connections",
@@ -148,7 +148,7 @@ def test_a_worker_that_loses_its_connection_goes_on_with_its_trays(place: Place)
     assert place.waiting("baozi.dead") == 0
 
 
-def test_one_that_kills_its_child_each_time_does_not_take_its_tray_mates_along(place: Place) -> None:
+def test_a_message_that_always_kills_its_process_does_not_harm_the_rest_of_its_batch(place: Place) -> None:
     settings: dict[str, Any] = {"eat_seconds": 2, "delivery_limit": 2}
     with Connection(place.url, connect_timeout=5) as connection:
         Topology.of(Settings(delivery_limit=2)).declare(connection)
@@ -158,7 +158,7 @@ def test_one_that_kills_its_child_each_time_does_not_take_its_tray_mates_along(p
     worker = eater(place, **settings)
     killed = 0
 
-    def buried_or_killed_again() -> bool:
+    def dead_or_killed_again() -> bool:
         nonlocal killed
         if place.noted(Event.STARTED)[1] > killed:
             for child in pool_children(worker):
@@ -166,32 +166,32 @@ def test_one_that_kills_its_child_each_time_does_not_take_its_tray_mates_along(p
             killed = place.noted(Event.STARTED)[1]
         return place.waiting("baozi.dead") == 1
 
-    wait_until(buried_or_killed_again, "the poison to be in the dead letters", timeout=60)
+    wait_until(dead_or_killed_again, "the poison to be in the dead letters", timeout=60)
     assert killed == 3
     eaten(place, 2)
     assert set(place.noted(Event.EATEN)) == {0, 2}
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_a_stopped_worker_ends_its_trays_and_acknowledges_them(private_place: Place, pool: str) -> None:
+def test_a_stopped_worker_finishes_and_acknowledges_its_batches(private_place: Place, pool: str) -> None:
     place = private_place
     put(place, range(100))
     worker = eater(place, pool, eat_seconds=0.05)
-    wait_until(lambda: len(place.in_hand()) > 0, "a tray to be in hand")
+    wait_until(lambda: len(place.started_and_not_eaten()) > 0, "a batch to be started")
     began = time.monotonic()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=30) == 0
     # It ends with its trays, not with its time.
     assert time.monotonic() - began < Settings().soft_shutdown_timeout / 2
     assert 1 <= place.eaten("r") < 100
-    assert not place.in_hand()
+    assert not place.started_and_not_eaten()
     wait_until(lambda: place.eaten("r") + place.waiting() == 100, "the rest to be in the queue")
     eater(place)
     wait_until(lambda: place.eaten("r") == 100, "all to be eaten")
     assert deliveries(place) == 100
 
 
-def test_rolling_restarts_do_not_use_up_the_delivery_limit_of_what_was_only_fetched(
+def test_rolling_restarts_do_not_use_up_the_delivery_limit_of_prefetched_messages(
     private_place: Place,
 ) -> None:
     # On the older broker, where each message that is given back counts.
@@ -201,7 +201,7 @@ def test_rolling_restarts_do_not_use_up_the_delivery_limit_of_what_was_only_fetc
     for _ in range(limit + 2):
         begun = set(private_place.noted(Event.STARTED))
         worker = eater(private_place, eat_seconds=0.05, delivery_limit=limit)
-        wait_until(partial(began_more_than, private_place, begun), "a tray to be in hand")
+        wait_until(partial(began_more_than, private_place, begun), "a batch to be started")
         worker.process.send_signal(signal.SIGTERM)
         assert worker.process.wait(timeout=30) == 0
         wait_until(lambda: private_place.consumers() == 0, "the broker to notice")
@@ -211,10 +211,10 @@ def test_rolling_restarts_do_not_use_up_the_delivery_limit_of_what_was_only_fetc
     assert private_place.waiting("baozi.dead") == 0
 
 
-def test_a_stopped_worker_gives_its_trays_back_at_its_deadline(place: Place) -> None:
+def test_a_stopped_worker_returns_its_batches_at_its_deadline(place: Place) -> None:
     put(place, range(30))
     worker = eater(place, eat_seconds=5, soft_shutdown_timeout=2)
-    wait_until(lambda: len(place.in_hand()) > 0, "a tray to be in hand")
+    wait_until(lambda: len(place.started_and_not_eaten()) > 0, "a batch to be started")
     began = time.monotonic()
     worker.process.send_signal(signal.SIGTERM)
     assert worker.process.wait(timeout=30) == 0
@@ -247,7 +247,7 @@ def test_one_that_is_revoked_is_not_eaten_and_one_with_an_eta_waits(private_plac
     wait_until(lambda: private_place.waiting() == 0, "the revoked one to be gone")
 
 
-def test_a_command_that_waits_for_the_brokers_answer_finds_it_in_the_midst_of_messages(place: Place) -> None:
+def test_a_remote_command_gets_the_brokers_answer_between_messages(place: Place) -> None:
     total = 3_000
     put(place, range(total))
     worker = eater(place, tray=50)
@@ -288,7 +288,7 @@ def wait_until_seen(seen: Counter[tuple[str, str]], numbers: range, look: Callab
     wait_until(all_seen, "each to be seen as succeeded")
 
 
-def test_who_watches_the_events_sees_each_received_started_and_succeeded(private_place: Place) -> None:
+def test_events_report_each_message_received_started_and_succeeded(private_place: Place) -> None:
     with watching(private_place) as (_, seen, look):
         put(private_place, range(40))
         eater(private_place)
@@ -297,7 +297,7 @@ def test_who_watches_the_events_sees_each_received_started_and_succeeded(private
         assert [seen[kind, baozi(number).task_id] for number in range(40)] == [1] * 40
 
 
-def test_without_task_events_nobody_is_told_until_he_asks(private_place: Place) -> None:
+def test_without_task_events_none_are_sent_until_a_client_asks(private_place: Place) -> None:
     with watching(private_place) as (client, seen, look):
         put(private_place, range(20))
         eater(private_place, task_events=False)
@@ -328,7 +328,7 @@ for name in ("task_received", "task_prerun", "task_postrun", "task_success"):
 """
 
 
-def test_a_receiver_of_celerys_signals_hears_of_each_and_batches_stay(private_place: Place) -> None:
+def test_celerys_signals_are_sent_for_each_message_of_a_batch(private_place: Place) -> None:
     put(private_place, range(20))
     (private_place.home / "listener.py").write_text(LISTENER)
     heard = private_place.home / "heard"

@@ -131,7 +131,7 @@ def test_a_worker_that_reconnects_to_a_queue_of_another_ledger_ends(private_plac
     assert "belongs to the ledger" in worker.log.read_text()
 
 
-def test_a_worker_that_may_not_look_says_so_and_eats(private_place: Place) -> None:
+def test_a_worker_without_permission_to_check_the_owner_logs_it_and_works(private_place: Place) -> None:
     private_place.produce("r", "alex", 3)
     celery = r"(celeryev(\..+)?|(.+\.)?(reply\.)?celery\.pidbox|celery_delayed_.+)"
     user = f"worker-{time.time_ns()}"
@@ -147,7 +147,7 @@ def test_a_worker_that_may_not_look_says_so_and_eats(private_place: Place) -> No
     assert "not known to which ledger the queue belongs" in worker.log.read_text()
 
 
-def test_a_virtual_host_with_a_long_name_hides_the_owner_and_not_that_it_is_another(
+def test_in_a_virtual_host_with_a_long_name_the_owner_is_unknown_but_still_refused(
     private: Node, tmp_path: Path
 ) -> None:
     name = "v" * 150
@@ -173,9 +173,7 @@ def test_a_ledger_s_copy_is_the_same_ledger(private_place: Place, tmp_path: Path
     private_place.worker("小红", ledger_url=file_url(copy).render_as_string())
 
 
-def test_a_ledger_that_another_queue_has_is_refused_in_one_sentence(
-    private_place: Place, ledger_url: str
-) -> None:
+def test_a_ledger_of_another_queue_is_refused_in_one_sentence(private_place: Place, ledger_url: str) -> None:
     worker = private_place.worker("小明", ledger_url=ledger_url)
     assert queue_of(ledger_url) == "baozi"
     done = start(private_place, ledger_url=ledger_url, queue="noodles")
