@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -69,12 +70,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, complaint
 
 
-@pytest.mark.parametrize("settings", [{"tray": 1}, {"tray": 100}], ids=["alone", "trays"])
-@pytest.mark.parametrize("output", OUTPUTS)
+# Each output with one of the two, in turn: a line is printed in the same way alone and in a batch.
+@pytest.mark.parametrize(("output", "tray"), list(zip(OUTPUTS, cycle([1, 100]), strict=False)))
 def test_a_worker_whose_output_fails_eats_all_and_dead_letters_nothing(
-    private_place: Place, output: str, settings: dict[str, object]
+    private_place: Place, output: str, tray: int
 ) -> None:
-    environment = private_place.environment(**settings)
+    environment = private_place.environment(tray=tray)
     with started(output, environment, "-m", "celery", "--quiet", "-A", "tasks", "worker", "-c", "1"):
         private_place.produce("r", "alex", COUNT)
         wait_until(lambda: private_place.eaten("r") == COUNT, "all to be eaten", timeout=60)
@@ -109,8 +110,10 @@ def test_a_worker_with_trays_of_a_producer_ends_soon_when_it_is_stopped(private_
         assert private_place.waiting("baozi.dead") == 0
 
 
-@pytest.mark.parametrize("more", [["--lines"], ["--json"], []], ids=["lines", "json", "plain"])
-@pytest.mark.parametrize("output", OUTPUTS)
+# Each output with one of the three, in turn: each of them is printed in the same way.
+@pytest.mark.parametrize(
+    ("output", "more"), list(zip(OUTPUTS, cycle([["--lines"], ["--json"], []]), strict=False))
+)
 def test_a_producer_whose_output_fails_is_accepted_and_closes_its_order(
     private_place: Place, output: str, more: list[str]
 ) -> None:
