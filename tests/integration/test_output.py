@@ -119,7 +119,9 @@ def test_a_producer_whose_output_fails_is_accepted_and_closes_its_order(
 ) -> None:
     order = ["--run", "r", "--name", "小李", "--count", str(COUNT)]
     with started(output, private_place.environment(), "-m", "baozi", "produce", *order, *more) as producer:
-        assert ended(producer) == (0, "")
+        code, said = ended(producer)
+    # On a busy machine it has time to say how far it is.
+    assert (code, [line for line in said.splitlines() if not line.endswith(" of 6 accepted")]) == (0, [])
     assert private_place.waiting() == COUNT + 1
 
 

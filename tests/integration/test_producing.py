@@ -115,10 +115,11 @@ def test_a_memory_alarm_is_waited_out_to_the_deadline_and_named(place: Place) ->
 
 
 def test_a_put_goes_on_when_the_alarm_clears(place: Place) -> None:
+    arguments = ["--name", "egon", "--count", "3", "--run", "r", "--timeout", "120", "--json"]
     with place.node.memory_alarm():
-        producer = place.popen("produce", "--name", "egon", "--count", "3", "--run", "r", "--json")
+        producer = place.popen("produce", *arguments)
         wait_until(lambda: place.node.blocked_connections() > 0, "the producer to be blocked")
-    out, err = producer.communicate(timeout=30)
+    out, err = producer.communicate(timeout=90)
     assert producer.returncode == 0, err
     assert json.loads(out)["accepted"] == 3
 
