@@ -6,7 +6,7 @@ behaviour changes: then adapt or remove the change. ``baozi/amqp/reading.py``, w
 connections are read for every user of ``baozi.amqp``, follows the same rule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import ModuleType
 
 from baozi.errors import UpstreamChanged
@@ -23,16 +23,17 @@ def replace(module: ModuleType, name: str, value: object) -> None:
     setattr(module, name, value)
 
 
-def with_step(steps: Iterable[str], old: str, new: str) -> list[str]:
-    """Return the names of a blueprint's ``steps`` with ``old`` replaced by ``new``.
+def with_steps(steps: Iterable[str], replaced: Mapping[str, str]) -> list[str]:
+    """Return the names of a blueprint's ``steps``, with those in ``replaced`` replaced by their values.
 
     Raises:
-        UpstreamChanged: ``old`` is not one of them.
+        UpstreamChanged: one of those in ``replaced`` is not a step.
     """
     names = list(steps)
-    if old not in names:
-        raise UpstreamChanged(_GONE.format(f"step {old}"))
-    return [new if step == old else step for step in names]
+    for old in replaced:
+        if old not in names:
+            raise UpstreamChanged(_GONE.format(f"step {old}"))
+    return [replaced.get(name, name) for name in names]
 
 
 _GONE = "The installed Celery has no {}, which this release replaces. Install the versions that it requires."

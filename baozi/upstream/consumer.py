@@ -31,7 +31,7 @@ from baozi.dead_letters.republishing import Rejection, Republication, dead_lette
 from baozi.errors import AnotherLedger, BrokerError, NotPermitted, NoVirtualHost, TopologyMismatch, Unroutable
 from baozi.settings import settings
 from baozi.task import ReliableTask
-from baozi.upstream import with_step
+from baozi.upstream import with_steps
 from baozi.upstream.message import UninflatedMessage
 from baozi.worker.batches import Batches
 from baozi.worker.checking import Refused, check_body, check_headers, seconds_until_due
@@ -52,12 +52,17 @@ class Consumer(CeleryConsumer):
     """
 
     class Blueprint(CeleryConsumer.Blueprint):  # type: ignore[misc,valid-type]  # the stubs leave it out
-        """Celery's steps with one replaced. No other step requires it; else Celery would add it again."""
+        """Celery's steps with three replaced. No step requires them; else Celery would add them again."""
 
-        default_steps: ClassVar[list[str]] = with_step(
+        default_steps: ClassVar[list[str]] = with_steps(
             CeleryConsumer.Blueprint.default_steps,
-            "celery.worker.consumer.delayed_delivery:DelayedDelivery",
-            "baozi.upstream.delayed_delivery:DelayedDelivery",
+            {
+                "celery.worker.consumer.control:Control": "baozi.upstream.broadcasts:Control",
+                "celery.worker.consumer.delayed_delivery:DelayedDelivery": (
+                    "baozi.upstream.delayed_delivery:DelayedDelivery"
+                ),
+                "celery.worker.consumer.gossip:Gossip": "baozi.upstream.broadcasts:Gossip",
+            },
         )
 
         def info(self, parent: Any) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from celery.worker import WorkController, state
 from celery.worker import worker as celerys_worker
 from celery.worker.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.delayed_delivery import DelayedDelivery as CeleryDelayedDelivery
+from celery.worker.consumer.gossip import Gossip as CeleryGossip
 from celery.worker.request import Request as CeleryRequest
 from kombu import Connection, Queue
 from kombu.transport import pyamqp
@@ -146,8 +147,8 @@ def test_a_name_that_is_gone_is_one_sentence() -> None:
     assert caught.value.exit_code is ExitCode.USAGE
     assert not hasattr(module, "safe_say")
     with pytest.raises(UpstreamChanged, match="no step celery:B"):
-        upstream.with_step(["a:A"], "celery:B", "baozi:B")
-    assert upstream.with_step(["a:A", "celery:B"], "celery:B", "baozi:B") == ["a:A", "baozi:B"]
+        upstream.with_steps(["a:A"], {"celery:B": "baozi:B"})
+    assert upstream.with_steps(["a:A", "celery:B"], {"celery:B": "baozi:B"}) == ["a:A", "baozi:B"]
 
 
 #: What classes of ours add to those that they are derived from. All else they override: it must be there.
@@ -170,7 +171,11 @@ ADDED = {
         "facts",
     },
     "Blueprint": set(),
+    "Control": set(),
     "DelayedDelivery": set(),
+    "Gossip": set(),
+    "Malformed": set(),
+    "Pidbox": {"_on_message"},
     "Dispatcher": {"_amqp", "_takes_events", "_log_dropped", "send_together"},
     "Events": set(),
     "UninflatedMessage": {"inflate"},
@@ -346,6 +351,17 @@ with Connection("memory://") as connection:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("0\n", "")
+
+
+@contract("broadcasts")
+def test_celery_raises_what_a_malformed_event_brings(app: Celery) -> None:
+    consumer: Any = Mock(app=app, hostname="x@here", hub=None)
+    gossip: Any = CeleryGossip(consumer)
+    payloads: list[Any] = [{}, {"type": 5, "clock": "z"}, []]
+    for payload in payloads:
+        event: Any = Mock(delivery_info={"routing_key": "worker.elect.ack"}, headers={}, payload=payload)
+        with pytest.raises((LookupError, TypeError)):
+            gossip.on_message(None, event)
 
 
 @contract("logs")
