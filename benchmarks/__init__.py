@@ -1,1 +1,1 @@
-"""Speed beside the peers, in one run, taking turns: ``make bench``."""
+"""Benchmarks: ``make bench`` measures Baozi and other libraries ("peers") in turn, in one run."""

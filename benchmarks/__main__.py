@@ -1,4 +1,4 @@
-"""``python -m benchmarks``."""
+"""``python -m benchmarks`` runs the benchmarks."""
 
 from baozi import command_line
 

@@ -1,34 +1,35 @@
-"""The bench: the folder in which one measurement is made, and what every process of it is told there."""
+"""The settings of one measurement, in a file that all its processes read."""
 
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
-#: In the working directory of each process, so that a peer's own command line can start its workers.
+#: The file is in the working directory of each process. So a peer's workers can be started with the peer's
+#: own command, without extra options.
 _FILE = Path("bench.json")
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What a peer must know."""
+    """The settings of one measurement."""
 
     url: str
-    """The broker's, of a virtual host of this measurement's own."""
+    """The broker's URL, with a virtual host only for this measurement."""
     confirm: bool = False
-    """Whether the publisher asks for confirms."""
+    """Whether the publisher uses publisher confirms."""
 
     @classmethod
     def here(cls) -> Self:
-        """Return the bench of the working directory.
+        """Read the settings from the working directory.
 
         Raises:
-            OSError: there is none.
+            OSError: there is no such file.
         """
         return cls(**json.loads(_FILE.read_text()))
 
     def set_up(self, folder: Path) -> None:
-        """Write it down in ``folder``; it holds a password, so that nobody else may read it."""
+        """Write the settings to a file in ``folder``. Only this user can read it: it contains a password."""
         path = folder / _FILE
         path.touch(0o600)
         path.write_text(json.dumps(asdict(self)))

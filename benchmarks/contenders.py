@@ -1,58 +1,66 @@
-"""Who is measured, and what each promises: a rate says nothing beside another that promises more."""
+"""The list of contenders: each library with its commands, and the guarantee under which it is measured.
+
+Rates are only comparable if the guarantees are known, so the tables show both.
+"""
 
 from dataclasses import dataclass, replace
 
 from benchmarks.bench import Bench
 
 _PEERS = "benchmarks.peers"
-#: Worker processes of everybody, on two cores.
+#: Worker processes of each contender, on two cores.
 PROCESSES = 2
-#: Baozi on a worker's tray at the most, where it eats by trays.
+#: The largest batch of Baozi's worker.
 _TRAY = 100
 
 
 @dataclass(frozen=True, slots=True)
 class PublishingContender:
-    """One way to publish."""
+    """A publisher that is measured."""
 
     name: str
     promises: str
-    """What holds when it says that it is done."""
+    """The guarantee for a message that counts as published."""
     command: tuple[str, ...]
-    """After ``python -m``."""
+    """The module and its arguments, after ``python -m``."""
     confirm: bool = False
+    """Whether it uses publisher confirms."""
     tray: int = 1
+    """How many baozi one message has."""
     environment: tuple[tuple[str, str], ...] = ()
+    """Further environment variables."""
 
     def arguments(self, **limits: float) -> list[str]:
-        """Return the command with ``--seconds``, ``--count`` or ``--rate``."""
+        """Return the command with the options ``--seconds``, ``--count`` or ``--rate``."""
         options = [word for name, value in limits.items() for word in (f"--{name}", str(value))]
         return [*self.command, *options, *(["--tray", str(self.tray)] if self.tray > 1 else [])]
 
     def bench(self, url: str) -> Bench:
-        """Return what its processes are told."""
+        """Return the settings for its processes."""
         return Bench(url, self.confirm)
 
 
 @dataclass(frozen=True, slots=True)
 class Eater:
-    """One way to eat, and the publisher that fills its queue."""
+    """A consumer that is measured, with the publisher that fills its queue."""
 
     name: str
     promises: str
-    """What holds of a baozi when it counts as eaten."""
+    """The guarantee for a baozi that counts as eaten."""
     worker: tuple[str, ...]
+    """The module and its arguments, after ``python -m``."""
     filled_by: PublishingContender | None
-    """None: the command does that as well."""
+    """The publisher. None if the command also publishes."""
     backlog: int
-    """Baozi to eat: some seconds' work."""
+    """How many baozi to eat: work for some seconds."""
     processes: int = 1
-    """How many to start; most start their own pool. ``{number}`` in the command is each one's own."""
+    """How many processes to start. ``{number}`` in the command is the number of the process."""
     ours: bool = False
-    """Whether the ledger tells what is eaten, and not the tally."""
+    """Whether the eaten baozi are counted in Baozi's ledger. Otherwise they are counted in the tally."""
     environment: tuple[tuple[str, str], ...] = ()
+    """Further environment variables."""
     confirm: bool = False
-    """Whether its own publisher, where it has one, asks for confirms."""
+    """Whether a command that also publishes uses publisher confirms."""
 
 
 _OURS = f"{_PEERS}.baozi_peer"
@@ -96,9 +104,12 @@ PUBLISHERS = (
 
 
 def ours(processes: int = PROCESSES, tray: int = _TRAY, *, events: bool = False) -> Eater:
-    """Return our worker with so many pool ``processes``, and so many baozi on a ``tray`` at the most.
+    """Return Baozi's worker.
 
-    Without ``events`` of tasks, which no peer sends either unless told.
+    Args:
+        processes: the number of pool processes.
+        tray: the largest batch.
+        events: whether it sends Celery's task events. The peers do not send them by default.
     """
     backlog = 15_000 if tray == 1 else 40_000
     return Eater(
@@ -150,7 +161,7 @@ def _in_memory(kind: str, tray: int, backlog: int) -> Eater:
     return Eater(f"{name}{trays}", _IN_MEMORY, command, None, backlog)
 
 
-#: End to end, while it is published.
+#: Measured end to end: publishing and eating at the same time.
 BOTH = (
     ours(),
     replace(ours(), name=OURS_IN_TRAYS.name, filled_by=OURS_IN_TRAYS, backlog=600_000),
@@ -161,17 +172,17 @@ BOTH = (
     EATERS[1],
     EATERS[4],
 )
-#: Who eats at a fixed rate, each alone on an idle machine.
+#: Measured for latency: each eats alone, at a fixed rate, on an idle machine.
 AT_A_RATE = (ours(), EATERS[1], EATERS[4])
 
 
 def _growing(eater: Eater, processes: int) -> Eater:
-    """One that starts its own pool, with so many ``processes``."""
+    """Return ``eater`` with so many pool ``processes``."""
     worker = tuple(str(processes) if it == str(PROCESSES) else it for it in eater.worker)
     return replace(eater, name=f"{eater.name}, processes: {processes}", worker=worker)
 
 
-#: How each grows with its processes; ours also with a worker's tray.
+#: Measured with 1, 2 and 4 processes; Baozi also with and without batches.
 GROWTH = (
     *(
         replace(
@@ -209,7 +220,7 @@ QUEUES = (
     _queue("multiprocessing.JoinableQueue", _IN_MEMORY, "multiprocessing", 150_000),
     _queue("multiprocessing Manager's JoinableQueue", _IN_MEMORY, "manager", 40_000),
 )
-#: How many of ours may be on the way to the broker, put and not yet confirmed.
+#: Baozi's publisher with different numbers of unconfirmed messages.
 WINDOWS = tuple(
     replace(OURS, name=f"window {window:,}", environment=(("BAOZI_WINDOW", str(window)),))
     for window in (1, 10, 100, 1_000, 10_000)

@@ -52,7 +52,12 @@ class Job:
 
 
 def jobs(measures: set[Measure], part: float = 1) -> list[Job]:
-    """Return the jobs of one turn of everybody, with this ``part`` of the usual backlogs."""
+    """Return the jobs in which each contender is measured once.
+
+    Args:
+        measures: which measures.
+        part: the factor for the sizes of the backlogs.
+    """
     made = [_publishing(it) for it in contenders.PUBLISHERS]
     made += [_eating(Measure.EAT, it, part) for it in contenders.EATERS]
     made += [_eating(Measure.BOTH, it, part, at_once=True) for it in contenders.BOTH]
@@ -65,7 +70,7 @@ def jobs(measures: set[Measure], part: float = 1) -> list[Job]:
 
 
 def memory_jobs() -> list[Job]:
-    """Return what is done once: a backlog of a million takes minutes."""
+    """Return the jobs that measure memory. They are done only once: a backlog of a million takes minutes."""
     return [_memory(backlog, role) for role in ("worker", "producer") for backlog in contenders.BACKLOGS]
 
 
@@ -99,7 +104,7 @@ def _eating(measure: Measure, eater: Eater, part: float, *, at_once: bool = Fals
 def _at_a_rate(eater: Eater, publisher: PublishingContender) -> Job:
     def do(here: Stand) -> tuple[float, float, int | None]:
         here.start(eater, journal=True)
-        # A first one, so that all is declared, imported and connected.
+        # One message first, so that the queues are declared, the modules imported and the connections open.
         here.publish(publisher, count=1)
         here.wait_for(eater, 1)
         count = int(_RATE * _RATE_SECONDS)
@@ -111,7 +116,7 @@ def _at_a_rate(eater: Eater, publisher: PublishingContender) -> Job:
 
 
 def _our_waits(here: Stand) -> list[float]:
-    """Seconds from made to committed: the journal's line is written after the commit."""
+    """Return the latencies of Baozi: seconds from making to the commit, by the journal."""
     committed = {
         entry.baozi_id: entry.at
         for path in here.journals.rglob("*.journal")
@@ -137,7 +142,7 @@ def _memory(backlog: int, role: str) -> Job:
 
 
 def _lost(here: Stand, eater: Eater) -> int | None:
-    """What the audit says of ours, when all is eaten and the order closed."""
+    """Return how many baozi the audit counts as lost, or None for a peer."""
     if not eater.ours:
         return None
     ledger = Ledger(file_url(here.ledger))

@@ -1,4 +1,4 @@
-"""One measurement: processes on a bench of their own, looked at from outside, gone at the end."""
+"""Runs one measurement: starts the processes in an isolated environment, observes them, and ends them."""
 
 import contextlib
 import json
@@ -26,15 +26,15 @@ from benchmarks.bench import Bench
 from benchmarks.contenders import Eater, PublishingContender
 from benchmarks.tally import new_tally, read_tally
 
-#: Seconds that any one step may take: filling a queue with a million is the longest.
+#: Seconds that one step may take. The longest step fills a queue with a million messages.
 _DEADLINE = 600
-#: Seconds between two looks at what is eaten; at how much memory is used.
+#: Seconds between two readings of the count, and of the memory.
 _LOOK_EVERY, _WEIGH_EVERY = 0.05, 0.25
-#: Seconds for the first one to be eaten.
+#: Seconds within which the first baozi must be eaten.
 _START = 60
-#: Seconds after which a consumer that is still eating is stopped: its rate is known by then.
+#: Seconds after which a consumer is stopped, because its rate is known.
 _LONG_ENOUGH = 4
-#: The first tenth is warm-up.
+#: The part of a measurement that is left out as warm-up.
 _WARM_UP = 0.1
 _numbers = count()
 
@@ -45,14 +45,14 @@ class TooSlow(BaoziError):
 
 @dataclass(frozen=True)
 class Stand:
-    """Where one measurement is made."""
+    """The environment of one measurement: a folder, a virtual host and the processes."""
 
     folder: Path
     url: str
     process_group: ProcessGroup
 
     def environment(self, eater: Eater | None = None) -> dict[str, str]:
-        """What our own programs are told; everybody else reads the bench."""
+        """Return the variables for Baozi's programs. The peers read the file of :class:`Bench`."""
         ours = {
             "BAOZI_BROKER_URL": self.url,
             "BAOZI_HOME": str(self.folder),
@@ -62,30 +62,30 @@ class Stand:
 
     @property
     def said(self) -> Path:
-        """What the publisher prints."""
+        """The file with the publisher's stdout."""
         return self.folder / "said"
 
     @property
     def complained(self) -> Path:
-        """What the publisher complains of."""
+        """The file with the publisher's stderr."""
         return self.folder / "complained"
 
     @property
     def ledger(self) -> Path:
-        """The file of our ledger."""
+        """The file of Baozi's ledger."""
         return self.folder / "ledger.sqlite3"
 
     @property
     def journals(self) -> Path:
-        """The folder of our workers' journals, where they are asked for."""
+        """The folder of the journals of Baozi's workers."""
         return self.folder / "journals"
 
     @contextmanager
     def publishing(self, publisher: PublishingContender, **limits: float) -> Iterator[psutil.Popen]:
-        """Run a publisher meanwhile; at the end it has ended, and well.
+        """Run a publisher during the block. At the end of the block, wait until it has ended.
 
         Raises:
-            BaoziError: it failed; says its last words.
+            BaoziError: the publisher failed. The message has the end of its stderr.
         """
         publisher.bench(self.url).set_up(self.folder)
         with self.said.open("w") as out, self.complained.open("w") as err:
@@ -106,14 +106,14 @@ class Stand:
                 process.kill()
 
     def publish(self, publisher: PublishingContender, **limits: float) -> dict[str, float]:
-        """Run a publisher to its end, and return its ``count`` and ``seconds``."""
+        """Run a publisher to its end. Return the ``count`` and the ``seconds`` that it printed."""
         with self.publishing(publisher, **limits):
             pass
         said: dict[str, float] = json.loads(self.said.read_text().splitlines()[-1])
         return said
 
     def publish_and_weigh(self, publisher: PublishingContender, **limits: float) -> int:
-        """Run a publisher to its end, and return the most bytes that it had to itself."""
+        """Run a publisher to its end. Return its largest unique set size in bytes."""
         most = 0
         with self.publishing(publisher, **limits) as process:
             while process.poll() is None:
@@ -122,7 +122,7 @@ class Stand:
         return most
 
     def start(self, eater: Eater, *, journal: bool = False) -> list[StartedProcess]:
-        """Start a consumer's processes; ours with a ``journal`` of the time after each commit."""
+        """Start the processes of a consumer. With ``journal``, Baozi's worker writes a journal."""
         Bench(self.url, eater.confirm).set_up(self.folder)
         environment = self.environment(eater)
         if journal:
@@ -139,17 +139,17 @@ class Stand:
         ]
 
     def eaten(self, eater: Eater) -> int:
-        """How many are eaten by now: the ledger's rows, or the tally."""
+        """Return how many baozi are eaten so far, from the ledger or from the tally."""
         if not eater.ours:
             return read_tally(self.folder)[0]
         with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as ledger:
             return int(ledger.execute("SELECT count(*) FROM eaten").fetchone()[0])
 
     def wait_for(self, eater: Eater, count: int) -> None:
-        """Return when so many are eaten.
+        """Wait until ``count`` baozi are eaten.
 
         Raises:
-            TooSlow: they were not in time.
+            TooSlow: they were not eaten within the timeout.
         """
         deadline = time.monotonic() + _START
         while True:
@@ -163,7 +163,7 @@ class Stand:
 
 @contextmanager
 def stand(broker: TemporaryBroker) -> Iterator[Stand]:
-    """Yield a stand: an empty virtual host, an empty folder; all that it starts is stopped at the end."""
+    """Yield a new environment with an empty virtual host and folder. Its processes are ended afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="baozi-bench-"))
     try:
         new_tally(folder)
@@ -175,7 +175,7 @@ def stand(broker: TemporaryBroker) -> Iterator[Stand]:
             try:
                 yield Stand(folder, url, process_group)
             finally:
-                # The queue goes with the virtual host: there is nothing to finish.
+                # Killed, because the queue is deleted with the virtual host.
                 for started in process_group.processes:
                     _kill(started)
     finally:
@@ -190,7 +190,12 @@ def _kill(started: StartedProcess) -> None:
 
 
 def rate_of(stand: Stand, eater: Eater, goal: int) -> float:
-    """Return how many a second are eaten until ``goal`` are, or long enough, the warm-up left out.
+    """Return how many baozi are eaten per second, without the warm-up.
+
+    Args:
+        stand: the environment.
+        eater: the consumer, which has been started.
+        goal: how many baozi to wait for. After some seconds this returns earlier.
 
     Raises:
         TooSlow: nothing was eaten in time.
@@ -210,7 +215,7 @@ def rate_of(stand: Stand, eater: Eater, goal: int) -> float:
         ):
             said = " ".join(started.last_log_line() for started in stand.process_group.processes)
             raise TooSlow(f"{eater.name} ate {eaten} of {goal}: {said}")
-    # From the first look that saw a tenth to the first that saw the last number.
+    # From the first reading with a tenth of the final count to the first reading with all of it.
     first = next(sample for sample in samples if sample[1] >= samples[-1][1] * _WARM_UP)
     last = next(sample for sample in samples if sample[1] == samples[-1][1])
     if last[0] <= first[0]:
@@ -219,13 +224,13 @@ def rate_of(stand: Stand, eater: Eater, goal: int) -> float:
 
 
 def waits(values: list[float]) -> tuple[float, float]:
-    """Return median and 99th percentile of ``values``, the first tenth left out."""
+    """Return the median and the 99th percentile of ``values``, without the first tenth."""
     values = values[int(len(values) * _WARM_UP) :]
     return median(values), quantiles(values, n=100)[98]
 
 
 def memory_of(processes: list[psutil.Popen]) -> int:
-    """Return the bytes that the largest of ``processes`` and their children has to itself."""
+    """Return the largest unique set size, in bytes, of ``processes`` and their children."""
     sizes = [0]
     for parent in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

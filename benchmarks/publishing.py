@@ -1,4 +1,4 @@
-"""The same loop for every publisher: for so many seconds, or so many, or at a rate; then all is settled."""
+"""The loop that all publishers share: publishes for some seconds, a number of messages, or at a rate."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-#: Between two looks at the clock, which costs as much as a tenth of the fastest put.
+#: Messages between two readings of the clock. A reading costs a tenth of the fastest put.
 _LOOK_EVERY = 16
 
 
@@ -26,15 +26,16 @@ def publish(
     settle: Callable[[], object] = lambda: None,
     finish: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Publish as ``options`` say, and print how many baozi that were, and the seconds it took.
+    """Publish messages, and print as JSON how many baozi they had and how many seconds it took.
 
-    The first put, which opens connections and declares, is not counted.
+    The first put is not counted, because it opens the connection and declares the queues.
 
     Args:
-        options: of :func:`parser`.
-        put: publishes the message of this number.
-        settle: returns when all that was put is as safe as it gets.
-        finish: called at the end, off the clock, with the number of messages.
+        options: the parsed options of :func:`parser`.
+        put: publishes the message with this number.
+        settle: waits until the messages have the guarantee of this publisher, for example until they are
+            confirmed.
+        finish: called at the end with the number of messages. Its time is not counted.
     """
     put(0)
     settle()
@@ -54,5 +55,5 @@ def publish(
 
 
 def item(number: int) -> dict[str, Any]:
-    """Return what every peer's message carries: a baozi."""
+    """Return the contents of each message: a baozi."""
     return {"run": "bench", "producer": "alex", "number": number, "made_at": time.time()}

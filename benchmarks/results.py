@@ -1,4 +1,4 @@
-"""What a run of the benchmarks leaves: ``results.json``. Tables and pictures are made from it alone."""
+"""The format of ``results.json``, from which all tables and pictures of the benchmarks are made."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -23,7 +23,7 @@ class Measure(StrEnum):
     MEMORY = "memory"
 
 
-#: What a measure's value counts.
+#: The unit of each measure's value.
 UNITS = {
     Measure.PUBLISH: "published a second",
     Measure.EAT: "eaten a second",
@@ -45,14 +45,15 @@ class Turn(ResultModel):
     promises: str
     turn: int
     value: float
-    """In the measure's unit; of latencies the median."""
+    """The result, in the measure's unit. For latencies the median."""
     p99: float | None = None
+    """For latencies the 99th percentile, in seconds."""
     lost: int | None = None
-    """By the audit, of ours."""
+    """How many baozi the audit counts as lost. None for a peer."""
 
 
 class BenchmarkResults(ResultModel):
-    """A whole run."""
+    """The results of one run of the benchmarks."""
 
     machine: Machine
     seed: int
@@ -62,10 +63,10 @@ class BenchmarkResults(ResultModel):
 
     @classmethod
     def read(cls, path: Path) -> "BenchmarkResults":
-        """Return what stands in the file at ``path``.
+        """Read the results from the file ``path``.
 
         Raises:
-            UsageError: it cannot be read, or is not ours.
+            UsageError: the file cannot be read, or has no results of these benchmarks.
         """
         try:
             return cls.model_validate_json(path.read_text())
@@ -75,7 +76,7 @@ class BenchmarkResults(ResultModel):
             raise UsageError(f"{path} is not the results of these benchmarks.") from None
 
     def values(self, measure: Measure, contender: str) -> list[float]:
-        """Return what each turn of ``contender`` gave."""
+        """Return the value of each turn of ``contender``."""
         return [it.value for it in self.of(measure, contender)]
 
     def of(self, measure: Measure, contender: str) -> list[Turn]:
@@ -83,5 +84,5 @@ class BenchmarkResults(ResultModel):
         return [it for it in self.turns if it.measure is measure and it.contender == contender]
 
     def contenders(self, measure: Measure) -> list[str]:
-        """Return who was measured, in the order of the list of contenders."""
+        """Return the names of the contenders that were measured, in the order of the tables."""
         return list(dict.fromkeys(it.contender for it in self.turns if it.measure is measure))

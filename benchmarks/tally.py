@@ -1,4 +1,4 @@
-"""The tally: how many each thread of each process has eaten, in memory that the observer shares."""
+"""The tally: a shared memory file in which each thread of each consumer counts what it has eaten."""
 
 import fcntl
 import mmap
@@ -9,14 +9,14 @@ from pathlib import Path
 
 _FILE = Path("tally")
 _SLOT = struct.Struct("=QdQ")
-#: Eaters at the most; waits that are kept for one of them.
+#: The largest number of threads; how many latencies are kept for each.
 _SLOTS, _WAITS = 64, 8192
 _SIZE = _SLOT.size + 8 * _WAITS
 _mine = threading.local()
 
 
 class _Slot:
-    """One thread's own place."""
+    """The part of the file that belongs to one thread."""
 
     def __init__(self) -> None:
         with _FILE.open("r+b") as file:
@@ -26,7 +26,7 @@ class _Slot:
             file.write(f"{taken + 1:8d}".encode())
             file.flush()
             self._map = mmap.mmap(file.fileno(), 0)
-            # Not left to the file's end: the map goes on holding it, and with it the lock.
+            # Unlocked explicitly: the mapping keeps the file open, and so the lock, after the block.
             fcntl.flock(file, fcntl.LOCK_UN)
         self._at = 8 + taken * _SIZE
         self._count = 0
@@ -39,12 +39,17 @@ class _Slot:
 
 
 def new_tally(folder: Path) -> None:
-    """Make an empty tally in ``folder``."""
+    """Create an empty tally in ``folder``."""
     (folder / _FILE).write_bytes(b"%8d" % 0 + bytes(_SLOTS * _SIZE))
 
 
 def eaten(count: int = 1, wait: float | None = None) -> None:
-    """Add ``count`` to this thread's tally, in the working directory's, and how long one took (seconds)."""
+    """Count baozi of this thread, in the tally of the working directory.
+
+    Args:
+        count: how many were eaten.
+        wait: the latency of one of them, in seconds.
+    """
     slot = getattr(_mine, "slot", None)
     if slot is None:
         slot = _mine.slot = _Slot()
@@ -52,7 +57,7 @@ def eaten(count: int = 1, wait: float | None = None) -> None:
 
 
 def read_tally(folder: Path) -> tuple[int, list[float]]:
-    """Return how many are eaten, and the waits that were noted."""
+    """Return how many baozi were eaten in total, and the latencies in seconds."""
     data = (folder / _FILE).read_bytes()
     total, waits = 0, []
     for number in range(int(data[:8])):

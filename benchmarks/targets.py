@@ -1,4 +1,4 @@
-"""The ratios that ours must reach, in one run on the same machine."""
+"""The speed targets: ratios of Baozi to a peer, in one run on one machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from benchmarks.results import BenchmarkResults, Measure
 
 @dataclass(frozen=True, slots=True)
 class RatioTarget:
-    """``ours``, divided by ``theirs`` if somebody is named, must be ``at_least`` this, or ``at_most``."""
+    """A target: the median of ``ours``, divided by that of ``theirs`` if it is given, has a limit.
+
+    The limit is ``at_least`` or ``at_most``.
+    """
 
     what: str
     measure: Measure
@@ -19,24 +22,24 @@ class RatioTarget:
     at_most: float | None = None
 
     def ratio(self, results: BenchmarkResults) -> float | None:
-        """Return the ratio of the medians, or our median alone; None where one was not measured."""
+        """Return the ratio of the medians, or the median of ``ours``. None if one was not measured."""
         ours = results.values(self.measure, self.ours)
         theirs = results.values(self.measure, self.theirs) if self.theirs else [1]
         return median(ours) / median(theirs) if ours and theirs else None
 
     def shown(self, ratio: float) -> str:
-        """The ratio, or our median, as it is shown."""
+        """Return ``ratio``, as :meth:`ratio` returns it, as text."""
         return f"{ratio:.2f} ×" if self.theirs else f"{ratio:,.0f}"
 
     def met(self, ratio: float) -> bool:
-        """Whether ``ratio`` reaches the target."""
+        """Return whether ``ratio`` reaches the target."""
         if self.at_least is not None:
             return ratio >= self.at_least
         return self.at_most is not None and ratio <= self.at_most
 
     @property
     def wanted(self) -> str:
-        """The target in words."""
+        """The limit as text."""
         unit = " ×" if self.theirs else ""
         return f"≥ {self.at_least:,g}{unit}" if self.at_least is not None else f"≤ {self.at_most:g}{unit}"
 

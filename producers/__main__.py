@@ -1,4 +1,4 @@
-"""``python -m producers``: what ``baozi produce`` does."""
+"""``python -m producers``, the same as ``baozi produce``."""
 
 from baozi import command_line
 

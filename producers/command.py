@@ -1,4 +1,4 @@
-"""``baozi produce`` and ``python -m producers``."""
+"""The command ``baozi produce``: reads the options, opens an order, and shows the progress and the result."""
 
 import secrets
 import sys
@@ -22,12 +22,12 @@ from baozi.stop import StopTimeout, cancel_stop_timeout, stop_on_signals
 from producers.producer import produce as make_and_put
 from tasks.app import reliable
 
-#: Seconds between two lines about the progress where no terminal shows a bar.
+#: Seconds between two lines about the progress, if there is no terminal for a progress bar.
 _SAY_EVERY = 1.0
 
 
 def new_run() -> str:
-    """Return the name of a new run: its time, and enough chance that two at once differ."""
+    """Return a name for a new run: the UTC time with a random suffix."""
     return f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 

@@ -1,4 +1,4 @@
-"""A producer: makes baozi one by one and puts each in its order."""
+"""The producer's loop: makes baozi and puts them in an order."""
 
 import time
 from itertools import islice
@@ -9,20 +9,21 @@ from tasks.eating import eat, eat_tray
 
 
 def produce(order: Order, total: int, interval: float, tray: int = 1) -> None:
-    """Make and put baozi until the order has ``total`` of them or is told to stop.
+    """Make and put baozi until the order has ``total`` of them or is asked to stop.
 
-    What had been attempted in an earlier session and not accepted is put again, under its number. That is
-    done after a stop too, so that a closed order has no number whose outcome is unknown.
+    Numbers that an earlier session attempted, and that the broker did not accept, are put again. This also
+    happens after a stop, so that a closed order has no number with an unknown outcome.
 
     Args:
         order: an open order.
-        total: baozi in the whole order, 0 for no end.
-        interval: seconds between two messages; each is then confirmed before the next is made.
-        tray: baozi in one message. What is lost with a message, or comes again, is then a tray of them.
+        total: how many baozi the whole order has; 0 for no end.
+        interval: seconds between two messages. If it is not 0, each message is confirmed before the next one
+            is made.
+        tray: how many baozi one message has.
 
     Raises:
-        JournalAway: the journal cannot be written; what it does not tell is put again by ``--resume``.
-        BaoziError: a put failed, as :meth:`Order.put` says. The order is left open, to be resumed.
+        JournalAway: the journal cannot be written. Baozi that it does not have are put again by ``--resume``.
+        BaoziError: a put failed. The errors are those of :meth:`Order.put`. The order stays open.
     """
 
     def put(numbers: list[int]) -> None:
@@ -34,7 +35,7 @@ def produce(order: Order, total: int, interval: float, tray: int = 1) -> None:
         order.put_together(numbers, eat_tray, made.argument, made.task_id)
 
     numbers = order.progress.numbers(total)
-    # As many as are made, written down and sent at once.
+    # How many baozi are made, written to the journal and sent together.
     size = tray if tray > 1 or interval else max(1, order.window // 10)
     while not order.stopping and (made := list(islice(numbers, size))):
         put(made)

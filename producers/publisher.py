@@ -1,4 +1,4 @@
-"""The baozi's publisher: each baozi, tray and order in a message of its own, without a journal."""
+"""Publishes baozi, trays and order messages without a journal, for benchmarks, comparisons and tests."""
 
 from collections.abc import Callable, Sequence
 from threading import Event
@@ -15,12 +15,12 @@ from baozi.topology import Topology
 from tasks.app import reliable
 from tasks.eating import eat, eat_tray
 
-#: What travels in a message.
+#: What one message can contain.
 Item = Baozi | Tray | Opening | Closing
 
 
 class Publisher:
-    """Puts baozi and orders on the queue. Not to be shared between threads."""
+    """Puts baozi, trays and order messages on the queue. Not thread-safe."""
 
     def __init__(
         self,
@@ -30,20 +30,20 @@ class Publisher:
         on_accepted: Callable[[Sequence[Baozi]], object] = lambda _: None,
         order_id: str = NO_ORDER,
     ) -> None:
-        """Take the ``name`` that the broker's pages show; nothing is opened before the first put.
+        """Create the publisher. The first put opens the connection.
 
         Args:
-            name: who publishes.
-            settings: the queue's capacity and delivery limit, the window, and the time that a call may take.
-            stop: when it is set, a call that is not done at its present try gives up.
-            on_accepted: called with the baozi that were accepted, as soon as that is known.
-            order_id: the order that all baozi belong to. Each message names it in a header, by which the
-                ledger tells them from another order's baozi of the same run, producer and number.
+            name: the producer's name. RabbitMQ shows it as the name of the connection.
+            settings: the queue, its capacity and delivery limit, the window, and the timeout of a call.
+            stop: an event. When it is set, a call does not retry after its current attempt.
+            on_accepted: called with the baozi that the broker has accepted, as soon as that is known.
+            order_id: the id of the order to which all baozi belong. It is sent as a header, so that the
+                ledger can distinguish orders with the same run and producer.
         """
         self._on_accepted = on_accepted
         self._headers = {ORDER_HEADER: order_id} if order_id else {}
         self._patterns: dict[tuple[str, str] | None, Patterns] = {}
-        # What the decorator returned looks for its task each time.
+        # The tasks themselves: the proxy that Celery's decorator returns would look its task up at each use.
         self._tasks = {kind: task.app.tasks[task.name] for kind, task in _TASKS.items()}
         topology, timeout = Topology.of(settings), settings.broker_timeout
         self._publisher = TaskPublisher(
@@ -56,15 +56,15 @@ class Publisher:
         )
 
     def put(self, item: Item, timeout: float | None = None) -> None:
-        """Put one; it raises as :meth:`TaskPublisher.put` does."""
+        """Put one item and wait for its confirm. The errors are those of :meth:`TaskPublisher.put`."""
         self._publisher.put(self._message(item), timeout)
 
     def put_ahead(self, items: Sequence[Item], timeout: float | None = None) -> None:
-        """Put these, each in a message of its own; it raises as :meth:`TaskPublisher.put_ahead` does."""
+        """Send each item in its own message. The errors are those of :meth:`TaskPublisher.put_ahead`."""
         self._publisher.put_ahead([self._message(item) for item in items], timeout)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Return when all that was put is accepted; it raises as :meth:`TaskPublisher.flush` does."""
+        """Wait until all items are confirmed. The errors are those of :meth:`TaskPublisher.put_ahead`."""
         self._publisher.flush(timeout)
 
     def _message(self, item: Item) -> TaskMessage:
@@ -95,7 +95,7 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it; when an error has come, without waiting for anything."""
+        """Close the publisher. If the block raised, close the connection without flushing."""
         self._publisher.__exit__(kind, error, trace)
 
 

@@ -1,4 +1,4 @@
-"""The Celery app: ``celery -A tasks worker``."""
+"""The Celery app of the course. ``celery -A tasks worker`` starts a worker of it."""
 
 from celery import Celery
 

@@ -1,4 +1,4 @@
-"""The work itself: ``tasks.eat`` eats one baozi, ``tasks.eat_tray`` all of a producer's tray."""
+"""The course's two tasks: ``tasks.eat`` eats one baozi, and ``tasks.eat_tray`` eats a producer's tray."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,23 +17,26 @@ from baozi.settings import settings
 from baozi.task import ReliableTask
 from tasks.app import reliable
 
-#: The names of the tasks that eat one baozi, and a producer's tray of them.
+#: The names of the two tasks.
 EAT, EAT_TRAY = "tasks.eat", "tasks.eat_tray"
 
 
 class Eating(ReliableTask):
-    """A task whose messages carry their identity in the body, as those of all releases do."""
+    """A task that finds run, producer and number in the message's argument, not in its headers.
+
+    The messages of all releases have them there.
+    """
 
     def identity(self, arguments: Mapping[str, Any], _header: Callable[[str], Any]) -> Baozi:
-        """Return which baozi this is.
+        """Return the baozi in the message's argument.
 
         Raises:
-            NotABaozi: the message's argument is none.
+            NotABaozi: the argument is not a baozi.
         """
         return Baozi.parse(arguments["item"])
 
     def on_recorded(self, works: Sequence[Work], consumer: str) -> None:
-        """Write down and print what ``consumer`` ate. It is in the ledger: nothing here is an error."""
+        """Write the eaten baozi to the journal, and print the course's line for each. An error is ignored."""
         eaten = [baozi for work in works if (baozi := work.call.baozi) is not None]
         with suppress(Exception):
             note(consumer, Event.EATEN, eaten)
@@ -46,16 +49,20 @@ def _key(item: dict[str, Any]) -> str:
 
 @reliable.task(name=EAT, base=Eating, key=_key, bind=True, batch=lambda: settings().tray_size)
 def eat(self: Task[Any, Any], item: Any) -> None:
-    """Eat one baozi: ``{"run", "producer", "number", "made_at"}``. Delivered twice, it is eaten once."""
+    """Eat one baozi. If its message is delivered twice, it is eaten once.
+
+    Args:
+        item: a dictionary with the keys ``run``, ``producer``, ``number`` and ``made_at``.
+    """
     if settings().journal:
         consumer, _, _ = (self.request.hostname or "").partition("@")
         note(consumer, Event.STARTED, [Baozi.parse(item)])
-    if settings().eat_seconds:  # to sleep for no time takes 60 µs
+    if settings().eat_seconds:  # sleep(0) would take 60 µs
         time.sleep(settings().eat_seconds)
 
 
 class EatingTray(Eating):
-    """A task whose messages each stand for several of ``tasks.eat``."""
+    """A task whose message is executed as several executions of ``tasks.eat``."""
 
     def works(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], _task_id: str, header: Callable[[str], Any]
@@ -63,8 +70,8 @@ class EatingTray(Eating):
         """Return one execution of ``tasks.eat`` for each baozi on the tray.
 
         Raises:
-            BadArguments: there is not one argument.
-            NotABaozi: it is no tray, or the header ``baozi-order`` is no order's id.
+            BadArguments: the message does not have exactly one argument.
+            NotABaozi: the argument is not a tray, or the header ``baozi-order`` is not an order id.
         """
         _, named = self.arguments.checked(args, kwargs)
         order_id = order_of(header(ORDER_HEADER))
@@ -76,20 +83,24 @@ class EatingTray(Eating):
 
 @reliable.task(name=EAT_TRAY, base=EatingTray, batch=lambda: settings().tray_size)
 def eat_tray(item: Any) -> None:
-    """Eat a producer's tray: ``{"run", "producer", "numbers", "made_at"}``; called directly, each in turn."""
+    """Eat the baozi of a producer's tray.
+
+    Args:
+        item: a dictionary with the keys ``run``, ``producer``, ``numbers`` and ``made_at``.
+    """
     for baozi in Tray.parse(item).baozi:
         eat(baozi.argument)
 
 
 @cache
 def journal(consumer: str) -> WorkerJournal | None:
-    """Return this process's journal where one is asked for; processes of one consumer append to one file."""
+    """Return the consumer's journal, or None if the setting ``BAOZI_JOURNAL`` is not set."""
     folder = settings().journal
     return WorkerJournal(folder / "consumer" / f"{consumer}.journal") if folder else None
 
 
-def note(consumer: str, event: Event, tray: Sequence[Baozi]) -> None:
-    """Write down, where a journal is asked for, that ``event`` befell all of ``tray``."""
+def note(consumer: str, event: Event, baozi: Sequence[Baozi]) -> None:
+    """Write ``event`` of each baozi to the consumer's journal, if there is one."""
     own = journal(consumer)
-    if own is not None and tray:
-        own.write(event, *(baozi.id for baozi in tray))
+    if own is not None and baozi:
+        own.write(event, *(one.id for one in baozi))

@@ -1,1 +1,3 @@
-"""The peers, set up as their documentation says: persistent messages, a quorum queue, acknowledgements."""
+"""The programs of the peers, set up as their documentation says, all with persistent messages, a quorum
+queue and acknowledgements.
+"""

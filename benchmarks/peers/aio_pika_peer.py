@@ -1,4 +1,4 @@
-"""Raw aio-pika: ``publish`` (each confirmed, as is its default) or ``eat``, as its documentation shows."""
+"""aio-pika as in its documentation: ``publish`` (each message confirmed, its default) or ``eat``."""
 
 import asyncio
 import json

@@ -1,7 +1,7 @@
-"""Ours: the confirmed publisher that ``baozi produce`` uses, on the virtual host of the bench.
+"""Baozi's confirmed publisher.
 
-Given ``alone``, each baozi is confirmed before the next is put, as it is at a fixed rate; else they are put
-ahead of their confirms, a hundred messages at once; and with ``--tray``, so many baozi travel in a message.
+With ``alone``, or at a fixed rate, each baozi is confirmed before the next one is put. With ``ahead``, a
+hundred messages are put together, ahead of their confirms. ``--tray`` is the number of baozi in a message.
 """
 
 import argparse
@@ -13,22 +13,22 @@ from baozi.settings import settings
 from benchmarks.publishing import item, parser, publish
 from producers.publisher import Publisher
 
-#: Messages that are handed over at once, as ``baozi produce`` does.
+#: Messages that are passed to the publisher together, as ``baozi produce`` does.
 _AT_ONCE = 100
 
 
 class Ahead:
-    """Puts messages a hundred at once."""
+    """Puts messages in groups of a hundred."""
 
     def __init__(self, publisher: Publisher, tray: int) -> None:
-        """Put through ``publisher``, with so many baozi in a message."""
+        """Use ``publisher``, with ``tray`` baozi in each message."""
         self._publisher = publisher
         self._tray = tray
         self._made: list[Baozi] = []
         self._trays: list[Tray] = []
 
     def put(self, number: int) -> None:
-        """Put the message of this number, soon."""
+        """Add the message of this number to the group. A full group is sent."""
         if self._tray == 1:
             self._made.append(Baozi(**item(number)))
         else:
@@ -44,13 +44,13 @@ class Ahead:
         self._publisher.put_ahead(trays)
 
     def settle(self) -> None:
-        """Return when all is confirmed."""
+        """Send the rest, and wait until all messages are confirmed."""
         self._send()
         self._publisher.flush()
 
 
 def main() -> None:
-    """Publish; settled when each is confirmed."""
+    """Publish, and wait for the confirms."""
     options = parser()
     options.add_argument("how", choices=("alone", "ahead"))
     chosen = options.parse_args()

@@ -1,7 +1,7 @@
-"""Stock Celery: ``python -m benchmarks.peers.celery_peer`` publishes; ``celery -A`` of this module eats.
+"""Plain Celery: ``python -m benchmarks.peers.celery_peer`` publishes, ``celery -A`` with this module eats.
 
-Quorum queue by ``task_default_queue_type`` (Celery's guide "Using RabbitMQ", Quorum Queues); nothing else is
-set but late acknowledgement, without which a killed worker loses what it has.
+The queue is a quorum queue by ``task_default_queue_type`` (Celery's guide "Using RabbitMQ", Quorum Queues).
+Late acknowledgement is on, because without it a killed worker loses its messages.
 """
 
 import time
@@ -29,7 +29,7 @@ app.conf.update(
 
 @app.task(name="eat")
 def eat(baozi: dict[str, Any]) -> None:
-    """Eat one, and write nothing down."""
+    """Count one baozi in the tally. Nothing else is stored."""
     eaten(1, time.time() - baozi["made_at"])
 
 

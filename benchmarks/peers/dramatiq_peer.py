@@ -1,6 +1,6 @@
-"""dramatiq: ``python -m benchmarks.peers.dramatiq_peer`` publishes; ``dramatiq`` with this module eats.
+"""dramatiq: ``python -m benchmarks.peers.dramatiq_peer`` publishes, ``dramatiq`` with this module eats.
 
-Its queue is of the virtual host's default type, which the bench makes a quorum queue.
+Its queue has the default type of the virtual host, which is quorum here.
 """
 
 import time
@@ -20,7 +20,7 @@ dramatiq.set_broker(broker)
 
 @dramatiq.actor(queue_name="peer")
 def eat(baozi: dict[str, Any]) -> None:
-    """Eat one, and write nothing down."""
+    """Count one baozi in the tally. Nothing else is stored."""
     eaten(1, time.time() - baozi["made_at"])
 
 

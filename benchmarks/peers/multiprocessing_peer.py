@@ -1,6 +1,6 @@
-"""``multiprocessing``: one producer and two consumers over a ``Queue`` or a Manager's, end to end, in memory.
+"""``multiprocessing``: one producer and two consumers with a ``Queue`` or a Manager's queue, in memory.
 
-It has no broker, so that it does all in one: ``python -m benchmarks.peers.multiprocessing_peer queue``.
+There is no broker, so one program does all: ``python -m benchmarks.peers.multiprocessing_peer queue``.
 """
 
 import multiprocessing
@@ -20,7 +20,7 @@ def _eat(queue: Any) -> None:
 
 
 def main() -> None:
-    """Put, eat, and end when all is eaten."""
+    """Put and eat, until all baozi are eaten."""
     manager = multiprocessing.Manager() if sys.argv[1] == "manager" else None
     queue: Any = manager.Queue() if manager else multiprocessing.Queue()
     options = parser().parse_args(sys.argv[2:])

@@ -1,4 +1,4 @@
-"""Raw pika: ``publish`` or ``eat``, on a ``BlockingConnection``, as pika's documentation shows."""
+"""pika with a ``BlockingConnection``, as in its documentation: ``publish`` or ``eat``."""
 
 import json
 import sys
@@ -10,13 +10,13 @@ from benchmarks.bench import Bench
 from benchmarks.publishing import item, parser, publish
 from benchmarks.tally import eaten
 
-#: What pika's documentation shows is 1; this is what a consumer that wants speed takes.
+#: pika's documentation has 1. A consumer that needs speed uses more.
 _PREFETCH = 100
 _PERSISTENT = pika.BasicProperties(delivery_mode=pika.DeliveryMode.Persistent)
 
 
 def main() -> None:
-    """Do what the first argument says."""
+    """Publish or eat, by the first argument."""
     bench = Bench.here()
     connection = pika.BlockingConnection(pika.URLParameters(bench.url))
     channel = connection.channel()

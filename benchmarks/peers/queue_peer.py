@@ -1,6 +1,7 @@
-"""Queues with ``put`` and ``get``: one producer and one consumer, end to end; joined where the queue can.
+"""Queues with ``put`` and ``get``: one producer and one consumer, end to end, with ``join`` if there is one.
 
-``python -m benchmarks.peers.queue_peer remote_mp --count 1000``; what else there is, ``_OPENED`` says.
+For example ``python -m benchmarks.peers.queue_peer remote_mp --count 1000``. ``_OPENED`` and ``_MADE`` have
+the other kinds.
 """
 
 import multiprocessing
@@ -17,12 +18,12 @@ from benchmarks.publishing import item, parser, publish
 from benchmarks.tally import eaten
 from remote_mp import JoinableQueue
 
-#: As README.md says for speed.
+#: The window of remote_mp that README.md advises for speed.
 _AHEAD = 1000
 
 
 class _SimpleQueue:
-    """kombu's, with the names of the others; what was got is acknowledged when it is done."""
+    """kombu's SimpleQueue with the methods of the others. ``task_done`` acknowledges the message."""
 
     def __init__(self, bench: Bench) -> None:
         """Connect in this process."""
@@ -36,7 +37,7 @@ class _SimpleQueue:
         return self._message.payload
 
     def task_done(self) -> None:
-        """Acknowledge it."""
+        """Acknowledge the last message."""
         self._message.ack()
 
 
@@ -44,12 +45,13 @@ def _remote(bench: Bench, window: int) -> Any:
     return JoinableQueue(name="peer", url=bench.url, window=window)
 
 
-#: How each process of a peer opens its queue. One in memory is made once, and inherited.
+#: How each process opens the queue, by kind.
 _OPENED: dict[str, Callable[[Bench], Any]] = {
     "remote_mp": lambda bench: _remote(bench, _AHEAD),
     "remote_mp-alone": lambda bench: _remote(bench, 1),
     "simple-queue": _SimpleQueue,
 }
+#: How the parent process makes a queue in memory, which its child inherits.
 _MADE: dict[str, Callable[[], Any]] = {
     "multiprocessing": multiprocessing.JoinableQueue,
     "manager": lambda: multiprocessing.Manager().JoinableQueue(),
@@ -65,7 +67,7 @@ def _eat(opened: Callable[[], Any]) -> None:
 
 
 def main() -> None:
-    """Put, get, and end when all is done."""
+    """Put and get, until all items are done."""
     kind, bench = sys.argv[1], Bench.here()
     made = _MADE[kind]() if kind in _MADE else None
 
