@@ -165,7 +165,9 @@ def audit(
     for producer in sorted((counts or {}).keys() - found.keys()):
         producers.append(_only_dead(producer, (counts or {})[producer]))
     if not producers:
-        raise NothingToAudit(f"The ledger has nothing of run {run}; see the run's name, or wait with --wait.")
+        raise NothingToAudit(
+            "The ledger has nothing of run {run}; see the run's name, or wait with --wait.", run=run
+        )
     known = {one.producer for one in producers}
     return Audit(
         run=run,

@@ -59,7 +59,11 @@ def _folders(run: str, others: list[Path]) -> list[Path]:
     for other in others:
         folder = other / "runs" / run
         if not any(folder.glob("*.journal")):
-            raise UsageError(f"There is no journal of run {run} in {folder}. Give another BAOZI_HOME.")
+            raise UsageError(
+                "There is no journal of run {run} in {folder}. Give another BAOZI_HOME.",
+                run=run,
+                folder=folder,
+            )
         folders.append(folder)
     return folders
 

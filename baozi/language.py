@@ -37,7 +37,7 @@ class Sentence(str):
 
         Args:
             template: a text with fields in braces, as ``str.format`` has it. Without fields, braces are text.
-            fields: their values. A value that is a sentence is translated with the whole.
+            fields: their values. A value that is a sentence, or an error, is translated with the whole.
         """
         made = super().__new__(cls, template.format(**fields) if fields else template)
         made.template, made.fields = template, fields
@@ -63,8 +63,12 @@ def translated(text: str, **fields: object) -> str:
     template: str = _catalogue.gettext(sentence.template)
     if not sentence.fields:
         return template
-    own = {name: translated(it) if isinstance(it, Sentence) else it for name, it in sentence.fields.items()}
-    return template.format(**own)
+    return template.format(**{name: _in_language(value) for name, value in sentence.fields.items()})
+
+
+def _in_language(value: object) -> object:
+    value = getattr(value, "sentence", value)  # an error has one
+    return translated(value) if isinstance(value, Sentence) else value
 
 
 def readers_language(arguments: Sequence[str]) -> str:

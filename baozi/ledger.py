@@ -128,7 +128,11 @@ class Ledger:
             try:
                 self.file.parent.mkdir(parents=True, exist_ok=True)
             except OSError as error:
-                raise LedgerAway(f"The ledger cannot be made at {self.file}: {error.strerror}.") from error
+                raise LedgerAway(
+                    "The ledger cannot be made at {file}: {strerror}.",
+                    file=self.file,
+                    strerror=error.strerror,
+                ) from error
 
     @contextmanager
     def patient_for(self, seconds: float) -> Iterator[None]:
@@ -260,7 +264,9 @@ class Ledger:
     def _connected(self, engine: Engine | None = None) -> Iterator[Connection]:
         file = self.file
         if file is not None and not _exists(file):
-            raise NothingToAudit(f"There is no ledger at {file} yet; a worker makes it when it starts.")
+            raise NothingToAudit(
+                "There is no ledger at {file} yet; a worker makes it when it starts.", file=file
+            )
         with ledger_engine.ledger_errors(), (engine or self._engine).connect() as connection:
             yield connection
 
@@ -274,4 +280,6 @@ def _exists(file: Path) -> bool:
     try:
         return file.exists()
     except OSError as error:
-        raise LedgerAway(f"The ledger cannot be read at {file}: {error.strerror}.") from error
+        raise LedgerAway(
+            "The ledger cannot be read at {file}: {strerror}.", file=file, strerror=error.strerror
+        ) from error

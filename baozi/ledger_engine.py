@@ -128,7 +128,7 @@ def ledger_errors() -> Iterator[None]:
 def _away(error: BaseException | None) -> LedgerAway:
     lines = str(error).strip().splitlines()
     reason = lines[0].rstrip(".") if lines else type(error).__name__
-    return LedgerAway(f"The ledger cannot be used: {reason}.")
+    return LedgerAway("The ledger cannot be used: {reason}.", reason=reason)
 
 
 class Patience:
@@ -176,8 +176,11 @@ def _sqlite(url: URL, patience: Patience) -> Engine:
         network = network_file_system(file)
         if network is not None:
             raise OnTheNetwork(
-                f"The ledger's file {file} is on a network file system ({network}), and SQLite works on one"
-                " machine only. Set BAOZI_LEDGER_URL to a file on a local disk, or to a PostgreSQL database."
+                "The ledger's file {file} is on a network file system ({network}), and SQLite works"
+                " on one machine only. Set BAOZI_LEDGER_URL to a file on a local disk, or to a"
+                " PostgreSQL database.",
+                file=file,
+                network=network,
             )
 
     def set_up(connection: sqlite3.Connection, _record: object) -> None:

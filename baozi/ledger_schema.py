@@ -180,14 +180,20 @@ def check(connection: Connection) -> None:
     found = existing_version(connection)
     if found < VERSION:
         raise SchemaTooOld(
-            f"Ledger schema is version {found}, this release needs {VERSION}. Run `baozi ledger upgrade`."
+            "Ledger schema is version {found}, this release needs {version}. Run `baozi ledger upgrade`.",
+            found=found,
+            version=VERSION,
         )
     if found > VERSION:
         needed = connection.execute(select(identity.c.compatible_from)).scalar_one()
         if needed > VERSION:
             raise SchemaTooNew(
-                f"Ledger schema is version {found}, which needs a release for version {needed} or later; this"
-                f" release is for version {VERSION}. Install the release that upgraded the ledger."
+                "Ledger schema is version {found}, which needs a release for version {needed} or"
+                " later; this release is for version {version}. Install the release that upgraded"
+                " the ledger.",
+                found=found,
+                needed=needed,
+                version=VERSION,
             )
 
 

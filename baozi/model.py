@@ -19,6 +19,7 @@ from pydantic import (
 )
 
 from baozi.errors import NotABaozi, UsageError
+from baozi.library_sentences import recognized
 from baozi.shown import is_control, shown
 
 #: The namespace of the task ids. It must never change: a baozi has the same task id in all releases.
@@ -269,7 +270,9 @@ def order_of(header: object) -> str:
     try:
         return _order_id.validate_python(header, strict=True)
     except ValidationError:
-        raise NotABaozi(f"Not a baozi: its header {ORDER_HEADER} is not an order's id.") from None
+        raise NotABaozi(
+            "Not a baozi: its header {order_header} is not an order's id.", order_header=ORDER_HEADER
+        ) from None
 
 
 def checked_name(name: str, of: str, old: bool = False) -> str:
@@ -288,7 +291,7 @@ def checked_name(name: str, of: str, old: bool = False) -> str:
         fields = {"run": name, "producer": name, "number": 0, "made_at": 0.0}
         Baozi.model_validate(fields, context=_OLD if old else None)
     except ValidationError as error:
-        raise UsageError(f"The {of}'s name {reason(error)}.") from None
+        raise UsageError("The {of}'s name {error}.", of=of, error=recognized(reason(error))) from None
     return name
 
 

@@ -122,8 +122,10 @@ class Use:
             while not _is_locked(folder, LOCK_EX):
                 if time.monotonic() >= deadline:
                     raise LedgerAway(
-                        f"Waited {_GATE_TIMEOUT:g} s for another worker that is starting with the ledger"
-                        f" {self._ledger}. Try again."
+                        "Waited {gate_timeout:g} s for another worker that is starting with the ledger"
+                        " {ledger}. Try again.",
+                        gate_timeout=_GATE_TIMEOUT,
+                        ledger=self._ledger,
                     )
                 time.sleep(_POLL_EVERY)
             yield
@@ -173,8 +175,9 @@ class Use:
 
     def _refusal(self) -> AnotherMachine:
         return AnotherMachine(
-            f"Another machine uses the ledger {self._ledger}, and SQLite works on one machine only. Stop the"
-            " workers there, or set BAOZI_LEDGER_URL to a PostgreSQL database."
+            "Another machine uses the ledger {ledger}, and SQLite works on one machine only."
+            " Stop the workers there, or set BAOZI_LEDGER_URL to a PostgreSQL database.",
+            ledger=self._ledger,
         )
 
     def _noted(self) -> _Noted:

@@ -252,8 +252,11 @@ class Order:
             body = _digest(message)
             if number < len(self._bodies) and self._bodies[number] not in {_UNTOLD, int(body, 16)}:
                 raise OrderDiffers(
-                    f"Number {number} of the order {self._name} of run {self._run} was another call when it"
-                    " was put before. To resume, repeat the same puts in the same order."
+                    "Number {number} of the order {name} of run {run} was another call when it was put"
+                    " before. To resume, repeat the same puts in the same order.",
+                    number=number,
+                    name=self._name,
+                    run=self._run,
                 )
             if not self.progress.accepts(number):
                 new.append(message)
@@ -325,7 +328,7 @@ class Order:
     def _check_usable(self) -> None:
         self._check_owner()
         if self._failed:
-            raise OrderLeftOpen(f"An earlier put has failed. {self._how_to_resume()}")
+            raise OrderLeftOpen("An earlier put has failed. {how}", how=self._how_to_resume())
 
     def _check_owner(self) -> None:
         if self._owner is None:

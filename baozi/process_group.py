@@ -129,7 +129,11 @@ class ProcessGroup:
             code = started.process.poll()
             if code and not (started.role == "worker" and self._any_worker_left()):
                 raise ProcessEndedEarly(
-                    f"{started.role} {started.name} failed ({code}): {started.last_log_line()}"
+                    "{role} {name} failed ({code}): {line}",
+                    role=started.role,
+                    name=started.name,
+                    code=code,
+                    line=started.last_log_line(),
                 )
 
     def all_done(self) -> bool:

@@ -163,14 +163,20 @@ def own_journal(runs: Path, run: str, producer: str, resume: bool) -> Iterator[t
             # The kernel releases this lock when the process ends.
             fcntl.flock(journal.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise RunExists(f"Another process is producer {producer} of run {run} at this moment.") from error
+            raise RunExists(
+                "Another process is producer {producer} of run {run} at this moment.",
+                producer=producer,
+                run=run,
+            ) from error
         with journal_errors():
             progress = Progress(run, producer)
             progress.read_on(path)
         if progress.attempted and not resume:
             raise RunExists(
-                f"{producer} has already worked in run {run}; resume it (--resume, in Python resume=True), or"
-                " name another run."
+                "{producer} has already worked in run {run}; resume it (--resume, in Python"
+                " resume=True), or name another run.",
+                producer=producer,
+                run=run,
             )
         yield journal, progress
 
@@ -181,7 +187,7 @@ def journal_errors() -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        raise JournalAway(f"The journal cannot be written or read: {error}.") from error
+        raise JournalAway("The journal cannot be written or read: {error}.", error=error) from error
 
 
 class JournalReader:
@@ -204,5 +210,5 @@ class JournalReader:
                 progress, start = self._read.get(path) or (Progress(self._run, path.stem), 0)
                 self._read[path] = progress, progress.read_on(path, start)
         except (OSError, ValueError) as error:
-            raise JournalAway(f"A producer's journal cannot be read: {error}.") from error
+            raise JournalAway("A producer's journal cannot be read: {error}.", error=error) from error
         return [progress for progress, _ in self._read.values() if progress.attempted or progress.session]

@@ -80,7 +80,7 @@ def plans(
     known = names(ledger, journals)
     for name in wanted:
         if name not in known:
-            raise UsageError(f"There is no run {name}; `baozi runs` lists them.")
+            raise UsageError("There is no run {name}; `baozi runs` lists them.", name=name)
     # The dead letters first: a letter that is replayed between the two queries is then in the queue.
     dead = runs_of_letters(timeout)
     work, *_ = queue_states(topology, timeout)
@@ -134,9 +134,13 @@ def _delete_journals(folder: Path) -> None:
         with suppress(FileNotFoundError):
             folder.rmdir()
     except BlockingIOError as error:
-        raise JournalAway(f"A producer of run {folder.name} is at work: nothing is deleted.") from error
+        raise JournalAway(
+            "A producer of run {name} is at work: nothing is deleted.", name=folder.name
+        ) from error
     except OSError as error:
-        raise JournalAway(f"The journals in {folder} cannot be deleted: {error.strerror}.") from error
+        raise JournalAway(
+            "The journals in {folder} cannot be deleted: {strerror}.", folder=folder, strerror=error.strerror
+        ) from error
 
 
 def _delete_rows(connection: Connection, name: str) -> int:
@@ -183,7 +187,9 @@ def prune(
         )
         kept = [plan for plan in found if plan.kept]
         if names and kept:
-            raise UsageError(f"Nothing is deleted. Run {kept[0].run} stays. {kept[0].kept}")
+            raise UsageError(
+                "Nothing is deleted. Run {run} stays. {kept}", run=kept[0].run, kept=kept[0].kept
+            )
         deleted = []
         for plan in found:
             if yes and not plan.kept:

@@ -55,9 +55,12 @@ def check_queue_belongs_to_ledger(topology: Topology, ledger_id: str, url: str |
         return
     if owner != ledger_id:
         raise AnotherLedger(
-            f"The queue {topology.name} belongs to the ledger {shown(owner)}, and this worker has"
-            f" {shown(ledger_id)}. Set BAOZI_LEDGER_URL to that ledger (`baozi ledger version` prints a"
-            " ledger's id), or, if it is gone for good, run `baozi ledger adopt`."
+            "The queue {name} belongs to the ledger {owner}, and this worker has {ledger_id}."
+            " Set BAOZI_LEDGER_URL to that ledger (`baozi ledger version` prints a ledger's id),"
+            " or, if it is gone for good, run `baozi ledger adopt`.",
+            name=topology.name,
+            owner=shown(owner),
+            ledger_id=shown(ledger_id),
         )
 
 
@@ -75,9 +78,12 @@ def check_ledger_belongs_to_queue(queue: str, ledger: Ledger) -> None:
     owner = ledger.claim(queue)
     if owner != queue:
         raise AnotherQueue(
-            f"The ledger {ledger.identity()} belongs to the queue {shown(owner)}, and this worker consumes"
-            f" {queue}. Give each queue a ledger of its own, or, if the queue {shown(owner)} is gone for"
-            " good, run `baozi ledger adopt`."
+            "The ledger {ledger} belongs to the queue {owner}, and this worker consumes {queue}."
+            " Give each queue a ledger of its own, or, if the queue {owner} is gone for good,"
+            " run `baozi ledger adopt`.",
+            ledger=ledger.identity(),
+            owner=shown(owner),
+            queue=queue,
         )
 
 

@@ -12,7 +12,9 @@ from sqlalchemy import URL
 
 from baozi.broker_url import nodes
 from baozi.errors import UsageError
+from baozi.language import Sentence
 from baozi.ledger_url import file_url, parsed
+from baozi.library_sentences import recognized
 
 #: A timeout in seconds, from above 0 to one day.
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
@@ -196,10 +198,12 @@ class Settings(BaseSettings):
     def home_reason(self) -> str:
         """Why ``home`` is this folder, as a text that follows the folder's name."""
         if "home" in self.model_fields_set:
-            return "BAOZI_HOME names it"
+            return Sentence("BAOZI_HOME names it")
         if self.home.name == _HOME.name and self.home.is_dir():
-            return f"the nearest {_HOME}, from the current folder upwards"
-        return f"there is no {_HOME} in the current folder or above it, and BAOZI_HOME is not set"
+            return Sentence("the nearest {folder}, from the current folder upwards", folder=_HOME)
+        return Sentence(
+            "there is no {folder} in the current folder or above it, and BAOZI_HOME is not set", folder=_HOME
+        )
 
     @property
     def ledger(self) -> URL:
@@ -233,4 +237,6 @@ def settings() -> Settings:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "BAOZI_" + str(first["loc"][0]).upper()
-        raise UsageError(f"{name}: {first['msg'].removeprefix('Value error, ')}.") from None
+        raise UsageError(
+            "{name}: {problem}.", name=name, problem=recognized(first["msg"].removeprefix("Value error, "))
+        ) from None

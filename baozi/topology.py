@@ -137,8 +137,10 @@ class Topology:
                     wanted(channel).declare()
             except PreconditionFailed as error:
                 raise TopologyMismatch(
-                    f"The queue {wanted.name} exists with other arguments: use the delivery limit and the"
-                    f" capacity it was made with, or delete it first. The broker says: {error.reply_text}."
+                    "The queue {name} exists with other arguments: use the delivery limit and the"
+                    " capacity it was made with, or delete it first. The broker says: {reply_text}.",
+                    name=wanted.name,
+                    reply_text=error.reply_text,
                 ) from error
             except AccessRefused:
                 return

@@ -116,7 +116,9 @@ def checked_workload(**fields: object) -> Workload:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = f"'s {first['loc'][0]}" if first["loc"] else ""
-        raise UsageError(f"The workload{field} {_reason(first['type'], first['msg'])}.") from None
+        raise UsageError(
+            "The workload{field} {problem}.", field=field, problem=_reason(first["type"], first["msg"])
+        ) from None
 
 
 def _reason(kind: str, message: str) -> str:

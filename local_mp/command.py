@@ -37,7 +37,11 @@ class _Programs(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # typer's own click has no public types
         """Find the command that the arguments name."""
         if args[0] not in self.commands:
-            raise UsageError(f"There is no {args[0]!r} here; there are: {', '.join(self.commands)}.")
+            raise UsageError(
+                "There is no {name!r} here; there are: {commands}.",
+                name=args[0],
+                commands=", ".join(self.commands),
+            )
         return super().resolve_command(ctx, args)
 
 
@@ -140,13 +144,19 @@ def _journal(folder: Path | None, role: str, name: str) -> Journal:
     try:
         return Journal(path)
     except OSError as error:
-        raise UsageError(f"The journal cannot be kept in {folder}: {error.strerror}.") from error
+        raise UsageError(
+            "The journal cannot be kept in {folder}: {strerror}.", folder=folder, strerror=error.strerror
+        ) from error
 
 
 def _manager(address: str, authkey_file: Path | None) -> ManagerAddress:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
-        raise UsageError(f"{address!r} is no address; it is HOST:PORT, as in {_ADDRESS}.")
+        raise UsageError(
+            "{address!r} is no address; it is HOST:PORT, as in {address2}.",
+            address=address,
+            address2=_ADDRESS,
+        )
     return ManagerAddress(host, int(port), _authkey(authkey_file))
 
 
@@ -155,7 +165,9 @@ def _authkey(path: Path | None) -> bytes:
         secret = settings().authkey
         key = path.read_bytes().strip() if path else secret.get_secret_value().encode() if secret else b""
     except OSError as error:
-        raise UsageError(f"The authkey's file {path} cannot be read: {error.strerror}.") from error
+        raise UsageError(
+            "The authkey's file {path} cannot be read: {strerror}.", path=path, strerror=error.strerror
+        ) from error
     if not key:
         raise UsageError("An authkey is needed, the same for all: set BAOZI_AUTHKEY, or give --authkey-file.")
     return key

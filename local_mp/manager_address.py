@@ -34,7 +34,12 @@ class ManagerAddress:
         except AuthenticationError:
             raise ManagerAway("The Manager has another authkey; give all parts the same.") from None
         except OSError as error:
-            raise ManagerAway(f"No Manager answers at {self.host}:{self.port}: {error.strerror}.") from error
+            raise ManagerAway(
+                "No Manager answers at {host}:{port}: {strerror}.",
+                host=self.host,
+                port=self.port,
+                strerror=error.strerror,
+            ) from error
         try:
             yield queue
         except (ConnectionError, EOFError) as error:
@@ -51,4 +56,9 @@ class ManagerAddress:
                 (self.host, self.port), self.authkey, capacity or 0, lambda address: ready(address[1])
             )
         except OSError as error:
-            raise ManagerAway(f"Cannot listen at {self.host}:{self.port}: {error.strerror}.") from error
+            raise ManagerAway(
+                "Cannot listen at {host}:{port}: {strerror}.",
+                host=self.host,
+                port=self.port,
+                strerror=error.strerror,
+            ) from error

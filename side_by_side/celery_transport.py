@@ -132,7 +132,9 @@ def _wait_until_ready(group: ProcessGroup, url: str, consumers: int) -> None:
     while consumer_count(url) < consumers:
         _check_that_none_failed(group)
         if time.monotonic() > deadline:
-            raise ProcessFailed(f"The workers were not ready within {_READY_TIMEOUT} s.")
+            raise ProcessFailed(
+                "The workers were not ready within {ready_timeout} s.", ready_timeout=_READY_TIMEOUT
+            )
         time.sleep(_CHECK_EVERY)
 
 
@@ -150,10 +152,11 @@ def _wait_until_settled(run: CeleryRun, ends_at: float, on_tick: OnTick) -> None
         if now >= ends_at:
             if unwritten := _unwritten(run):
                 raise ProcessFailed(
-                    f"{len(unwritten)} baozi are in the ledger and in no journal, so the counts are wrong:"
-                    " the journals could not be written."
+                    "{unwritten} baozi are in the ledger and in no journal, so the counts are wrong: the"
+                    " journals could not be written.",
+                    unwritten=len(unwritten),
                 )
-            raise DeadlinePassed(f"Not all was eaten within {run.workload.deadline:g} s.")
+            raise DeadlinePassed("Not all was eaten within {deadline:g} s.", deadline=run.workload.deadline)
         time.sleep(_TICK)
 
 
@@ -212,7 +215,12 @@ def _check_that_none_failed(group: ProcessGroup) -> None:
     for started in group.processes:
         # A negative exit code is the number of a signal: the process was killed. The run's counts judge that.
         if (started.process.poll() or 0) > 0:
-            raise ProcessFailed(f"The {started.role} {started.name} failed: {started.last_log_line()}")
+            raise ProcessFailed(
+                "The {role} {name} failed: {line}",
+                role=started.role,
+                name=started.name,
+                line=started.last_log_line(),
+            )
 
 
 def _alive(started: StartedProcess) -> bool:

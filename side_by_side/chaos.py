@@ -105,9 +105,11 @@ def read_chaos(path: Path) -> ChaosResults:
     try:
         return ChaosResults.model_validate_json(path.read_text())
     except OSError as error:
-        raise UsageError(f"The results in {path} cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            "The results in {path} cannot be read: {strerror}.", path=path, strerror=error.strerror
+        ) from None
     except ValidationError:
-        raise UsageError(f"The file {path} does not hold the results of a chaos.") from None
+        raise UsageError("The file {path} does not hold the results of a chaos.", path=path) from None
 
 
 @dataclass(frozen=True, slots=True)

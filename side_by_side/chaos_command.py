@@ -62,9 +62,13 @@ def chaos(
     Exit code 1: something was lost, came too often, or work did not go on. The same seed repeats the faults.
     """
     if transport not in MAIN_JOB:
-        raise UsageError(f"There is no chaos on {transport!r}; there is on celery and celery-trays.")
+        raise UsageError(
+            "There is no chaos on {transport!r}; there is on celery and celery-trays.", transport=transport
+        )
     if on not in ANY_BROKER:
-        raise UsageError(f"There is no broker {on!r}; there are {', '.join(ANY_BROKER)}.")
+        raise UsageError(
+            "There is no broker {on!r}; there are {any_broker}.", on=on, any_broker=", ".join(ANY_BROKER)
+        )
     configuration = ChaosConfiguration(
         tray=_TRAY if transport == "celery-trays" else 1, make_seconds=1 / pace, away_seconds=away
     )
@@ -99,14 +103,20 @@ def _check_that_it_can_be_written(out: Path) -> None:
     try:
         out.touch()
     except OSError as error:
-        raise UsageError(f"The file {out} cannot be written: {error.strerror}.") from None
+        raise UsageError(
+            "The file {out} cannot be written: {strerror}.", out=out, strerror=error.strerror
+        ) from None
 
 
 def _faults(names: list[str] | None, transport: str, on: str) -> list[Fault[ChaosEnvironment]]:
     """Return the faults with these names; without names, all that can run there."""
     for name in names or []:
         if name not in CHAOS_FAULTS:
-            raise UsageError(f"There is no fault {name!r}; there are {', '.join(CHAOS_FAULTS)}.")
+            raise UsageError(
+                "There is no fault {name!r}; there are {chaos_faults}.",
+                name=name,
+                chaos_faults=", ".join(CHAOS_FAULTS),
+            )
         if obstacle := CHAOS_FAULTS[name].obstacle(transport, on):
             raise UsageError(obstacle)
     if names:

@@ -245,7 +245,7 @@ class ChaosEnvironment:
             if it.role == role and it.process.poll() is None and it.process.pid not in self._stopped
         ]
         if not found:
-            raise ProcessFailed(f"No {role} runs any more.")
+            raise ProcessFailed("No {role} runs any more.", role=role)
         return found
 
     def new_name(self, prefix: str) -> str:
@@ -439,7 +439,7 @@ class ChaosEnvironment:
             if not self._closing:
                 self.check()
             if time.monotonic() > deadline:
-                raise DeadlinePassed(f"Waited {seconds:g} s in vain for {what}.")
+                raise DeadlinePassed("Waited {seconds:g} s in vain for {what}.", seconds=seconds, what=what)
             time.sleep(_CHECK_EVERY)
         return result
 
@@ -454,7 +454,11 @@ class ChaosEnvironment:
             if code <= 0 or started.process.pid in self._stopped:
                 continue
             raise ProcessFailed(
-                f"The {started.role} {started.name} failed ({code}): {started.last_log_line()}"
+                "The {role} {name} failed ({code}): {line}",
+                role=started.role,
+                name=started.name,
+                code=code,
+                line=started.last_log_line(),
             )
 
     # The end.

@@ -97,7 +97,11 @@ def compare(
 def _transports(names: list[str] | None) -> list[Transport]:
     for name in names or []:
         if name not in TRANSPORTS:
-            raise UsageError(f"There is no transport {name!r}; there are {', '.join(TRANSPORTS)}.")
+            raise UsageError(
+                "There is no transport {name!r}; there are {transports}.",
+                name=name,
+                transports=", ".join(TRANSPORTS),
+            )
     chosen = [TRANSPORTS[name] for name in dict.fromkeys(names or TRANSPORTS)]
     if not names and not can_run():
         print("celery is left out: this machine has neither rabbitmq-server nor Docker.", file=sys.stderr)
@@ -111,7 +115,11 @@ def _faults(name: str | None) -> list[str] | None:
     if name == "none":
         return []
     if name not in COMPARE_FAULTS:
-        raise UsageError(f"There is no fault {name!r}; there are {', '.join(COMPARE_FAULTS)}, and none.")
+        raise UsageError(
+            "There is no fault {name!r}; there are {compare_faults}, and none.",
+            name=name,
+            compare_faults=", ".join(COMPARE_FAULTS),
+        )
     return [name]
 
 

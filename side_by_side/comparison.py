@@ -138,7 +138,9 @@ class _Injector:
         if size != self._size:
             self._size, self._grew_at = size, time.monotonic()
         elif time.monotonic() - self._grew_at > self._patience:
-            raise DeadlinePassed(f"Nothing has happened for {self._patience:g} s: it is wedged.")
+            raise DeadlinePassed(
+                "Nothing has happened for {patience:g} s: it is wedged.", patience=self._patience
+            )
 
 
 def compare(
@@ -196,7 +198,11 @@ def _run(planned: PlannedRun, order: int, home: Path, broker: TemporaryBroker | 
         run = _try(planned, order, folder, broker, injector)
         if injector is None or injector.at is not None:
             return run
-    raise FaultMissed(f"{planned.title}: the run ended {_TRIES} times before the moment for the fault came.")
+    raise FaultMissed(
+        "{title}: the run ended {tries} times before the moment for the fault came.",
+        title=planned.title,
+        tries=_TRIES,
+    )
 
 
 def _try(

@@ -133,17 +133,19 @@ def read_results(path: Path) -> ComparisonResults:
     try:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The results in {path} cannot be read: {error}.") from None
+        raise UsageError("The results in {path} cannot be read: {error}.", path=path, error=error) from None
     try:
         return ComparisonResults.model_validate_json(text)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         if where == "format":
-            raise UsageError(f"The results in {path} have another format version than {FORMAT}.") from None
+            raise UsageError(
+                "The results in {path} have another format version than {format}.", path=path, format=FORMAT
+            ) from None
         what = (
             "was cut off or is not JSON"
             if first["type"] == "json_invalid"
             else f"is not a results file of baozi ({where})"
         )
-        raise UsageError(f"The results file {path} {what}.") from None
+        raise UsageError("The results file {path} {what}.", path=path, what=what) from None

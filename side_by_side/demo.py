@@ -197,6 +197,9 @@ def _wait_for(condition: Callable[[], bool], what: str, timeout: float, process_
         process_group.check()
         if time.monotonic() > deadline:
             raise NotInTime(
-                f"Waited {timeout:.0f} s in vain for {what}; see the logs under {process_group.logs}."
+                "Waited {timeout:.0f} s in vain for {what}; see the logs under {logs}.",
+                timeout=timeout,
+                what=what,
+                logs=process_group.logs,
             )
         time.sleep(_LOOK_EVERY)

@@ -29,13 +29,21 @@ def gather(folder: Path, workload: Workload) -> ComparisonResults:
     try:
         lines = {place.name: _lines(place) for place in sorted(folder.iterdir()) if place.is_dir()}
     except OSError as error:
-        raise UsageError(f"The journals in {folder} cannot be read: {error.strerror}.") from None
+        raise UsageError(
+            "The journals in {folder} cannot be read: {strerror}.", folder=folder, strerror=error.strerror
+        ) from None
     unknown = sorted(lines.keys() - TRANSPORTS.keys())
     if unknown:
-        raise UsageError(f"There is no transport {unknown[0]!r}; there are {', '.join(TRANSPORTS)}.")
+        raise UsageError(
+            "There is no transport {name!r}; there are {transports}.",
+            name=unknown[0],
+            transports=", ".join(TRANSPORTS),
+        )
     runs = [_run(name, order, its) for order, (name, its) in enumerate(lines.items()) if its]
     if not runs:
-        raise UsageError(f"There are no journals in {folder}: it needs TRANSPORT/MACHINE/NAME.journal.")
+        raise UsageError(
+            "There are no journals in {folder}: it needs TRANSPORT/MACHINE/NAME.journal.", folder=folder
+        )
     return ComparisonResults(
         made_at=time.time(),
         seed=0,

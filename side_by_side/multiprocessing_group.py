@@ -123,7 +123,9 @@ class MultiprocessingGroup:
             if left <= 0:
                 still = ", ".join(one.process.name for one in running)
                 raise DeadlinePassed(
-                    f"Not done within {self.workload.deadline:g} s; these still wait: {still}."
+                    "Not done within {deadline:g} s; these still wait: {still}.",
+                    deadline=self.workload.deadline,
+                    still=still,
                 )
             connection.wait([one.process.sentinel for one in running], min(_TICK, left))
             if self._tick is not None:
@@ -140,7 +142,9 @@ class MultiprocessingGroup:
         """
         while not condition():
             if time.monotonic() > self._ends_at:
-                raise DeadlinePassed(f"Waited {self.workload.deadline:g} s in vain for {what}.")
+                raise DeadlinePassed(
+                    "Waited {deadline:g} s in vain for {what}.", deadline=self.workload.deadline, what=what
+                )
             time.sleep(_TICK)
             if self._tick is not None:
                 self._tick(self)
@@ -157,7 +161,9 @@ class MultiprocessingGroup:
             self._check_that_none_failed()
             if time.monotonic() > self._ends_at:
                 raise DeadlinePassed(
-                    f"Received nothing within {self.workload.deadline:g} s from {self.processes[-1].name}."
+                    "Received nothing within {deadline:g} s from {name}.",
+                    deadline=self.workload.deadline,
+                    name=self.processes[-1].name,
                 )
         try:
             return pipe.recv()
@@ -168,7 +174,7 @@ class MultiprocessingGroup:
         for one in self.processes:
             # A negative exit code is a signal's number: the process was killed. The run's counts judge that.
             if (one.process.exitcode or 0) > 0:
-                raise ProcessFailed(f"The {one.process.name} failed; its message is printed above.")
+                raise ProcessFailed("The {name} failed; its message is printed above.", name=one.process.name)
 
     def __enter__(self) -> Self:
         """Return the group itself."""

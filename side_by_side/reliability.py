@@ -175,7 +175,9 @@ def page_of(folder: Path) -> str:
         try:
             is_chaos = str(json.loads(path.read_text()).get("format")).startswith("chaos")
         except (OSError, ValueError, AttributeError) as error:
-            raise UsageError(f"The results in {path} cannot be read: {error}.") from None
+            raise UsageError(
+                "The results in {path} cannot be read: {error}.", path=path, error=error
+            ) from None
         if is_chaos:
             chaoses.append(read_chaos(path))
         else:

@@ -27,7 +27,9 @@ class ResultsFolder:
             self._draft.touch()
             self._draft.unlink()
         except OSError as error:
-            raise UsageError(f"The folder {folder} cannot be written: {error.strerror}.") from None
+            raise UsageError(
+                "The folder {folder} cannot be written: {strerror}.", folder=folder, strerror=error.strerror
+            ) from None
 
     @property
     def _draft(self) -> Path:
@@ -43,7 +45,11 @@ class ResultsFolder:
             self._draft.write_text(results.model_dump_json(indent=1))
             self._draft.replace(self._folder / "results.json")
         except OSError as error:
-            raise UsageError(f"The folder {self._folder} cannot be written: {error.strerror}.") from None
+            raise UsageError(
+                "The folder {folder} cannot be written: {strerror}.",
+                folder=self._folder,
+                strerror=error.strerror,
+            ) from None
 
     def write_report(self, results: ComparisonResults) -> None:
         """Write ``report.html``.

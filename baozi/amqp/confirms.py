@@ -221,8 +221,9 @@ class ConfirmedChannel:
     def unroutable(self) -> Unroutable:
         """Return the error for the message that was returned last."""
         return Unroutable(
-            f"No queue takes this message ({self._returned}): start a worker, which declares the queue,"
-            " then try again."
+            "No queue takes this message ({returned}): start a worker, which declares the queue,"
+            " then try again.",
+            returned=self._returned,
         )
 
     def _drain(self, deadline: float, silence: float = inf) -> None:
@@ -293,15 +294,17 @@ def _publish_errors() -> Iterator[None]:
 def _refused(reason: str) -> MessageRefused:
     sizes = _TOO_LARGE.search(reason)
     if sizes is None:
-        return MessageRefused(f"The broker refuses this message, and always will: {reason}.")
+        return MessageRefused("The broker refuses this message, and always will: {reason}.", reason=reason)
     return too_large(*map(int, sizes.groups()))
 
 
 def too_large(size: int, limit: int) -> MessageRefused:
     """Return the error for a message of ``size`` bytes where the broker accepts ``limit`` bytes."""
     error = MessageRefused(
-        f"The broker refuses a message of {size:,} bytes: its max_message_size is {limit:,}. Put less in one"
-        " message, or have an administrator raise the limit."
+        "The broker refuses a message of {size:,} bytes: its max_message_size is {limit:,}."
+        " Put less in one message, or have an administrator raise the limit.",
+        size=size,
+        limit=limit,
     )
     error.limit = limit
     return error

@@ -65,8 +65,10 @@ def check_same_broker(name: str, other: str, ours: str) -> None:
         same = False
     if not same:
         raise UsageError(
-            f"{name} names another broker than BAOZI_BROKER_URL or `baozi broker start`. Unset it (celery's"
-            " option -b sets CELERY_BROKER_URL) and name the broker in BAOZI_BROKER_URL."
+            "{name} names another broker than BAOZI_BROKER_URL or `baozi broker start`. Unset it"
+            " (celery's option -b sets CELERY_BROKER_URL) and name the broker in"
+            " BAOZI_BROKER_URL.",
+            name=name,
         )
 
 
@@ -173,17 +175,19 @@ def connect_errors(uri: str) -> Iterator[None]:
         yield
     except AccessRefused as error:
         raise BrokerRefused(
-            f"The broker at {uri} refuses the user or the password; mend BAOZI_BROKER_URL."
+            "The broker at {uri} refuses the user or the password; mend BAOZI_BROKER_URL.", uri=uri
         ) from error
     except NotAllowed as error:
         raise NoVirtualHost(
-            f"The broker at {uri} has no such virtual host, or the user may not enter it; mend"
-            " BAOZI_BROKER_URL."
+            "The broker at {uri} has no such virtual host, or the user may not enter it; mend"
+            " BAOZI_BROKER_URL.",
+            uri=uri,
         ) from error
     except (OSError, OperationalError, AMQPError) as error:
         raise BrokerAway(
-            f"The broker at {uri} does not answer ({_reason(error)}); see that it runs and that the"
-            " address is right."
+            "The broker at {uri} does not answer ({error}); see that it runs and that the address is right.",
+            uri=uri,
+            error=_reason(error),
         ) from error
 
 
@@ -193,11 +197,15 @@ def broker_errors() -> Iterator[None]:
     try:
         yield
     except AccessRefused as error:
-        raise NotPermitted(f"The broker does not permit this: {error.reply_text}.") from error
+        raise NotPermitted(
+            "The broker does not permit this: {reply_text}.", reply_text=error.reply_text
+        ) from error
     except NotFound as error:
-        raise Unroutable(f"The broker has no such exchange or queue: {error.reply_text}.") from error
+        raise Unroutable(
+            "The broker has no such exchange or queue: {reply_text}.", reply_text=error.reply_text
+        ) from error
     except (OSError, OperationalError, AMQPError) as error:
-        raise BrokerAway(f"The connection to the broker was lost ({_reason(error)}).") from error
+        raise BrokerAway("The connection to the broker was lost ({error}).", error=_reason(error)) from error
 
 
 def _reason(error: BaseException) -> str:

@@ -30,7 +30,12 @@ def find() -> Broker:
     record = _folder().record()
     if record is None or not _runs(record):
         folder, reason = settings().home.absolute(), settings().home_reason
-        raise NoBroker(f"{NoBroker()} It was looked for in {folder} ({reason}).")
+        raise NoBroker(
+            "{problem} It was looked for in {folder} ({reason}).",
+            problem=NoBroker(),
+            folder=folder,
+            reason=reason,
+        )
     return _broker(record, "`baozi broker start` started it: " + record.why)
 
 

@@ -15,6 +15,7 @@ from baozi.broker.processes import wait_until
 from baozi.broker.readiness import check_broker_answers
 from baozi.broker.state import Folder, Identity, Record
 from baozi.errors import BrokerAway, BrokerNotInstalled, BrokerNotStarted, BrokerNotStopped
+from baozi.language import Sentence
 
 IMAGE = "rabbitmq:4.3-management"
 
@@ -36,7 +37,7 @@ def fetch_image() -> None:
         return
     done, said = docker("pull", "--quiet", IMAGE, timeout=_PULL)
     if not done:
-        raise BrokerNotInstalled(f"The image {IMAGE} cannot be had: {reason(said)}.")
+        raise BrokerNotInstalled("The image {image} cannot be had: {said}.", image=IMAGE, said=reason(said))
 
 
 def start_container(folder: Folder, why: str) -> Record:
@@ -82,7 +83,9 @@ def stop_container(record: Record, at_once: bool = False) -> bool:
         docker("stop", "-t", str(_STOP), record.mark, timeout=_STOP + _BESIDES)
     done, said = docker("rm", "--force", record.mark)
     if not done:
-        raise BrokerNotStopped(f"The container {record.mark} was not removed: {reason(said)}.")
+        raise BrokerNotStopped(
+            "The container {mark} was not removed: {said}.", mark=record.mark, said=reason(said)
+        )
     return True
 
 
@@ -94,7 +97,9 @@ def kill_container(record: Record) -> None:
     """
     done, said = docker("kill", record.mark)
     if not done:
-        raise BrokerNotStopped(f"The container {record.mark} was not killed: {reason(said)}.")
+        raise BrokerNotStopped(
+            "The container {mark} was not killed: {said}.", mark=record.mark, said=reason(said)
+        )
 
 
 def restart_container(folder: Folder, record: Record) -> Record:
@@ -105,7 +110,7 @@ def restart_container(folder: Folder, record: Record) -> Record:
     """
     done, said = engine.start(record.mark, timeout=_START)
     if not done:
-        raise BrokerNotStarted(f"The container did not start again: {reason(said)}.")
+        raise BrokerNotStarted("The container did not start again: {said}.", said=reason(said))
     record = _with_ports(record, folder.identity())
     _wait(record)
     folder.keep(record)
@@ -142,7 +147,7 @@ def _run(folder: Folder, identity: Identity) -> None:
     if done:
         done, said = engine.start(identity.name, timeout=_START)
     if not done:
-        raise BrokerNotStarted(f"The container did not start: {reason(said)}.")
+        raise BrokerNotStarted("The container did not start: {said}.", said=reason(said))
 
 
 def _with_ports(record: Record, identity: Identity) -> Record:
@@ -165,9 +170,11 @@ def _wait(record: Record) -> str | None:
             if inspected(record.mark, "{{.State.Running}}") != "true":
                 raise _failed(record.mark) from None
             if time.monotonic() > deadline:
-                raise _failed(record.mark, f" within {_START} seconds") from None
+                raise _failed(record.mark, Sentence(" within {seconds} seconds", seconds=_START)) from None
         wait_until(lambda: False, 0.2)
 
 
 def _failed(name: str, when: str = "") -> BrokerNotStarted:
-    return BrokerNotStarted(f"The broker did not start{when}: {reason(docker('logs', name)[1])}.")
+    return BrokerNotStarted(
+        "The broker did not start{when}: {log}.", when=when, log=reason(docker("logs", name)[1])
+    )

@@ -57,9 +57,13 @@ def install() -> None:
     # A new session, so that a Ctrl-C does not interrupt dpkg.
     done = run_to_its_end(command, start_new_session=True)
     if done.returncode == 124:
-        raise BrokerNotInstalled(f"The package rabbitmq-server was not installed within {_DEADLINE} seconds.")
+        raise BrokerNotInstalled(
+            "The package rabbitmq-server was not installed within {deadline} seconds.", deadline=_DEADLINE
+        )
     if done.returncode != 0:
-        raise BrokerNotInstalled(f"The package rabbitmq-server was not installed: {_reason(done.stdout)}.")
+        raise BrokerNotInstalled(
+            "The package rabbitmq-server was not installed: {stdout}.", stdout=_reason(done.stdout)
+        )
 
 
 def _as_root() -> list[str] | None:

@@ -14,6 +14,7 @@ from baozi.broker.processes import MARK, end, is_alive, spawn, wait_until
 from baozi.broker.readiness import ReadySocket, check_broker_answers
 from baozi.broker.state import Folder, Record
 from baozi.errors import BrokerNotStarted
+from baozi.language import Sentence
 
 #: Open files that a node needs. RabbitMQ keeps 100 for itself; nine tenths of the rest are for connections.
 _FILES = 512
@@ -52,8 +53,10 @@ def start_node(folder: Folder, program: Path, why: str) -> Record:
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files < _FILES:
         raise BrokerNotStarted(
-            f"The broker did not start: it needs {_FILES} open files, and this process may have {files}. Run"
-            f" `ulimit -n {_FILES}` first."
+            "The broker did not start: it needs {needed} open files, and this process may have"
+            " {allowed}. Run `ulimit -n {needed}` first.",
+            needed=_FILES,
+            allowed=files,
         )
     deadline = time.monotonic() + _START_DEADLINE
     try:
@@ -62,7 +65,7 @@ def start_node(folder: Folder, program: Path, why: str) -> Record:
         except _PortTaken:
             return _attempt(folder, program, why, deadline)
     except OSError as error:
-        raise BrokerNotStarted(f"The broker did not start: {error}.") from None
+        raise BrokerNotStarted("The broker did not start: {error}.", error=error) from None
 
 
 def stop_node(record: Record, at_once: bool = False) -> bool:
@@ -127,9 +130,13 @@ def _failed(folder: Folder, record: Record, late: bool) -> BrokerNotStarted:
     if port_taken(said):
         return _PortTaken()
     why = reason(said, finished=not late).replace(folder.identity().password, "***")
-    when = f" within {_START_DEADLINE} seconds" if late else ""
+    when = Sentence(" within {seconds} seconds", seconds=_START_DEADLINE) if late else ""
     return BrokerNotStarted(
-        f"The broker {record.node} did not start{when}: {why} (see *.log in {folder.path})."
+        "The broker {node} did not start{when}: {why} (see *.log in {path}).",
+        node=record.node,
+        when=when,
+        why=why,
+        path=folder.path,
     )
 
 

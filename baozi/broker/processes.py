@@ -88,7 +88,7 @@ def end(mark: str, first: int | None, grace: float | None) -> bool:
             _signal(process.kill)
         if not wait_until(lambda: not marked(mark), _LAST_WAIT):
             pids = ", ".join(str(process.pid) for process in marked(mark))
-            raise BrokerNotStopped(f"The broker's processes {pids} do not end.")
+            raise BrokerNotStopped("The broker's processes {pids} do not end.", pids=pids)
     _children[:] = [child for child in _children if child.poll() is None]
     return bool(found)
 

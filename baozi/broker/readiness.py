@@ -11,6 +11,7 @@ from typing import Self
 
 from baozi.broker_url import MEMORY, nodes, safe_url
 from baozi.errors import BrokerAway, UsageError
+from baozi.library_sentences import recognized
 
 #: The first bytes of an AMQP 0-9-1 client. The broker answers with Connection.Start and its properties.
 _HELLO = b"AMQP\x00\x00\x09\x01"
@@ -73,7 +74,7 @@ def check_broker_answers(url: str, timeout: float) -> str | None:
     try:
         named = nodes(url)
     except ValueError as error:
-        raise UsageError(f"The broker's URL is not one: {error}.") from None
+        raise UsageError("The broker's URL is not one: {error}.", error=recognized(str(error))) from None
     for node in named:
         if node.scheme == MEMORY:
             return None
@@ -87,4 +88,6 @@ def check_broker_answers(url: str, timeout: float) -> str | None:
                     return version[1].decode() if version else None
         except OSError:
             continue
-    raise BrokerAway(f"No broker answers at {safe_url(url)}; see that it runs and that the address is right.")
+    raise BrokerAway(
+        "No broker answers at {url}; see that it runs and that the address is right.", url=safe_url(url)
+    )

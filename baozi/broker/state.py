@@ -67,7 +67,9 @@ class Folder:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise BrokerError(f"The folder {self.path} cannot be used: {error.strerror}.") from None
+            raise BrokerError(
+                "The folder {path} cannot be used: {strerror}.", path=self.path, strerror=error.strerror
+            ) from None
         try:
             self._wait_for(lock)
             yield
@@ -81,7 +83,9 @@ class Folder:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() > deadline:
-                    raise BrokerError(f"Another command has held {self.path} for too long.") from None
+                    raise BrokerError(
+                        "Another command has held {path} for too long.", path=self.path
+                    ) from None
                 time.sleep(0.1)
             else:
                 return
@@ -106,7 +110,11 @@ class Folder:
         except (FileNotFoundError, NotADirectoryError, ValidationError):
             return None
         except OSError as error:
-            raise NoBroker(f"The broker's record {self._record} cannot be read: {error.strerror}.") from None
+            raise NoBroker(
+                "The broker's record {record} cannot be read: {strerror}.",
+                record=self._record,
+                strerror=error.strerror,
+            ) from None
 
     def keep(self, record: Record) -> None:
         """Write ``record``, which replaces the last one."""

@@ -92,7 +92,7 @@ class TemporaryBroker:
         try:
             management.ask(self.record.management_url, self.record.url, method, path, body)
         except OSError as error:
-            raise BrokerAway(f"The temporary broker does not answer: {error}.") from error
+            raise BrokerAway("The temporary broker does not answer: {error}.", error=error) from error
 
 
 @contextmanager

@@ -232,13 +232,17 @@ def find(browser: DeadLetterBrowser, wanted: Sequence[str]) -> list[DeadMessage]
         fits = [beginning for beginning in wanted if letter.id.startswith(beginning)]
         for beginning in fits:
             if ids.setdefault(beginning, letter.id) != letter.id:
-                raise UsageError(f"Several dead letters begin with {beginning!r}; give more of the one's id.")
+                raise UsageError(
+                    "Several dead letters begin with {beginning!r}; give more of the one's id.",
+                    beginning=beginning,
+                )
         if fits:
             found.append(letter)
     for beginning in wanted:
         if beginning not in ids:
             raise UsageError(
-                f"There is no dead letter {beginning!r}; `baozi dead list` says which there are."
+                "There is no dead letter {beginning!r}; `baozi dead list` says which there are.",
+                beginning=beginning,
             )
     return found
 

@@ -50,7 +50,11 @@ def load(name: str) -> Celery:
         with redirect_stdout(sys.stderr), cwd_in_path():
             app = find_app(name)
             if not isinstance(app, Celery):
-                raise AppNotFound(f"The app {name!r} is not a Celery app, but of type {type(app).__name__}.")
+                raise AppNotFound(
+                    "The app {name!r} is not a Celery app, but of type {kind}.",
+                    name=name,
+                    kind=type(app).__name__,
+                )
             loader: Any = app.loader
             loader.import_default_modules()
             app.finalize()
@@ -59,7 +63,9 @@ def load(name: str) -> Celery:
     except BaseException as error:
         said = masked(error).strip().splitlines()
         why = f": {said[0].rstrip('.')}" if said else ""
-        raise AppNotFound(f"The app {name!r} cannot be imported: {type(error).__name__}{why}.") from None
+        raise AppNotFound(
+            "The app {name!r} cannot be imported: {kind}{why}.", name=name, kind=type(error).__name__, why=why
+        ) from None
     return app
 
 

@@ -17,6 +17,7 @@ from baozi.errors import (
     BrokerRefused,
     NoVirtualHost,
 )
+from baozi.library_sentences import recognized
 
 #: Seconds for the connection, and for each answer of the management API.
 _TIMEOUT = 5
@@ -42,7 +43,7 @@ def ask(url: str, management_url: str | None, exchanges: Iterable[str], unseen: 
     try:
         node = nodes(url)[0]
     except ValueError as error:
-        raise BrokerError(f"The broker's URL cannot be used: {error}.") from None
+        raise BrokerError("The broker's URL cannot be used: {error}.", error=recognized(str(error))) from None
     version = _version(url)
     where = management_url or _known(url) or _guess(node)
     login = url.split(";", maxsplit=1)[0]
@@ -61,15 +62,20 @@ def _version(url: str) -> str | None:
             server: Mapping[str, Any] = connection.connection.server_properties
             return str(server["version"]) if "version" in server else None
     except BrokerRefused:
-        raise BrokerError(f"The broker at {shown} refuses the user or the password.") from None
+        raise BrokerError("The broker at {shown} refuses the user or the password.", shown=shown) from None
     except NoVirtualHost:
         raise BrokerError(
-            f"The broker at {shown} has no such virtual host, or the user may not use it."
+            "The broker at {shown} has no such virtual host, or the user may not use it.", shown=shown
         ) from None
     except BrokerAway as error:
         why = re.search(r"\((.*)\)", str(error))
         reason = f" ({why[1]})" if why else ""
-        raise BrokerError(f"The broker at {shown} does not answer within {_TIMEOUT} s{reason}.") from None
+        raise BrokerError(
+            "The broker at {shown} does not answer within {timeout} s{reason}.",
+            shown=shown,
+            timeout=_TIMEOUT,
+            reason=reason,
+        ) from None
 
 
 def _known(url: str) -> str | None:

@@ -71,7 +71,11 @@ class SingleNode:
             check=False,
         )
         if done.returncode:
-            raise BrokerAway(f"rabbitmqctl {arguments[0]} failed: {(done.stderr or done.stdout).strip()}")
+            raise BrokerAway(
+                "rabbitmqctl {command} failed: {output}",
+                command=arguments[0],
+                output=(done.stderr or done.stdout).strip(),
+            )
         return done.stdout
 
     def _command(self, *arguments: str) -> list[str]:

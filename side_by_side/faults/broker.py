@@ -36,7 +36,7 @@ def broker_away(environment: ChaosEnvironment, chance: Random) -> Effect:
     grown = _largest_producer(environment) - before
     environment.broker.revive()
     if grown > _MOST_GROWTH:
-        raise PromiseBroken(f"A producer grew by {grown} bytes while the broker was away.")
+        raise PromiseBroken("A producer grew by {grown} bytes while the broker was away.", grown=grown)
     return Effect(
         f"the broker, for {environment.configuration.away_seconds:g} s", environment.most_redelivered
     )

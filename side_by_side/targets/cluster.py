@@ -188,7 +188,12 @@ class DockerCluster:
             except (BrokerAway, ValueError, StopIteration) as error:  # it has only just started
                 said = f" {error}"
             if time.monotonic() > deadline:
-                raise BrokerAway(f"Waited {_ONE_CLUSTER} s in vain for {what}.{said}")
+                raise BrokerAway(
+                    "Waited {one_cluster} s in vain for {what}.{said}",
+                    one_cluster=_ONE_CLUSTER,
+                    what=what,
+                    said=said,
+                )
             time.sleep(_CHECK_EVERY)
 
     def control(self, *arguments: str) -> str:
@@ -200,14 +205,14 @@ class DockerCluster:
         node = next(node for node in range(self.nodes) if node not in self._away)
         done, said = docker("exec", self._container(node), "rabbitmqctl", *arguments, timeout=_COMMAND)
         if not done:
-            raise BrokerAway(f"rabbitmqctl {arguments[0]} failed: {reason(said)}.")
+            raise BrokerAway("rabbitmqctl {command} failed: {said}.", command=arguments[0], said=reason(said))
         return said
 
 
 def _done(answer: tuple[bool, str]) -> None:
     done, said = answer
     if not done:
-        raise BrokerNotStarted(f"The cluster cannot be started: {reason(said)}.")
+        raise BrokerNotStarted("The cluster cannot be started: {said}.", said=reason(said))
 
 
 @contextmanager

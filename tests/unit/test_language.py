@@ -20,6 +20,7 @@ from baozi.commands import app_with
 from baozi.errors import BrokerAway, ExitCode, UsageError
 from baozi.language import Sentence, joined, readers_language, translated
 from baozi.library_sentences import recognized
+from baozi.settings import settings
 from tests.running import run
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +188,31 @@ def test_what_typer_says_of_wrong_arguments_is_translated_and_the_exit_code_is_t
     code, out, err = ended(capsys, monkeypatch, *arguments)
     assert (code, out) == (ExitCode.USAGE, "")
     assert err.isascii()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("BAOZI_WINDOW", "0", "BAOZI_WINDOW：应该大于或等于 1。"),
+        (
+            "BAOZI_BROKER_URL",
+            "http://host",
+            "BAOZI_BROKER_URL：协议不是 amqp 或 amqps，而 Baozi 只使用 RabbitMQ。",
+        ),
+    ],
+)
+@pytest.mark.usefixtures("chinese")
+def test_a_wrong_setting_is_translated(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    settings.cache_clear()
+    with pytest.raises(UsageError) as wrong:
+        settings()
+    assert translated(wrong.value.sentence) == sentence
+    assert str(wrong.value).isascii()
+    outer = UsageError("{name}: {problem}.", name="x", problem=wrong.value)
+    assert translated(outer.sentence) == f"x：{sentence}。"
 
 
 def test_an_unknown_sentence_of_a_library_stays_as_it_is() -> None:
