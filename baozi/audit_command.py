@@ -4,8 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
 
 from baozi.audit import Audit, Sums, settled_audit
 from baozi.dead_letters import queue as dead_letters
@@ -13,9 +11,10 @@ from baozi.errors import ExitCode, UsageError
 from baozi.ledger import Ledger
 from baozi.model import checked_name
 from baozi.progress import JournalReader
+from baozi.quantities import count
 from baozi.settings import settings
 from baozi.shown import shown, shown_json
-from baozi.tables import Table
+from baozi.tables import Column, Table
 
 
 def audit(
@@ -74,14 +73,12 @@ def print_audit(sums: Audit, as_json: bool = False) -> None:
         print(shown_json(sums.model_dump_json()))
         return
     columns = ("accepted", "eaten", "lost", "duplicated", "recovered", "unexpected", "dead")
-    table = Table("producer", box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    for column in columns:
-        table.add_column(column, justify="right")
+    table = Table(Column("producer", fold=True), *(Column(column, right=True) for column in columns))
     for row in (*sums.producers, sums.total):
         if row is sums.total:
             table.add_section()
-        table.add_row(row.producer, *(_cell(getattr(row, column)) for column in columns))
-    Console().print(table)
+        table.add_row(row.producer, *(count(getattr(row, column)) for column in columns))
+    table.print()
     for row in sums.producers:
         for sentence in _remarks(row):
             print(shown(sentence))
@@ -91,8 +88,8 @@ def print_audit(sums: Audit, as_json: bool = False) -> None:
         print(shown(sentence))
     total = sums.total
     print(
-        f"run {shown(sums.run)}: {_cell(total.accepted)} accepted, {total.eaten} eaten, {total.lost} lost,"
-        f" {total.duplicated} duplicated"
+        f"run {shown(sums.run)}: {count(total.accepted)} accepted, {count(total.eaten)} eaten,"
+        f" {count(total.lost)} lost, {count(total.duplicated)} duplicated"
     )
 
 
@@ -108,7 +105,3 @@ def _remarks(row: Sums) -> list[str]:
     if row.dead:
         remarks.append(f"{row.producer}: {row.dead} in the dead letters.")
     return remarks
-
-
-def _cell(value: int | None) -> str:
-    return "?" if value is None else str(value)

@@ -25,9 +25,9 @@ from baozi.ledger import Ledger
 from baozi.ledger_schema import done, eaten, order_sessions, orders, refused
 from baozi.lines import say
 from baozi.model import Baozi, checked_name
+from baozi.quantities import count, memory
 from baozi.runs import RunSummary, State, names
 from baozi.runs import run as summary_of
-from baozi.runs_command import size
 from baozi.settings import settings
 from baozi.shown import shown, to_json
 from baozi.status import queue_states
@@ -144,16 +144,16 @@ def _delete_journals(folder: Path) -> None:
 
 
 def _delete_rows(connection: Connection, name: str) -> int:
-    count = 0
+    rows = 0
     tasks = list(connection.scalars(select(done.c.task).distinct()))
     found = _keys(connection, name)
     while keys := list(islice(found, _ROWS)):
         for task in tasks:
             deleted = connection.execute(delete(done).where(done.c.task == task, done.c.key.in_(keys)))
-            count += deleted.rowcount
+            rows += deleted.rowcount
     for table in (eaten, refused, orders, order_sessions):
-        count += connection.execute(delete(table).where(table.c.run == name)).rowcount
-    return count
+        rows += connection.execute(delete(table).where(table.c.run == name)).rowcount
+    return rows
 
 
 def _keys(connection: Connection, name: str) -> Iterator[str]:
@@ -212,4 +212,5 @@ def _line(plan: PrunePlan, yes: bool) -> str:
     if plan.kept:
         return f"{plan.run} stays. {plan.kept}"
     verb = "Deleted" if yes else "Would delete"
-    return f"{verb} {plan.run}: {plan.rows} rows of the ledger, {size(plan.journal_bytes)} of journals."
+    journals = memory(plan.journal_bytes)
+    return f"{verb} {plan.run}: {count(plan.rows)} rows of the ledger, {journals} of journals."

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from baozi.runs_command import size
+from baozi.quantities import age, memory
 from baozi.shown import shown, to_json
 from baozi.status import ANSWERS, MOST_LETTERS, Part, Status, collect
 
@@ -81,11 +81,11 @@ def _workers_lines(facts: dict[str, Any]) -> Iterator[str]:
 def _ledger_lines(facts: dict[str, Any]) -> Iterator[str]:
     if "bytes" not in facts:
         return
-    yield f"schema {facts['schema']}, {size(facts['bytes'])}, {facts['url']}"
+    yield f"schema {facts['schema']}, {memory(facts['bytes'])}, {facts['url']}"
     order = facts["oldest_open_order"]
     if order:
-        age = _age(order["age_seconds"])
-        yield f"oldest open order: {order['producer']} of run {order['run']}, for {age}"
+        open_for = age(order["age_seconds"])
+        yield f"oldest open order: {order['producer']} of run {order['run']}, for {open_for}"
     else:
         yield "no order is open"
 
@@ -112,7 +112,7 @@ def _queue_line(one: dict[str, Any]) -> str:
     if one["ready"] is None:
         return f"queue {one['name']}: is not there"
     unacknowledged = "?" if one["unacknowledged"] is None else one["unacknowledged"]
-    oldest = "" if one["oldest_seconds"] is None else f", oldest {_age(one['oldest_seconds'])}"
+    oldest = "" if one["oldest_seconds"] is None else f", oldest {age(one['oldest_seconds'])}"
     return (
         f"queue {one['name']}: {one['ready']} ready, {unacknowledged} unacknowledged, {one['consumers']}"
         f" consumers{oldest}"
@@ -122,17 +122,8 @@ def _queue_line(one: dict[str, Any]) -> str:
 def _worker_lines(worker: dict[str, Any]) -> Iterator[str]:
     batches = f", {worker['batches']} batches" if worker["batches"] else ""
     yield (
-        f"{worker['name']}: release {worker['version'] or '?'}, up {_age(worker['uptime_seconds'])},"
+        f"{worker['name']}: release {worker['version'] or '?'}, up {age(worker['uptime_seconds'])},"
         f" {worker['received']} received, at work on {worker['active']}{batches}"
     )
     for task in worker["tasks"]:
         yield f"  {task['task']} {task['id']}"
-
-
-def _age(seconds: float | None) -> str:
-    if seconds is None:
-        return "?"
-    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

@@ -65,9 +65,8 @@ def bench(
     if as_json:
         print(shown_json(results.model_dump_json()))
     else:
-        console = Console()
         for table in tables(results):
-            console.print(table)
+            table.print()
     if len(made) < len(everybody):
         raise TooSlow(f"{len(everybody) - len(made)} of {len(everybody)} turns were not done in time.")
 

@@ -1,10 +1,8 @@
 """A run as a page of Markdown: made from ``results.json`` alone, so that no number is written by hand."""
 
-from collections.abc import Sequence
-
-from benchmarks.results import UNITS, BenchmarkResults, Measure, Turn
-from benchmarks.table import figures, headings
-from benchmarks.targets import TARGETS
+from baozi.quantities import memory
+from benchmarks.results import UNITS, BenchmarkResults, Measure
+from benchmarks.table import measure_table, targets_table
 
 
 def page(results: BenchmarkResults) -> str:
@@ -14,9 +12,9 @@ def page(results: BenchmarkResults) -> str:
     parts = [
         "# Measured",
         f"By `make bench`, in {results.took / 60:.0f} minutes, seed {results.seed}.",
-        f"{machine.processor}, {machine.cores} cores, {machine.memory / 2**30:.0f} GiB; {machine.system};"
+        f"{machine.processor}, {machine.cores} cores, {memory(machine.memory)}; {machine.system};"
         f" Python {machine.python}; {versions}.",
-        _targets(results),
+        targets_table(results).markdown(),
         *(_section(results, measure) for measure in Measure if results.contenders(measure)),
     ]
     return "\n\n".join(parts) + "\n"
@@ -27,27 +25,9 @@ def picture_name(measure: Measure) -> str:
     return f"{measure.replace(' ', '-')}.svg"
 
 
-def _targets(results: BenchmarkResults) -> str:
-    rows = [
-        (target.what, target.wanted, target.shown(ratio), "met" if target.met(ratio) else "**not met**")
-        for target in TARGETS
-        if (ratio := target.ratio(results)) is not None
-    ]
-    return _table(("target", "wanted", "measured", ""), rows)
-
-
 def _section(results: BenchmarkResults, measure: Measure) -> str:
-    rows = []
-    for name in results.contenders(measure):
-        turns: list[Turn] = results.of(measure, name)
-        rows.append((name, *figures(turns, measure), turns[0].promises))
     title = f"## {measure.capitalize()}: {UNITS[measure]}"
     count = max(len(results.of(measure, name)) for name in results.contenders(measure))
     note = f"Median and range of {count}." if count > 1 else "Measured once."
     picture = f"![{measure}]({picture_name(measure)})"
-    return "\n\n".join((title, note, _table(("", *headings(measure), "promises"), rows), picture))
-
-
-def _table(names: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
-    lines = [names, ("---",) * len(names), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return "\n\n".join((title, note, measure_table(results, measure).markdown(), picture))

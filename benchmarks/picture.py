@@ -5,8 +5,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from baozi import quantities
 from benchmarks.results import UNITS, BenchmarkResults, Measure
-from side_by_side import quantities
 from side_by_side.summary import spread
 
 #: Okabe and Ito's blue and grey, which everybody can tell apart; ours is hatched besides.

@@ -1,38 +1,45 @@
-"""The tables of a run, for the terminal."""
+"""The tables of a run, for the terminal and for the page."""
 
-from rich.box import SIMPLE_HEAD
-
-from baozi.tables import Table
+from baozi import quantities
+from baozi.tables import Column, Table
 from benchmarks.results import UNITS, BenchmarkResults, Measure, Turn
 from benchmarks.targets import TARGETS
-from side_by_side import quantities
 from side_by_side.summary import spread
 
 
 def tables(results: BenchmarkResults) -> list[Table]:
     """Return a table for each measure, and one of the targets."""
-    made = [_table(results, measure) for measure in Measure if results.contenders(measure)]
-    return [*made, _targets(results)]
+    made = [measure_table(results, measure) for measure in Measure if results.contenders(measure)]
+    return [*made, targets_table(results)]
 
 
-def _table(results: BenchmarkResults, measure: Measure) -> Table:
-    table = Table(box=SIMPLE_HEAD, title=f"{measure}: {UNITS[measure]}", title_justify="left")
-    table.add_column("contender", no_wrap=True)
-    for heading in headings(measure):
-        table.add_column(heading, justify="right")
-    table.add_column("promises")
+def measure_table(results: BenchmarkResults, measure: Measure) -> Table:
+    """Return the table of one measure: the figures of each contender, and what each promises."""
+    numbers = [Column(heading, right=True) for heading in _headings(measure)]
+    title = f"{measure}: {UNITS[measure]}"
+    table = Table("contender", *numbers, Column("promises", fold=True), title=title)
     for name in results.contenders(measure):
         turns = results.of(measure, name)
-        table.add_row(name, *figures(turns, measure), turns[0].promises)
+        table.add_row(name, *_figures(turns, measure), turns[0].promises)
     return table
 
 
-def headings(measure: Measure) -> list[str]:
-    """Return the headings of what :func:`figures` returns."""
+def targets_table(results: BenchmarkResults) -> Table:
+    """Return the table of the targets that were measured."""
+    table = Table("target", Column("wanted", fold=True), "measured", "result", title="targets")
+    for target in TARGETS:
+        ratio = target.ratio(results)
+        if ratio is not None:
+            met = "met" if target.met(ratio) else "not met"
+            table.add_row(target.what, target.wanted, target.shown(ratio), met)
+    return table
+
+
+def _headings(measure: Measure) -> list[str]:
     return ["median", "from", "to", *(["99th percentile"] if measure is Measure.LATENCY else [])]
 
 
-def figures(turns: list[Turn], measure: Measure) -> list[str]:
+def _figures(turns: list[Turn], measure: Measure) -> list[str]:
     """Return the figures of one contender's ``turns``: median, least, most, and for latencies one more."""
     show = {Measure.LATENCY: quantities.seconds, Measure.MEMORY: quantities.memory}.get(
         measure, quantities.number
@@ -41,15 +48,3 @@ def figures(turns: list[Turn], measure: Measure) -> list[str]:
     p99 = spread(turn.p99 for turn in turns)
     figures = [show(rate.median), show(rate.low), show(rate.high)] if rate else ["–"] * 3
     return figures + ([show(p99.median)] if p99 else [])
-
-
-def _targets(results: BenchmarkResults) -> Table:
-    table = Table(box=SIMPLE_HEAD, title="targets", title_justify="left")
-    for heading in ("what", "wanted", "measured", ""):
-        table.add_column(heading, no_wrap=heading == "what")
-    for target in TARGETS:
-        ratio = target.ratio(results)
-        if ratio is not None:
-            met = "met" if target.met(ratio) else "not met"
-            table.add_row(target.what, target.wanted, target.shown(ratio), met)
-    return table

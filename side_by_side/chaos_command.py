@@ -15,6 +15,7 @@ import typer
 from baozi.errors import ExitCode, UsageError
 from baozi.faults.single_node import single_node
 from baozi.lines import say
+from baozi.quantities import count
 from baozi.shown import shown, shown_json
 from side_by_side.chaos import ChaosPlan, ChaosResults
 from side_by_side.chaos import chaos as run_chaos
@@ -134,15 +135,15 @@ def _summary(results: ChaosResults) -> list[str]:
         f"{name:{width}}  {len(seconds):4} times, worst {max(seconds):6.2f} s"
         for name, seconds in times.items()
     ]
-    accepted = "?" if counts.accepted is None else counts.accepted
     return [
         *lines,
         f"{results.transport} on {results.on}, seed {results.seed}, {results.seconds:.0f} s:"
         f" {results.kills('worker')} worker kills, {results.kills('producer')} producer kills,"
         f" {results.kills('broker')} broker kills",
-        f"{accepted} accepted, {counts.eaten} eaten, {counts.lost} lost, {counts.eaten_twice} eaten twice,"
-        f" {counts.recovered} recovered, {counts.unexpected} unexpected, {counts.dead} dead",
-        f"{counts.deliveries} deliveries; at most {counts.most_deliveries} are allowed",
+        f"{count(counts.accepted)} accepted, {count(counts.eaten)} eaten, {count(counts.lost)} lost,"
+        f" {counts.eaten_twice} eaten twice, {counts.recovered} recovered, {counts.unexpected} unexpected,"
+        f" {counts.dead} dead",
+        f"{count(counts.deliveries)} deliveries; at most {count(counts.most_deliveries)} are allowed",
         *([results.error] if results.error else []),
     ]
 

@@ -2,10 +2,11 @@
 
 import random
 import sys
-from collections.abc import Callable, Iterator
+import webbrowser
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -13,21 +14,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from baozi.broker.temporary import can_run
 from baozi.errors import ExitCode, UsageError
-from baozi.lines import best_effort
+from baozi.lines import best_effort, say
+from baozi.quantities import count, seconds
 from baozi.shown import shown, shown_json
 from baozi.workload import Workload, checked_workload
 from side_by_side.comparison import ComparisonPlan, PlannedRun
 from side_by_side.comparison import compare as run_all
-from side_by_side.comparison_results import ComparisonResults, RunKind
-from side_by_side.comparison_table import legend, remarks, speed_table, verdict_table
+from side_by_side.comparison_results import ComparisonResults
+from side_by_side.comparison_table import legend, remarks, speed_tables, verdict_table
 from side_by_side.faults.registry import COMPARE_FAULTS
+from side_by_side.findings import findings
 from side_by_side.results_folder import ResultsFolder
 from side_by_side.transports import TRANSPORTS, Transport
 
 #: The course's names; further names have numbers.
 _PRODUCERS, _CONSUMERS = ("alex", "peiqi", "egon"), ("小明", "小红")
-#: Columns of the tables if the output is not a terminal.
-_WIDTH = 100
 #: How many times a flat-out run is done, by default.
 _REPEAT = 3
 
@@ -72,6 +73,9 @@ def compare(
     rate: Annotated[
         float, typer.Option(min=0.1, help="Baozi per second of all producers, at the fixed rate.")
     ] = 100,
+    open_report: Annotated[
+        bool, typer.Option("--open", help="Open the report in a browser at the end; needs --out.")
+    ] = False,
     seed: Annotated[
         int | None, typer.Option(help="Seed of the order of the runs; default: a random seed.")
     ] = None,
@@ -85,11 +89,15 @@ def compare(
     times = repeat or (1 if faults else _REPEAT)
     chance = random.randrange(2**32) if seed is None else seed
     plan = ComparisonPlan(_transports(names), workload, rate, times, chance, faults, deadline)
+    if open_report and out is None:
+        raise UsageError("--open needs a report: give its folder with --out DIR.")
     results = _run(plan, out)
     if as_json:
         print(shown_json(results.model_dump_json()))
     else:
         _print(results)
+    if out is not None:
+        _say_report(out / "report.html", open_report, sys.stderr if as_json else sys.stdout)
     if remarks(results):
         raise typer.Exit(ExitCode.LOSS)
 
@@ -156,20 +164,62 @@ def _run(plan: ComparisonPlan, out: Path | None) -> ComparisonResults:
     if not planned:
         raise UsageError("None of these transports has a process that stores the baozi; try another fault.")
     folder = ResultsFolder(out) if out is not None else None
-    with _progress(len(planned)) as on_run, closing(run_all(plan, on_run)) as so_far:
+    with _progress(len(planned)) as progress, closing(run_all(plan, progress.begin)) as so_far:
         for results in so_far:
             if folder is not None:
                 folder.write_results(results)
+            progress.done(results)
     if folder is not None:
         folder.write_report(results)
     return results
 
 
+class _Lines:
+    """Prints a line to stderr after each run, for a log."""
+
+    def __init__(self, total: int) -> None:
+        """Take the number of runs, and say it."""
+        self._total = total
+        self._done = 0
+        say(f"{count(total)} runs, each of one transport, without or with one fault.", sys.stderr)
+
+    def begin(self, planned: PlannedRun) -> None:
+        """Print nothing."""
+
+    def done(self, results: ComparisonResults) -> None:
+        """Print the verdict of the last run, if it is new."""
+        if len(results.runs) == self._done:
+            return
+        self._done = len(results.runs)
+        run = results.runs[-1]
+        lost = f"lost {count(run.counts.lost)} of {count(run.counts.accepted)}"
+        title = f"{run.transport}, {run.fault or run.measure}"
+        line = f"{self._done} of {self._total}  {title}: {run.verdict}, {lost}, {seconds(run.seconds)}"
+        say(shown(line), sys.stderr)
+
+
+class _Bar:
+    """Moves a progress bar on a terminal."""
+
+    def __init__(self, bar: Progress, total: int) -> None:
+        """Add a task of ``total`` runs to ``bar``."""
+        self._bar = bar
+        self._task = bar.add_task("starting", total=total)
+
+    def begin(self, planned: PlannedRun) -> None:
+        """Show which run is being done."""
+        self._bar.update(self._task, description=planned.title)
+
+    def done(self, results: ComparisonResults) -> None:
+        """Show how many runs are done."""
+        self._bar.update(self._task, completed=len(results.runs))
+
+
 @contextmanager
-def _progress(total: int) -> Iterator[Callable[[PlannedRun], None]]:
-    """Yield the function to call before each run. It moves a progress bar if stderr is a terminal."""
+def _progress(total: int) -> Iterator[_Lines | _Bar]:
+    """Show on stderr what is being done: with a progress bar if it is a terminal, or else in lines."""
     if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda _: None
+        yield _Lines(total)
         return
     columns = (
         BarColumn(),
@@ -178,23 +228,22 @@ def _progress(total: int) -> Iterator[Callable[[PlannedRun], None]]:
         TextColumn("{task.description}", markup=False),
     )
     with Progress(*columns, console=Console(file=best_effort(sys.stderr)), transient=True) as bar:
-        task = bar.add_task("starting", total=total)
-        begun = 0
-
-        def on_run(planned: PlannedRun) -> None:
-            nonlocal begun
-            bar.update(task, completed=begun, description=planned.title)
-            begun += 1
-
-        yield on_run
+        yield _Bar(bar, total)
 
 
 def _print(results: ComparisonResults) -> None:
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
-    console.print(verdict_table(results))
-    if any(run.measure is not RunKind.FAULT for run in results.runs):
-        console.print(speed_table(results))
+    verdict_table(results).print()
+    tables = speed_tables(results)
+    for table in tables:
+        table.print()
+    if tables:
         for line in legend(results):
             print(shown(line))
-    for remark in remarks(results):
-        print(shown(remark))
+    for sentence in (*findings(results), *remarks(results)):
+        print(shown(sentence))
+
+
+def _say_report(path: Path, open_it: bool, file: TextIO) -> None:
+    say(f"The report is {shown(path)}.", file)
+    if open_it and not webbrowser.open(path.absolute().as_uri()):
+        say("No browser could be started. Open the report yourself.", sys.stderr)

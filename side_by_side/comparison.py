@@ -14,7 +14,7 @@ from baozi.journal import Event
 from baozi.workload import Workload, checked_workload
 from side_by_side import journal_analysis
 from side_by_side.celery_transport import run_celery
-from side_by_side.comparison_results import ComparisonResults, Run, RunKind, Verdict
+from side_by_side.comparison_results import ComparisonResults, NotRun, Run, RunKind, Verdict
 from side_by_side.faults.fault import Fault
 from side_by_side.faults.registry import COMPARE_FAULTS
 from side_by_side.local_transport import run_local, start_fork_server
@@ -165,10 +165,10 @@ def compare(
         if any(not one.transport.is_local for one in planned):
             broker = stack.enter_context(temporary_broker())
         results = _no_runs(plan, broker)
+        skipped = {(it.transport, it.fault) for it in results.not_run}
         yield results
         for order, one in enumerate(planned):
-            kind = broker.record.kind if broker and not one.transport.is_local else None
-            if one.fault is not None and one.fault.obstacle(one.transport.name, kind):
+            if one.fault is not None and (one.transport.name, one.fault.name) in skipped:
                 continue
             on_run(one)
             run = _run(one, order, home, broker)
@@ -188,7 +188,20 @@ def _no_runs(plan: ComparisonPlan, broker: TemporaryBroker | None) -> Comparison
         repeat=plan.repeat,
         accepted_means={it.name: it.accepted_means for it in plan.transports},
         runs=[],
+        not_run=[
+            NotRun(transport=transport.name, fault=fault.name, reason=reason)
+            for transport in plan.transports
+            for fault in COMPARE_FAULTS.values()
+            if plan.faults is None or fault.name in plan.faults
+            if (reason := _obstacle(fault, transport, broker))
+        ],
     )
+
+
+def _obstacle(fault: Fault[ObservedRun], transport: Transport, broker: TemporaryBroker | None) -> str | None:
+    if broker is not None and not transport.is_local and broker.record.kind not in fault.brokers:
+        return "The broker runs in a container, in which this fault cannot be injected."
+    return fault.obstacle(transport.name, None)
 
 
 def _run(planned: PlannedRun, order: int, home: Path, broker: TemporaryBroker | None) -> Run:

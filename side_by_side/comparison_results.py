@@ -10,7 +10,7 @@ from baozi.errors import UsageError
 from baozi.workload import Workload
 from side_by_side.results import Machine, ResultModel
 
-#: The version of the file format. It rises with each change, so that an old file is refused and not misread.
+#: The version of the file format. It rises with each change that an older file would be misread after.
 FORMAT: Literal[2] = 2
 
 
@@ -107,6 +107,15 @@ class Run(ResultModel):
         return self.verdict is self.expected and not self.missed
 
 
+class NotRun(ResultModel):
+    """A fault that could not be injected on a transport."""
+
+    transport: str
+    fault: str
+    reason: str
+    """In one sentence."""
+
+
 class ComparisonResults(ResultModel):
     """The results of one comparison."""
 
@@ -122,6 +131,7 @@ class ComparisonResults(ResultModel):
     accepted_means: dict[str, str]
     """What "accepted" means on each transport."""
     runs: list[Run]
+    not_run: list[NotRun] = Field(default_factory=list)
 
 
 def read_results(path: Path) -> ComparisonResults:

@@ -1,28 +1,16 @@
-"""The tables that ``baozi compare`` prints, within 100 columns. They are made from the results alone."""
+"""The tables that ``baozi compare`` prints, within 80 columns. They are made from the results alone."""
 
-from rich import box
-
-from baozi.tables import Table
+from baozi.quantities import memory, number, seconds
+from baozi.tables import Column, Table
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind
 from side_by_side.faults.registry import COMPARE_FAULTS
-from side_by_side.quantities import memory, number, seconds
-from side_by_side.summary import (
-    Spread,
-    latency_of,
-    peak_memory,
-    runs_of,
-    spread_of,
-    transports,
-    verdict_tally,
-)
+from side_by_side.findings import repeat_advice
+from side_by_side.summary import Spread, rows, runs_of, transports, verdict_tally
 
 
 def verdict_table(results: ComparisonResults) -> Table:
     """Return a table with the verdict of each transport, without a fault and under each fault."""
-    table = _table("what becomes of the baozi")
-    columns = ("no fault", *COMPARE_FAULTS)
-    for column in columns:
-        table.add_column(column.replace("kill-", "kill-\n") if column.startswith("kill") else column)
+    table = Table("what becomes of the baozi", "no fault", *COMPARE_FAULTS)
     for name in transports(results):
         cells = [_verdicts(runs_of(results.runs, name, None, None))]
         cells += [_verdicts(runs_of(results.runs, name, RunKind.FAULT, fault)) for fault in COMPARE_FAULTS]
@@ -30,37 +18,19 @@ def verdict_table(results: ComparisonResults) -> Table:
     return table
 
 
-def speed_table(results: ComparisonResults) -> Table:
-    """Return a table with the speed, processor time and memory of each transport."""
-    table = _table("how fast")
-    headings = (
-        "accepted/s",
-        "eaten/s",
-        "p50",
-        "p99",
-        "max",
-        "CPU s per\n10,000",
-        "most memory\nof a process",
-    )
-    for heading in headings:
-        table.add_column(heading, justify="right")
-    for name in transports(results):
-        flat = runs_of(results.runs, name, RunKind.FLAT_OUT)
-        fixed = runs_of(results.runs, name, RunKind.FIXED_RATE)
-        if not flat and not fixed:
-            continue
-        waits = [
-            latency_of(fixed, value) for value in (lambda it: it.p50, lambda it: it.p99, lambda it: it.max)
-        ]
-        table.add_row(
-            name,
-            _rate(spread_of(flat, lambda run: run.accepted_per_second)),
-            _rate(spread_of(flat, lambda run: run.eaten_per_second)),
-            *("–" if wait is None else seconds(wait.median) for wait in waits),
-            _cpu(flat),
-            memory(max(peak_memory(flat).values(), default=0)),
-        )
-    return table
+def speed_tables(results: ComparisonResults) -> list[Table]:
+    """Return a table of the flat-out runs and one of the runs at a fixed rate, if there are such runs."""
+    rate = number(results.offered_per_second)
+    flat_out = _numbers("how fast", "accepted/s", "eaten/s", "CPU s per 10,000", "peak memory")
+    at_rate = _numbers(f"latency at {rate}/s", "p50", "p99", "max")
+    for row in rows(results):
+        if row.accepted and row.eaten:
+            cpu = "–" if row.cpu is None else number(row.cpu.median)
+            peak = memory(max(row.memory.values(), default=0))
+            flat_out.add_row(row.transport, _rate(row.accepted), _rate(row.eaten), cpu, peak)
+        if row.half and row.p99 and row.slowest:
+            at_rate.add_row(row.transport, *(seconds(it.median) for it in (row.half, row.p99, row.slowest)))
+    return [table for table in (flat_out, at_rate) if table.rows]
 
 
 def remarks(results: ComparisonResults) -> list[str]:
@@ -85,16 +55,15 @@ def legend(results: ComparisonResults) -> list[str]:
     lines = [
         f"Flat out: {len(work.producers)} producers make {work.per_producer} each,"
         f" {len(work.consumers)} consumers eat; median of {results.repeat}, and its range.",
-        f"Latency: from attempted to eaten, at {number(results.offered_per_second)} a second in all.",
+        "Latency: from attempted to eaten.",
+        *([advice] if (advice := repeat_advice(results)) else []),
         "Accepted means:",
     ]
     return lines + [f"  {name}: {meaning}" for name, meaning in results.accepted_means.items()]
 
 
-def _table(first: str) -> Table:
-    table = Table(first, box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
-    table.columns[0].no_wrap = True
-    return table
+def _numbers(first: str, *headings: str) -> Table:
+    return Table(first, *(Column(heading, right=True) for heading in headings))
 
 
 def _verdicts(runs: list[Run]) -> str:
@@ -109,13 +78,9 @@ def _verdicts(runs: list[Run]) -> str:
     return shown if tally.as_expected else f"{shown} (!)"
 
 
-def _rate(spread: Spread | None) -> str:
-    if spread is None:
-        return "–"
-    line = f"{number(spread.median)}\n{number(spread.low)} to {number(spread.high)}"
-    return f"{line}\nunstable" if spread.unstable else line
-
-
-def _cpu(runs: list[Run]) -> str:
-    spread = spread_of(runs, lambda run: run.usage.cpu_seconds_per_10000 if run.usage else None)
-    return "–" if spread is None else number(spread.median)
+def _rate(spread: Spread) -> str:
+    """Return the median and, if it was measured several times, the range. An unstable median is left out."""
+    between = f"{number(spread.low)} to {number(spread.high)}"
+    if spread.unstable:
+        return f"{between}\nunstable"
+    return number(spread.median) if spread.low == spread.high else f"{number(spread.median)}\n{between}"

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.console import Console
 
 from baozi.errors import ExitCode
+from baozi.quantities import count
 from baozi.shown import shown, shown_json
-from baozi.tables import Table
+from baozi.tables import Column, Table
 from baozi.workload import checked_workload
 from side_by_side.comparison_results import ComparisonResults
 from side_by_side.comparison_table import remarks
@@ -45,12 +44,12 @@ def gather(
 
 
 def _print(results: ComparisonResults) -> None:
-    table = Table("who ate what", "on", "eaten", "verdict", box=box.SIMPLE_HEAD)
+    table = Table("who ate what", "on", Column("eaten", right=True), "verdict")
     verdicts = {run.transport: str(run.verdict) for run in results.runs}
     for transport, its in shares(results).items():
         for share in its:
-            table.add_row(f"{transport}: {share.consumer}", share.machine, str(share.eaten), "")
-        table.add_row(transport, "all", str(sum(share.eaten for share in its)), verdicts[transport])
-    Console().print(table)
+            table.add_row(f"{transport}: {share.consumer}", share.machine, count(share.eaten), "")
+        table.add_row(transport, "all", count(sum(share.eaten for share in its)), verdicts[transport])
+    table.print()
     for remark in remarks(results):
         print(shown(remark))

@@ -11,9 +11,9 @@ from typing import Annotated
 
 import typer
 
-from baozi import command_line
+from baozi import command_line, quantities
 from baozi.errors import UsageError
-from side_by_side import quantities
+from baozi.tables import Table
 from side_by_side.chaos import ChaosResults, read_chaos
 from side_by_side.comparison_results import ComparisonResults, Run, read_results
 from side_by_side.faults.registry import CHAOS_FAULTS
@@ -100,8 +100,8 @@ def _runs(chaoses: Sequence[ChaosResults]) -> str:
             quantities.seconds(round(it.seconds)),
             str(len(it.steps)),
             " / ".join(str(it.kills(whom)) for whom in ("worker", "producer", "broker")),
-            "?" if it.sums.accepted is None else f"{it.sums.accepted:,}",
-            f"{it.sums.eaten:,}",
+            quantities.count(it.sums.accepted),
+            quantities.count(it.sums.eaten),
             str(it.sums.lost),
             str(it.sums.eaten_twice),
             str(it.sums.recovered),
@@ -160,8 +160,10 @@ def _wait(run: Run) -> float | None:
 
 
 def _table(names: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [names, ("---",) * len(names), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*row)
+    return table.markdown()
 
 
 def page_of(folder: Path) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from baozi import quantities
 from baozi.errors import UsageError
-from side_by_side import quantities, summary
+from side_by_side import findings, summary
 from side_by_side.charts import latency, throughput, timeline
 from side_by_side.comparison_results import ComparisonResults
 
@@ -39,7 +40,7 @@ def _page(results: ComparisonResults) -> str:
         "number": quantities.number,
         "seconds": quantities.seconds,
         "memory": quantities.memory,
-        "count": "{:,}".format,
+        "count": quantities.count,
         "moment": _moment,
     }
     environment.globals |= {
@@ -58,6 +59,13 @@ def _page(results: ComparisonResults) -> str:
         latency=latency.latency(results),
         timeline=timeline.timeline(results),
         unstable_above=summary.UNSTABLE_ABOVE,
+        has_recovered=any(run.counts.recovered for run in results.runs),
+        findings=findings.findings(results),
+        advice=findings.repeat_advice(results),
+        accepted_below_eaten=findings.accepted_below_eaten(results),
+        why_not_run=findings.why_not_run,
+        meanings=findings.transport_meanings(results),
+        faults=findings.fault_meanings(results),
     )
 
 

@@ -2,12 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
-from side_by_side.comparison_results import ComparisonResults, Counts, Latency, Run, RunKind, Verdict
-from side_by_side.quantities import number
+from side_by_side.comparison_results import ComparisonResults, Latency, Run, RunKind, Verdict
 
 #: A range wider than this part of its median is called unstable. For five runs this is about the limit of
 #: pyperf, a standard deviation above a tenth of the mean: the range of five normal values is 2.3 deviations.
@@ -90,11 +89,6 @@ def latency_of(runs: list[Run], value: Callable[[Latency], float]) -> Spread | N
     return spread(value(run.latency) for run in runs if run.latency)
 
 
-def count_of(runs: list[Run], value: Callable[[Counts], int]) -> Spread | None:
-    """Return the median and range of one of the counts, such as how many were lost."""
-    return spread(value(run.counts) for run in runs)
-
-
 def peak_memory(runs: list[Run]) -> dict[str, float]:
     """Return bytes by role: the most memory that a process of that role had in any run."""
     peaks: dict[str, float] = {}
@@ -134,8 +128,8 @@ class Cell:
     transport: str
     fault: str
     tally: VerdictTally
-    losses: list[str]
-    """Such as "300 lost"; empty if nothing is wrong."""
+    total: Mapping[str, int]
+    """The counts of all its runs together, by their names: "attempted", "accepted", "lost" and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,24 +188,10 @@ def _cell(runs: list[Run], name: str, column: str) -> Cell | None:
     tally = verdict_tally(chosen)
     if tally is None:
         return None
-    counted = {
-        "lost": count_of(chosen, lambda counts: counts.lost),
-        "eaten twice": count_of(chosen, lambda counts: counts.duplicated),
-        "recovered": count_of(chosen, lambda counts: counts.recovered),
-        "unexpected": count_of(chosen, lambda counts: counts.unexpected),
-    }
-    return Cell(
-        name,
-        column,
-        tally,
-        [f"{_range(spread)} {word}" for word, spread in counted.items() if spread and spread.high > 0],
-    )
-
-
-def _range(spread: Spread) -> str:
-    if spread.low == spread.high:
-        return number(spread.low)
-    return f"{number(spread.low)}–{number(spread.high)}"
+    total: Counter[str] = Counter()
+    for run in chosen:
+        total.update(run.counts.model_dump())
+    return Cell(name, column, tally, total)
 
 
 def shares(results: ComparisonResults) -> dict[str, list[Share]]:

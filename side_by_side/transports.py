@@ -24,6 +24,8 @@ class Transport:
 
     name: str
     program: Program
+    what: str
+    """What it is, in one sentence."""
     accepted_means: str
     """What holds for a baozi when its put has returned."""
     tray: int = 1
@@ -44,14 +46,50 @@ _BUFFERED = "it is in a buffer of the producer's own process"
 _CONFIRMED = "RabbitMQ has confirmed it: it is in a quorum queue, on the disk"
 
 _ALL = (
-    Transport("file-lock", Program.LOCAL, "it is in the file, which is not synced to the disk"),
-    Transport("pipe-lock", Program.LOCAL, "it is in the kernel's pipe"),
-    Transport("queue", Program.LOCAL, _BUFFERED),
-    Transport("joinable-queue", Program.LOCAL, _BUFFERED),
-    Transport("manager-queue", Program.LOCAL, "it is in the memory of the Manager's process"),
-    Transport("rabbitmq-queue", Program.QUEUE, _CONFIRMED),
-    Transport("celery", Program.CELERY, _CONFIRMED),
-    Transport("celery-trays", Program.CELERY, _CONFIRMED, tray=100),
+    Transport(
+        "file-lock",
+        Program.LOCAL,
+        "A file and a lock; consumers read it again and again.",
+        "it is in the file, which is not synced to the disk",
+    ),
+    Transport("pipe-lock", Program.LOCAL, "A pipe with a lock at each end.", "it is in the kernel's pipe"),
+    Transport(
+        "queue",
+        Program.LOCAL,
+        "multiprocessing.Queue: a pipe, locks, and a thread in each producer that writes to the pipe.",
+        _BUFFERED,
+    ),
+    Transport(
+        "joinable-queue",
+        Program.LOCAL,
+        "multiprocessing.JoinableQueue: a Queue that also counts what has been eaten.",
+        _BUFFERED,
+    ),
+    Transport(
+        "manager-queue",
+        Program.LOCAL,
+        "A queue in the process of a multiprocessing Manager, which others reach over TCP.",
+        "it is in the memory of the Manager's process",
+    ),
+    Transport(
+        "rabbitmq-queue",
+        Program.QUEUE,
+        "remote_mp.JoinableQueue: multiprocessing's interface to a queue in RabbitMQ.",
+        _CONFIRMED,
+    ),
+    Transport(
+        "celery",
+        Program.CELERY,
+        "Celery on RabbitMQ, with a ledger: each baozi is one message and one transaction.",
+        _CONFIRMED,
+    ),
+    Transport(
+        "celery-trays",
+        Program.CELERY,
+        "Celery on RabbitMQ, with a ledger: up to 100 messages are one transaction.",
+        _CONFIRMED,
+        tray=100,
+    ),
 )
 
 TRANSPORTS: dict[str, Transport] = {transport.name: transport for transport in _ALL}

@@ -2,7 +2,8 @@
 
 import base64
 import sys
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -11,7 +12,9 @@ from baozi.dead_letters.letter import TRACEBACK, DeadMessage
 from baozi.dead_letters.queue import Replay, browsing, find
 from baozi.errors import UsageError
 from baozi.lines import say
+from baozi.quantities import count, date
 from baozi.shown import shown, to_json
+from baozi.tables import Column, Table
 
 app = typer.Typer(no_args_is_help=True, help="The dead letters: look through them, replay or drop them.")
 
@@ -22,10 +25,10 @@ Timeout = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Say it in JSON, for a program.")]
 
-#: Columns of the list. The last is the reason, because its length varies.
-_ROW = "{:36}  {:8}  {:19}  {:19}  {:20}  {}"
 #: Characters of a reason in the list.
 _REASON = 100
+#: Letters in one table. A longer list is several tables: the first is printed before the last letter is read.
+_PAGE = 1000
 
 
 @app.command("list")
@@ -35,14 +38,16 @@ def list_command(
     as_json: Json = False,
 ) -> None:
     """List the dead letters, oldest first, a line each; with --json, an object each."""
-    count = 0
+    listed = 0
     with browsing(timeout) as browser:
-        for letter in browser.letters(limit):
-            if not as_json and not count:
-                print(_ROW.format("id", "attempts", "first (UTC)", "last (UTC)", "consumer", "reason"))
-            print(to_json(_facts(letter)) if as_json else _row(letter))
-            count += 1
-    if not count and not as_json:
+        letters = iter(browser.letters(limit))
+        while page := list(islice(letters, 1 if as_json else _PAGE)):
+            listed += len(page)
+            if as_json:
+                print(to_json(_facts(page[0])))
+            else:
+                _table(page).print()
+    if not listed and not as_json:
         print("There are no dead letters.")
 
 
@@ -73,18 +78,18 @@ def replay_command(
     if bool(wanted) == everything:
         raise UsageError("Name the dead letters to replay, or say --all.")
     _check_ids_not_empty(wanted or [])
-    count = 0
+    replayed = 0
     try:
         with browsing(timeout) as browser, Replay(timeout) as replay:
             for letter in browser.letters() if everything else find(browser, wanted or []):
                 replay.put(letter)
                 browser.remove(letter)
-                count += 1
+                replayed += 1
     except BaseException:
-        if count:
-            _say_count("replayed", count, as_json)
+        if replayed:
+            _say_count("replayed", replayed, as_json)
         raise
-    _say_count("replayed", count, as_json)
+    _say_count("replayed", replayed, as_json)
 
 
 @app.command("drop")
@@ -121,14 +126,13 @@ def _confirmed_ids(wanted: list[str], timeout: float | None) -> list[str]:
         raise UsageError("Nobody can be asked here whether to drop it for ever; say --yes.")
     with browsing(timeout) as browser:
         found = find(browser, wanted)
-    for letter in found:
-        typer.echo(_row(letter), err=True)
+    _table(found).print(sys.stderr)
     typer.confirm("Drop this for ever?" if len(found) == 1 else "Drop these for ever?", abort=True, err=True)
     return list({letter.id for letter in found})
 
 
-def _say_count(what: str, count: int, as_json: bool) -> None:
-    say(to_json({what: count}) if as_json else f"{count} {what}.")
+def _say_count(what: str, number: int, as_json: bool) -> None:
+    say(to_json({what: number}) if as_json else f"{count(number)} {what}.")
 
 
 def _facts(letter: DeadMessage) -> dict[str, Any]:
@@ -160,17 +164,19 @@ def _lines(name: str, fact: object) -> list[str]:
     return [shown(line) for line in (str(fact).splitlines() if name == "traceback" else [fact])]
 
 
-def _row(letter: DeadMessage) -> str:
-    reason = shown(letter.reason)
-    if len(reason) > _REASON:
-        reason = reason[:_REASON] + "…"
-    attempts = "?" if letter.attempts is None else letter.attempts
-    first, last = _date(letter.first_at), _date(letter.last_at)
-    return _ROW.format(letter.id, attempts, first, last, shown(letter.consumer or "–"), reason)
-
-
-def _date(at: float | None) -> str:
-    try:
-        return "–" if at is None else f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S}"
-    except (ValueError, OverflowError, OSError):  # a foreign message may contain any time
-        return f"{at:g}"
+def _table(letters: Iterable[DeadMessage]) -> Table:
+    table = Table(
+        "id",
+        Column("attempts", right=True),
+        "first (UTC)",
+        "last (UTC)",
+        Column("consumer", fold=True),
+        Column("reason", fold=True),
+    )
+    for letter in letters:
+        reason = shown(letter.reason)
+        if len(reason) > _REASON:
+            reason = reason[:_REASON] + "…"
+        first, last = date(letter.first_at), date(letter.last_at)
+        table.add_row(letter.id, count(letter.attempts), first, last, shown(letter.consumer or "–"), reason)
+    return table

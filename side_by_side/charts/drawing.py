@@ -17,7 +17,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 WIDE, NARROW = 960, 358
 
 #: The colours of Okabe and Ito, which colour-blind people can distinguish, without the yellow, which is hard
-#: to see on white. Lines also differ by their dashes and marks, bars by their hatches.
+#: to see on white. Lines and dots also differ by their dashes and marks.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7f3c8d", "#7a7a7a")
 INK, FAINT, GROUND = "#010203", "#c0c1c2", "#fdfefc"
 #: The variable of the page's style sheet for each colour, so that a dark page has a dark picture.
@@ -46,7 +46,6 @@ _LOOK = {
     "ytick.major.size": 0,
     "xtick.minor.size": 0,
     "ytick.minor.size": 0,
-    "hatch.linewidth": 1.3,
 }
 #: What is removed from matplotlib's SVG, because the page has its own or does not need it. The ids get a key,
 #: because a page has several pictures.

@@ -8,9 +8,9 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from baozi.quantities import seconds
 from side_by_side.charts.drawing import COLOURS, GROUND, INK, NARROW, WIDE, Picture, canvas, short, svg
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind
-from side_by_side.quantities import seconds
 from side_by_side.summary import runs_of, transports
 
 #: The percentiles at the axis. Each unit of the axis covers a tenth of the unit before it, so that the few

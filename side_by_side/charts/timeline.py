@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from baozi.quantities import number, seconds
 from side_by_side.charts.drawing import COLOURS, INK, canvas, svg
 from side_by_side.comparison_results import ComparisonResults, Moment, Run, RunKind
-from side_by_side.quantities import number, seconds
 from side_by_side.summary import faults, runs_of, transports
 
 #: The size of a picture in CSS pixels: two fit side by side on a phone.

@@ -67,6 +67,8 @@ class Fault(Generic[Work]):
     """
     transports: Collection[str] = MAIN_JOB
     """The transports on which it can run."""
+    elsewhere: str = ""
+    """Why it cannot run on other transports, in one sentence; empty if the names say enough."""
     brokers: Collection[str] = ANY_BROKER
     """The brokers on which it can run, if the transport has one."""
     kills: Killed = Killed.NOTHING
@@ -85,7 +87,8 @@ class Fault(Generic[Work]):
             broker: "private", "container" or "cluster"; None if the transport has no broker.
         """
         if transport not in self.transports:
-            return f"The fault {self.name} cannot run on {transport}; it can on {', '.join(self.transports)}."
+            possible = ", ".join(self.transports)
+            return self.elsewhere or f"The fault {self.name} cannot run on {transport}; it can on {possible}."
         if broker is not None and broker not in self.brokers:
             needed = " or ".join(f"--on {one}" for one in self.brokers)
             return f"The fault {self.name} needs {needed}."

@@ -242,6 +242,7 @@ FAULTS: tuple[Fault[ObservedRun], ...] = (
         _HOLDS,
         kill_store,
         transports=tuple(_STORE),
+        elsewhere="No process stores the baozi.",
         # A container's broker does not come back at the same address.
         brokers=("private",),
         kills=Killed.BROKER,

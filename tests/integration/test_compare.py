@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -133,29 +134,65 @@ def see_the_verdicts(cell: Cell, said: str) -> None:
             assert run.counts.lost == 0
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+@dataclass(frozen=True)
+class Whole:
     """What one command prints, and the folder that it leaves, with little work."""
+
+    stdout: str
+    stderr: str
+    out: Path
+    opened: str
+    """The address that it opened in a browser."""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
-    out = tmp_path_factory.mktemp("out")
+    out, place = tmp_path_factory.mktemp("out"), tmp_path_factory.mktemp("browser")
+    browser, opened = place / "browser", place / "opened"
+    browser.write_text(f'#!/bin/sh\necho "$1" > "{opened}"\n')
+    browser.chmod(0o755)
     small = ["--per-producer", "20", "--repeat", "2", "--seed", "7", "--rate", "40"]
-    return compare(*small, "--out", str(out)), out
+    done = subprocess.run(
+        command(*small, "--out", str(out), "--open"),
+        env=environment(BROWSER=str(browser)),
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return Whole(done.stdout, done.stderr, out, opened.read_text().strip())
 
 
 @pytest.mark.timeout(400)
-def test_one_command_prints_a_row_for_each_transport_with_five_verdicts(whole: tuple[str, Path]) -> None:
-    table = whole[0]
-    assert max(len(line) for line in table.splitlines() if "kill-" in line) <= 100
+def test_without_a_terminal_each_run_is_a_line_and_the_last_line_names_the_report(whole: Whole) -> None:
+    results = read_results(whole.out / "results.json")
+    first, *lines = whole.stderr.splitlines()
+    assert first.startswith(f"{len(results.runs)} runs")
+    for number, (run, line) in enumerate(zip(results.runs, lines, strict=True), 1):
+        title = f"{run.transport}, {run.fault or run.measure}"
+        lost = f"lost {run.counts.lost:,} of {run.counts.accepted:,}"
+        assert line.startswith(f"{number} of {len(results.runs)}  {title}: {run.verdict}, {lost}, ")
+    report = whole.out / "report.html"
+    assert whole.stdout.splitlines()[-1] == f"The report is {report}."
+    assert whole.opened == report.as_uri()
+
+
+@pytest.mark.timeout(400)
+def test_one_command_prints_a_row_for_each_transport_with_five_verdicts(whole: Whole) -> None:
+    table = whole.stdout
+    assert max(len(line) for line in table.splitlines() if "kill-" in line) <= 80
     for name in dict.fromkeys(name for name, _ in EXPECTED):
         row = next(line.split() for line in table.splitlines() if line.split()[:1] == [name])
         faults = ("kill-busy-consumer", "kill-idle-consumer", "kill-producer", "kill-store")
         assert row == [name, "sound", *(EXPECTED.get((name, fault), "–") for fault in faults)]
 
 
-def test_the_results_hold_all_that_was_measured(whole: tuple[str, Path]) -> None:
-    results = read_results(whole[1] / "results.json")
+def test_the_results_hold_all_that_was_measured(whole: Whole) -> None:
+    results = read_results(whole.out / "results.json")
     assert results.finished
-    assert (whole[1] / "report.html").stat().st_size > 0
+    assert (whole.out / "report.html").stat().st_size > 0
     assert results.seed == 7
     assert results.machine.versions.keys() >= {"celery", "kombu", "rabbitmq"}
     assert sorted(run.order for run in results.runs) == list(range(len(results.runs)))
@@ -207,6 +244,7 @@ def test_a_verdict_other_than_the_expected_one_is_shown_and_ends_with_1() -> Non
         (["--eat-seconds", "9", "--deadline", "5"], "The workload cannot end: .*"),
         (["queue", "--fault", "kill-store"], "None of these transports has a process that stores .*"),
         (["queue", "--out", "/proc/of-nobody"], "The folder /proc/of-nobody cannot be written: .*"),
+        (["queue", "--open"], "--open needs a report: give its folder with --out DIR."),
         (["queue", "--producers", "0"], ".*--producers.*"),
         (["queue", "--rate", "nan"], ".*rate.*"),
     ],

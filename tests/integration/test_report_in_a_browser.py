@@ -38,7 +38,10 @@ def test_its_table_is_the_grid_of_verdicts(opened: Chrome) -> None:
     results = sample_results()
     table = opened.find_element(By.CSS_SELECTOR, "table.grid")
     rows = {
-        row.find_element(By.TAG_NAME, "th").text: [cell.text for cell in row.find_elements(By.TAG_NAME, "td")]
+        # The transport's name, without the sentence that explains it.
+        row.find_element(By.TAG_NAME, "th").text.splitlines()[0]: [
+            cell.text for cell in row.find_elements(By.TAG_NAME, "td")
+        ]
         for row in table.find_elements(By.CSS_SELECTOR, "tbody tr")
     }
     assert list(rows) == list(results.accepted_means)
@@ -48,6 +51,14 @@ def test_its_table_is_the_grid_of_verdicts(opened: Chrome) -> None:
     assert sum("≠ expected" in cell for row in rows.values() for cell in row) == sum(
         not run.as_expected for run in results.runs
     )
+
+
+def test_a_link_of_the_contents_leads_to_its_section(opened: Chrome) -> None:
+    links = opened.find_elements(By.CSS_SELECTOR, "nav a")
+    assert [link.text for link in links] == [it.text for it in opened.find_elements(By.TAG_NAME, "h2")]
+    links[-1].click()
+    assert opened.execute_script("return location.hash") == "#measured"
+    assert opened.find_element(By.CSS_SELECTOR, ":target").text == links[-1].text
 
 
 @pytest.mark.parametrize("width", [390, 1280])
