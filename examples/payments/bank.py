@@ -1,4 +1,4 @@
-"""The bank's books: a database for each of the two apps, and what the books say at the end."""
+"""The bank: a database for each of the two apps, and the queries that check it at the end."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ from sqlalchemy import create_engine, func, insert, make_url, select
 
 
 class Bank:
-    """One database."""
+    """The database of one app."""
 
     def __init__(self, url: str) -> None:
-        """Make the tables at ``url``, with the same money in each account."""
+        """Create the tables in the database at ``url``, with the same amount in each account."""
         self.url = url
         self._engine = create_engine(url)
         metadata.create_all(self._engine)
@@ -28,32 +28,32 @@ class Bank:
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Where its server listens; None for SQLite, which has none."""
+        """The server's host and port. None for SQLite, which has no server."""
         url = make_url(self.url)
         return (url.host, url.port) if url.host and url.port else None
 
     def url_through(self, port: int) -> str:
-        """The URL of the same database behind a proxy on ``port`` of loopback."""
+        """Return the database's URL through a proxy on this ``port`` of loopback."""
         return make_url(self.url).set(host="127.0.0.1", port=port).render_as_string(hide_password=False)
 
     def rows(self) -> int:
-        """How many bookings there are."""
+        """Return the number of bookings."""
         with self._engine.connect() as connection:
             return connection.execute(select(func.count()).select_from(bookings)).scalar_one()
 
     def booked(self) -> int:
-        """How many payments are booked, however often."""
+        """Return the number of payments that are booked at least once."""
         with self._engine.connect() as connection:
             return connection.execute(select(func.count(bookings.c.payment.distinct()))).scalar_one()
 
     def bookings(self) -> Counter[str]:
-        """How often each payment is booked."""
+        """Return how often each payment is booked, by the payment's id."""
         count = select(bookings.c.payment, func.count()).group_by(bookings.c.payment)
         with self._engine.connect() as connection:
             return Counter({row[0]: row[1] for row in connection.execute(count)})
 
     def difference(self, seed: int, accepted: list[int]) -> int:
-        """Cents, of all accounts together, by which they differ from what ``accepted`` makes of them."""
+        """Return the cents by which the accounts, in total, differ from what ``accepted`` payments give."""
         expected = dict.fromkeys(range(ACCOUNTS), START)
         for number in accepted:
             one = payment(seed, number)
@@ -64,18 +64,18 @@ class Bank:
         return sum(abs(found[number] - cents) for number, cents in expected.items())
 
     def close(self) -> None:
-        """Close its connections."""
+        """Close the connections."""
         self._engine.dispose()
 
 
 @contextmanager
 def databases(kind: str | None, folder: Path, names: list[str]) -> Iterator[list[str]]:
-    """Yield the URLs of new databases: of a PostgreSQL that runs until the end of the block, or SQLite's.
+    """Yield the URLs of new databases, on SQLite or on a PostgreSQL server that runs during the block.
 
     Args:
-        kind: "postgresql" or "sqlite"; default: PostgreSQL where a Docker engine answers.
-        folder: where SQLite's files are to be.
-        names: the databases'.
+        kind: "postgresql" or "sqlite". Default: PostgreSQL if a Docker engine answers.
+        folder: the folder for SQLite's files.
+        names: the names of the databases.
 
     Raises:
         UsageError: there is no Docker engine for PostgreSQL.

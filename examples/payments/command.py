@@ -1,4 +1,4 @@
-"""The command: both apps under the same faults."""
+"""The command of the example: runs both apps under the same faults and prints what became of the payments."""
 
 import sys
 import tempfile
@@ -20,14 +20,14 @@ from pydantic import BaseModel
 from rich.console import Console
 from side_by_side.results import Machine, this_machine
 
-#: Each app, and the queue that it works on.
+#: Each app and the name of its queue.
 _APPS = {"plain": "celery", "reliable": "payments"}
-#: Seconds between two lines where there is no terminal.
+#: Seconds between two lines of progress, if there is no terminal.
 _A_LINE_EVERY = 20
 
 
 class Results(BaseModel):
-    """What the command found."""
+    """The results of the command."""
 
     machine: Machine
     database: str

@@ -1,4 +1,4 @@
-"""Which faults there are, and in which order a seed chooses them."""
+"""The faults of the example, and the sequence in which a seed chooses them."""
 
 from collections.abc import Iterator
 from enum import StrEnum
@@ -6,7 +6,7 @@ from random import Random
 
 
 class Fault(StrEnum):
-    """A fault."""
+    """The kinds of faults."""
 
     CHILD = "kill a pool process"
     WORKER = "kill a worker"
@@ -17,22 +17,22 @@ class Fault(StrEnum):
 
     @property
     def kills(self) -> bool:
-        """Whether it is a ``kill -9``."""
+        """Whether it kills a process with SIGKILL."""
         return self in _OFTEN
 
 
-#: How often each kill comes up.
+#: How often each kind of kill is chosen, as a proportion.
 _OFTEN = {Fault.CHILD: 6, Fault.WORKER: 3, Fault.PRODUCER: 3, Fault.BROKER: 1}
-#: After so many kills connections are cut.
+#: After how many kills a connection is cut.
 _CUT_AFTER = 3
 
 
 def chosen(seed: int, kills: int, has_server: bool) -> Iterator[Fault]:
-    """Yield ``kills`` kills, and cuts between them: the same for the same seed.
+    """Yield ``kills`` kills, with cut connections between them. The same seed gives the same sequence.
 
     Args:
-        seed: the chance.
-        kills: how many. Each kind comes up once before any comes up again.
+        seed: the seed of the random numbers.
+        kills: how many. Each kind is chosen once before any kind is chosen again.
         has_server: whether the database has connections that can be cut.
     """
     chance = Random(seed)

@@ -1,8 +1,8 @@
-"""Puts its share of the payments, and notes each one that the broker has confirmed.
+"""Puts some of the payments, and writes each one that the broker has confirmed to a journal.
 
-``python -m examples.payments.producer APP SEED FIRST STEP COUNT JOURNAL ALLOWED``: of the numbers below
-COUNT, FIRST and each STEP-th after it. After a kill, another one goes on behind the last line of JOURNAL. The
-file ALLOWED has the number below which it may put.
+``python -m examples.payments.producer APP SEED FIRST STEP COUNT JOURNAL ALLOWED`` puts number FIRST and every
+STEP-th number after it, below COUNT. After a kill, the next process continues after the last line of JOURNAL.
+The file ALLOWED has a number: only numbers below it may be put.
 """
 
 import sys
@@ -15,12 +15,12 @@ from examples.payments.transfer import payment
 from kombu.exceptions import OperationalError
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-#: Seconds that one payment is tried, and that a new limit is awaited; seconds between two tries.
+#: Seconds for which one payment is tried, or a higher limit awaited; seconds between two attempts.
 _PATIENCE, _PAUSE = 300, 0.2
 
 
 def main(app: str, seed: int, numbers: range, journal: Path, allowed: Path) -> None:
-    """Put them, one after the other."""
+    """Put the payments with these numbers, one after the other."""
     pay = import_module(f"examples.payments.{app}").pay
     tries = Retrying(
         retry=retry_if_exception_type((OperationalError, BrokerError, OSError)),
@@ -28,7 +28,7 @@ def main(app: str, seed: int, numbers: range, journal: Path, allowed: Path) -> N
         wait=wait_fixed(_PAUSE),
         reraise=True,
     )
-    # A line that a kill has cut short is no line: that payment is put again.
+    # A last line without a newline is incomplete: its payment is put again.
     text = journal.read_text() if journal.exists() else ""
     done = text.count("\n")
     limit = 0

@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, Column, Executable, Integer, MetaData, String
 
 #: Accounts, and cents in each at the start.
 ACCOUNTS, START = 100, 1_000_000
-#: Seconds that somebody else takes to approve a payment.
+#: Seconds that another system takes to approve a payment.
 _APPROVAL = 0.01
 
 metadata = MetaData()
@@ -28,7 +28,7 @@ bookings = Table(
 
 
 class Executes(Protocol):
-    """What runs SQL in a transaction: SQLAlchemy's connection, or baozi's Transaction."""
+    """An object that executes SQL in a transaction: SQLAlchemy's Connection, or Baozi's Transaction."""
 
     def execute(self, statement: Executable, /) -> Any:
         """Execute ``statement``."""

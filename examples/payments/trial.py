@@ -1,4 +1,4 @@
-"""One app under the faults: its workers and producers, the faults, and the sums at the end."""
+"""Runs one of the two apps under faults: starts its workers and producers, injects the faults, and counts."""
 
 import os
 import signal
@@ -26,24 +26,24 @@ from sqlalchemy.exc import OperationalError
 
 Seen = TypeVar("Seen")
 
-#: Workers, processes of each, and producers.
+#: The number of workers, of pool processes of each worker, and of producers.
 WORKERS, PROCESSES, PRODUCERS = 2, 2, 2
-#: Parts of the payments, one part for each fault, by which the producers may be ahead.
+#: The payments are divided into one part for each fault. The producers may be this many parts ahead.
 _LEAD = 5
-#: Seconds between two looks.
+#: Seconds between two checks of a condition.
 _LOOK_EVERY = 0.05
-#: Seconds without any change after which a wait is given up; after which workers are hung, and killed.
+#: Seconds without any change after which a wait fails, and after which workers count as hung and are killed.
 _GIVEN_UP, _HUNG = 180, 60
-#: Seconds in which a fault must find its target with work in hand.
+#: Seconds within which a fault must find a target that is working.
 _AIM = 20
-#: Seconds without a change after which nothing more comes: when all is booked, and when something is not.
+#: Seconds without a change after which the counts are final: if all payments are booked, and if some are not.
 _ALL_BOOKED, _SOME_LOST = 2, 30
-#: Restarts of processes that ended by themselves, at most.
+#: The largest number of restarts of processes that ended by themselves.
 _RESTARTS = 50
 
 
 class Plan(BaseModel):
-    """What is to be done."""
+    """The parameters of a trial."""
 
     payments: int
     kills: int
@@ -57,24 +57,26 @@ class Injected(BaseModel):
     at: float
     """Seconds after the start."""
     in_flight: int
-    """Payments accepted and not booked at that moment; for a producer's kill: that it had yet to put."""
+    """Payments that were accepted and not booked at that moment. For a killed producer: those left to put."""
 
 
 class Sums(BaseModel):
-    """What came of one app's payments."""
+    """The counts of one app at the end."""
 
     app: str
     accepted: int
-    """Confirmed by the broker to a producer."""
+    """Payments that the broker confirmed."""
     once: int
+    """Accepted payments that are booked once."""
     lost: int
+    """Accepted payments that are not booked."""
     twice: int
-    """Payments booked more than once."""
+    """Accepted payments that are booked more than once."""
     difference: int
-    """Cents by which all accounts together differ from what the accepted payments make of them."""
+    """Cents by which the accounts, in total, differ from what the accepted payments give."""
     faults: list[Injected]
     restarts: int
-    """Processes that ended by themselves, or hung, and were started again."""
+    """How many processes ended by themselves or hung, and were restarted."""
     seconds: float
 
     @property
@@ -84,7 +86,7 @@ class Sums(BaseModel):
 
 
 class Trial:
-    """Runs one app."""
+    """Runs one app under faults."""
 
     def __init__(
         self,
@@ -96,16 +98,16 @@ class Trial:
         folder: Path,
         say: Callable[[str], object],
     ) -> None:
-        """Take all that it needs; nothing is started yet.
+        """Set the parameters. Nothing is started yet.
 
         Args:
-            app: the module of :mod:`examples.payments`.
-            queue: that it works on.
-            plan: what is to be done.
-            broker: where.
-            bank: the app's own.
-            folder: for journals and logs.
-            say: told how far it is.
+            app: the name of the app's module in :mod:`examples.payments`.
+            queue: the name of its queue.
+            plan: the number of payments and kills, and the seed.
+            broker: the broker.
+            bank: the app's database.
+            folder: the folder for journals and logs.
+            say: called with a text about the progress.
         """
         self._app, self._queue, self._plan = app, queue, plan
         self._broker, self._bank, self._folder, self._say = broker, bank, folder, say
@@ -116,7 +118,7 @@ class Trial:
         self._injected: list[Injected] = []
         self._workers: list[StartedProcess] = []
         self._producers: dict[int, StartedProcess] = {}
-        #: What each had put when it was started.
+        #: How many payments each producer's journal had when the producer was started.
         self._began_at: dict[int, int] = {}
         self._names = Counter[str]()
         self._restarts = 0
@@ -126,11 +128,11 @@ class Trial:
         self._began = 0.0
 
     def run(self) -> Sums:
-        """Do it; all processes are gone afterwards.
+        """Run the trial and return the counts. All processes have ended afterwards.
 
         Raises:
-            DeadlinePassed: nothing moved for three minutes; says what was waited for.
-            ProcessFailed: processes end again and again; says what one said last.
+            DeadlinePassed: nothing changed for three minutes. The message says what was awaited.
+            ProcessFailed: processes ended too often. The message has the last line of a log.
             BrokerAway: the broker does not answer.
         """
         self._began = time.monotonic()
@@ -200,7 +202,7 @@ class Trial:
         new.replace(self._folder / "allowed")
 
     def _end(self, started: StartedProcess) -> None:
-        """``kill -9`` a process and all its children, and forget it."""
+        """Kill a process and all its children with SIGKILL."""
         with suppress(psutil.NoSuchProcess):
             for process in started.process.children(recursive=True):
                 with suppress(psutil.NoSuchProcess):
@@ -235,10 +237,10 @@ class Trial:
         if self._restarts > _RESTARTS:
             raise ProcessFailed(f"The {started.role} {started.name} ended again: {started.last_log_line()}")
 
-    # What is known.
+    # The observed state.
 
     def _put(self, first: int) -> int:
-        """How many of its share a producer has noted as confirmed."""
+        """Return how many of its payments a producer has written to its journal as confirmed."""
         with suppress(FileNotFoundError), self._journal(first).open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 40))
             lines = file.read().split(b"\n")[:-1]
@@ -259,7 +261,7 @@ class Trial:
             return self._seen[0]
 
     def _asked(self) -> tuple[int, int]:
-        """How many messages are ready, and how many consumers there are, past the proxy."""
+        """Return the numbers of ready messages and of consumers, without using the proxy."""
         try:
             return queue_state(self._url(*self._broker.address(0)), self._queue)
         except BrokerError:
@@ -272,10 +274,10 @@ class Trial:
         return quiet > _SOME_LOST or self._bank.booked() >= self._plan.payments
 
     def _wait(self, seen: Callable[[], Seen], what: str, seconds: float = _GIVEN_UP) -> Seen:
-        """Return what ``seen`` returns as soon as it is true.
+        """Wait until ``seen`` returns a true value. Return that value.
 
         Raises:
-            DeadlinePassed: for ``seconds`` neither it was, nor anything was put or booked.
+            DeadlinePassed: nothing was put or booked for so many ``seconds``.
         """
         began = self._moved_at = time.monotonic()
         while not (result := seen()):
@@ -291,7 +293,7 @@ class Trial:
     # The faults.
 
     def _inject(self) -> None:
-        """Injected again and again, spread over the payments."""
+        """Inject the faults, distributed evenly over the payments."""
         for number, fault in enumerate(self._faults):
             self._allow(max(self._allowed, (number + _LEAD) * self._part))
             least = number * self._part
@@ -325,9 +327,10 @@ class Trial:
         return in_flight
 
     def _aim(self, at_workers: bool) -> int:
-        """Wait until there is work in hand; return how many payments are accepted and not booked.
+        """Wait until payments are accepted and not booked. Return their number.
 
-        A worker is hit when all consume and messages wait: then each has as many as it may fetch.
+        Before a fault in a worker, also wait until all workers consume and messages are ready: then each
+        worker has prefetched as many as it may.
         """
 
         def in_flight() -> int:
@@ -342,7 +345,7 @@ class Trial:
         def at_work() -> list[tuple[int, int]]:
             shares = {first: len(range(first, self._allowed, PRODUCERS)) for first in range(PRODUCERS)}
             left = [(first, count - self._put(first)) for first, count in shares.items()]
-            # One that has put since its start is not still loading.
+            # A producer that has put something since its start has finished loading.
             return [
                 (first, count)
                 for first, count in left
@@ -356,9 +359,9 @@ class Trial:
         return left
 
     def _found(self, seen: Callable[[], Seen], what: str, has_room: Callable[[], bool]) -> Seen:
-        """Return what ``seen`` returns, true, or whatever it is when no victim was at work for a while.
+        """Wait until ``seen`` returns a true value, for at most ``_AIM`` seconds. Return its last value.
 
-        Where all that was allowed is put, and ``has_room`` says so, more is allowed.
+        If all allowed payments are put, and ``has_room`` returns true, allow more.
         """
         deadline = time.monotonic() + _AIM
 
