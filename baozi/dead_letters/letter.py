@@ -50,6 +50,9 @@ _BROKER_HEADERS = frozenset(
 #: name, which the broker compares with the connection's user, and the time to live.
 _NOT_REPUBLISHED = frozenset({"user_id", "expiration", "cluster_id"})
 
+#: Celery's header that counts the retries of a message, and the header of a message without retries.
+_RETRIES, _NO_RETRIES = b"retries", field("retries", 0)
+
 #: Bytes of a frame without its payload, and of a content header without its properties (AMQP 0-9-1, sections
 #: 4.2.3 and 4.2.6.1).
 _FRAME, _CONTENT_HEADER = 8, 12
@@ -261,6 +264,19 @@ def dead_lettered(original: Original, facts: Mapping[str, Any], frame_max: int |
 def publishable_properties(properties: bytes) -> bytes:
     """Return ``properties`` without those that only the first sender may set."""
     return join({name: value for name, value in split(properties).items() if name not in _NOT_REPUBLISHED})
+
+
+def replayable_properties(properties: bytes) -> bytes:
+    """Return publishable ``properties`` without the number of retries: a replayed message starts anew."""
+    parts = split(publishable_properties(properties))
+    try:
+        headers = fields(parts.get(HEADERS))
+    except MalformedProperties:  # the broker refuses such a message
+        return join(parts)
+    own = [header for header in headers if header.name != _RETRIES or header.whole == _NO_RETRIES.whole]
+    if len(own) < len(headers):
+        parts[HEADERS] = table(own)
+    return join(parts)
 
 
 class _RawMessage(amqp.Message):

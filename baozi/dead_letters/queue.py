@@ -14,8 +14,16 @@ from baozi.amqp.confirms import ConfirmedChannel
 from baozi.amqp.connection import broker_errors, connect
 from baozi.audit import DeadLetters
 from baozi.backoff import exponential_wait, random_pause
-from baozi.dead_letters.letter import DeadMessage, Original, publish_unchanged, publishable_properties
-from baozi.errors import BrokerAway, BrokerError, DeadLettersInUse, NotABaozi, QueueFull, UsageError
+from baozi.dead_letters.letter import DeadMessage, Original, publish_unchanged, replayable_properties
+from baozi.errors import (
+    BrokerAway,
+    BrokerError,
+    DeadLettersInUse,
+    NotABaozi,
+    QueueFull,
+    Unroutable,
+    UsageError,
+)
 from baozi.model import NO_ORDER, ORDER_HEADER, order_of
 from baozi.settings import settings
 from baozi.topology import Topology
@@ -187,14 +195,14 @@ def browse() -> Iterator[DeadMessage]:
 def of_run(run: str) -> DeadLetters:
     """Count the dead baozi of ``run``, for an audit. A baozi that is in several letters counts once.
 
-    If the broker cannot be used, the result says so instead of an error.
+    If the broker cannot be used or has no queue of dead letters, the result says so instead of an error.
     """
     dead: set[tuple[str, str, int]] = set()
     try:
         for letter in browse():
             mine = [baozi for baozi in letter.baozi if baozi.run == run]
             dead.update((it.producer, _order_id(letter), it.number) for it in mine)
-    except BrokerError as error:
+    except (BrokerError, Unroutable) as error:
         return DeadLetters(None, reason=str(error))
     by_producer = Counter(producer for producer, _, _ in dead)
     return DeadLetters(by_producer, {(producer, order_id) for producer, order_id, _ in dead})
@@ -248,7 +256,10 @@ def find(browser: DeadLetterBrowser, wanted: Sequence[str]) -> list[DeadMessage]
 
 
 class Replay:
-    """Puts dead letters on the queue again as new messages, without the headers of dead-lettering."""
+    """Puts dead letters on the queue again as new messages.
+
+    They have neither the headers of dead-lettering nor the number of retries that were made.
+    """
 
     def __init__(self, timeout: float | None = None) -> None:
         """Open a new connection.
@@ -275,7 +286,7 @@ class Replay:
         queue = settings().queue
 
         def send(producer: Producer) -> None:
-            message = Original(letter.body, publishable_properties(letter.original.properties))
+            message = Original(letter.body, replayable_properties(letter.original.properties))
             # With the queue's own routing key: the letter's key may be a delayed message's.
             publish_unchanged(producer, message, queue, queue)
 

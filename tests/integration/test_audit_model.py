@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kombu import Connection
 from sqlalchemy import select
 
 from baozi.ledger import Ledger
@@ -265,6 +266,13 @@ def test_a_broker_that_is_away_is_the_reason_why_dead_is_unknown(here: Machine) 
     done = place.run("audit", "r", broker_url="amqp://a:b@127.0.0.1:1//", broker_timeout=2)
     assert done.returncode == 0, done.stdout
     assert "The dead letters are not known: The broker" in done.stdout
+    with Connection(place.url, connect_timeout=5) as connection:
+        channel: Any = connection.channel()
+        channel.queue_delete("baozi.dead")
+    done = place.run("audit", "r")
+    assert done.returncode == 0, done.stderr
+    assert "The dead letters are not known: The broker has no such exchange or queue" in done.stdout
+    assert "3 accepted, 3 eaten, 0 lost" in done.stdout
 
 
 def scenario(seed: int) -> Callable[[Machine, Machine], None]:

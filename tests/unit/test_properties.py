@@ -19,6 +19,7 @@ from baozi.dead_letters.letter import (
     dead_lettered,
     original_properties,
     publishable_properties,
+    replayable_properties,
 )
 from baozi.shown import to_json
 from tests.integration.raw_messages import header, properties, short, text
@@ -110,6 +111,16 @@ def test_a_replay_removes_only_the_headers_that_dead_lettering_added() -> None:
     ]
     raw = properties(*own, *added, content_type=short("a"))
     assert original_properties(raw) == properties(*own, content_type=short("a"))
+
+
+def test_a_replayed_message_has_the_headers_of_its_letter_but_no_retries() -> None:
+    own = [text("id", "1"), text("retries-of-mine", "x")]
+    raw = properties(*own, field("retries", 4), content_type=short("a"))
+    assert replayable_properties(raw) == properties(*own, content_type=short("a"))
+    for unchanged in (properties(*own, field("retries", 0)), properties(*own), properties()):
+        assert replayable_properties(unchanged) == unchanged
+    unreadable = properties(header(b"x", b"?", b""))
+    assert replayable_properties(unreadable) == unreadable
 
 
 @pytest.mark.parametrize("time", [float("nan"), float("inf"), -float("inf")])
