@@ -28,14 +28,14 @@ DIFFERENCES = (
 )
 
 
-def test_what_differs_stands_in_both_documents() -> None:
+def test_each_difference_is_in_both_documents() -> None:
     docstring = re.findall(r"^\* (.+?): ", remote_mp.__doc__ or "", re.MULTILINE)
     page = re.findall(r"^\| (.+?) \| ", Path("docs/remote_mp.md").read_text(encoding="utf-8"), re.MULTILINE)
     assert tuple(docstring) == DIFFERENCES
     assert set(DIFFERENCES) <= set(page)
 
 
-def test_what_cannot_be_serialised_vanishes_from_theirs_and_is_an_error_with_ours(
+def test_an_item_that_cannot_be_serialized_is_lost_in_multiprocessing_and_an_error_in_remote_mp(
     kind: Kind, capfd: pytest.CaptureFixture[str]
 ) -> None:
     q = kind.queue(1)
@@ -49,7 +49,7 @@ def test_what_cannot_be_serialised_vanishes_from_theirs_and_is_an_error_with_our
     assert q.get(timeout=30) == "next"
 
 
-def test_a_tuple_comes_back_from_theirs_and_a_list_from_ours(kind: Kind) -> None:
+def test_a_tuple_stays_a_tuple_in_multiprocessing_and_becomes_a_list_in_remote_mp(kind: Kind) -> None:
     q = kind.queue()
     q.put((1, 2))
     assert q.get(timeout=30) == ([1, 2] if kind.is_ours else (1, 2))

@@ -232,7 +232,7 @@ def test_a_broker_that_restarts_in_mid_work_loses_nothing(system: System) -> Non
     assert system.worker.status == "running"
 
 
-def test_a_stopped_worker_hands_back_and_what_a_killed_one_had_is_delivered_again(system: System) -> None:
+def test_messages_of_a_stopped_or_killed_worker_are_redelivered(system: System) -> None:
     system.produce("gone", 60)
     system.wait_for_work(60)
     # 137 would say that Docker had to kill it.

@@ -41,9 +41,7 @@ def check_that_it_handles(node: Node, name: str, batch: list[Message]) -> None:
 
 
 @pytest.mark.parametrize("name", TRIED)
-def test_whatever_the_messages_are_each_has_one_fate_and_good_ones_are_eaten(
-    private: Node, name: str
-) -> None:
+def test_each_message_of_any_kind_has_one_outcome_and_good_ones_are_eaten(private: Node, name: str) -> None:
     check_that_it_handles(private, name, made_for(name, SEED, MESSAGES))
 
 

@@ -59,7 +59,7 @@ def test_each_sum_is_exact_at_the_edges_of_the_order(ledger: Ledger) -> None:
     )
 
 
-def test_what_is_lost_is_not_made_up_for_by_what_is_recovered_or_doubled(ledger: Ledger) -> None:
+def test_recovered_or_duplicated_baozi_do_not_hide_a_loss(ledger: Ledger) -> None:
     close(ledger, 3, 6)
     eat(ledger, 0, 1, 3, 4, 5)
     eat(ledger, 0, 0)
@@ -208,7 +208,7 @@ def test_an_audit_is_of_one_moment_though_baozi_are_eaten_meanwhile(
     assert (sums.lost, sums.missing) == (2, [(1, 2)]), "the gaps are of what was counted"
 
 
-def test_a_run_that_nobody_knows_is_nothing_to_audit(ledger: Ledger) -> None:
+def test_an_unknown_run_is_nothing_to_audit(ledger: Ledger) -> None:
     close(ledger, 1, run="other")
     with pytest.raises(NothingToAudit, match=r"^The ledger has nothing of run course; .*\.$") as caught:
         audit(ledger, RUN)

@@ -184,7 +184,9 @@ def test_one_name_on_two_machines_is_no_duplicate(
     assert "another name" in letter
 
 
-def test_what_vanished_before_any_was_eaten_is_lost_by_its_journal(here: Machine, there: Machine) -> None:
+def test_messages_that_vanish_before_any_is_eaten_are_lost_by_the_journal(
+    here: Machine, there: Machine
+) -> None:
     place = here.place
     place.worker("小明")
     here.produce("peiqi", 3)

@@ -154,7 +154,7 @@ def assert_sums_are_plain(ledger: Ledger, world: World) -> None:
 
 @given(world=WORLDS, seed=st.integers())
 @hypothesis_settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_what_workers_record_is_summed_as_plain_python_sums_it(
+def test_the_sums_of_recorded_rows_equal_the_sums_of_a_python_model(
     one_sqlite_ledger: Ledger, world: World, seed: int
 ) -> None:
     empty(one_sqlite_ledger)

@@ -35,20 +35,20 @@ THE_OTHERS = tuple(
 
 @pytest.mark.parametrize("transport", ["celery", "celery-trays"])
 @pytest.mark.timeout(400)
-def test_whichever_process_is_killed_frozen_or_stopped_nothing_is_lost(transport: str) -> None:
+def test_nothing_is_lost_when_any_process_is_killed_frozen_or_stopped(transport: str) -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     said, _ = chaos("--transport", transport, "--times", "1", "--seed", "3", *only(OF_PROCESSES), "--json")
     check_that_it_is_sound(said, OF_PROCESSES)
 
 
 @pytest.mark.timeout(500)
-def test_whatever_befalls_broker_network_ledger_and_clock_nothing_is_lost() -> None:
+def test_nothing_is_lost_under_faults_of_broker_network_ledger_and_clock() -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     said, _ = chaos("--times", "1", "--away", "8", *only(THE_OTHERS), "--json")
     check_that_it_is_sound(said, THE_OTHERS)
 
 
-def test_what_a_stopped_worker_has_finished_does_not_come_again() -> None:
+def test_messages_that_a_stopped_worker_has_finished_are_not_redelivered() -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     said, _ = chaos("--times", "2", "--fault", "stop-worker", "--json")
     results = check_that_it_is_sound(said, ("stop-worker",) * 2)

@@ -216,7 +216,7 @@ def test_browsing_many_dead_letters_shows_all_in_order_and_removes_none(
     wait_until(lambda: place.waiting("baozi.dead") == 95, "the letters to be back in the queue")
 
 
-def test_who_looks_while_another_does_is_told_so_and_not_that_there_is_none(
+def test_browsing_while_another_process_browses_is_an_error_and_not_an_empty_list(
     private_place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("baozi.amqp.connection.broker_url", lambda: private_place.url)
@@ -281,7 +281,9 @@ def test_many_dead_letters_that_are_dropped_together_are_deleted(private_place: 
         assert dead.says("list") == []
 
 
-def test_who_only_reads_the_dead_letters_can_look_but_not_replay(private_place: Place) -> None:
+def test_a_user_with_read_permission_can_browse_dead_letters_but_not_replay_them(
+    private_place: Place,
+) -> None:
     declare(private_place)
     dead_letter(private_place, 0)
     url = private_place.node.make_user("looker", private_place.virtual_host, "^$", "^$", r"^baozi\.dead$")

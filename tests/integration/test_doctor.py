@@ -228,9 +228,7 @@ def test_a_worker_answers_and_nothing_is_left_or_taken(private_place: Place) -> 
     assert [it for part in after for it in part if it not in str(before) and "pidbox" not in it] == []
 
 
-def test_workers_with_other_settings_than_their_sibling_are_told(
-    private_place: Place, project: Project
-) -> None:
+def test_workers_with_different_settings_are_listed(private_place: Place, project: Project) -> None:
     place = private_place
     declare(place.url, QUORUM)
     for number, limit in enumerate((50, 40)):

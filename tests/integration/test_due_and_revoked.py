@@ -46,7 +46,7 @@ def reasons(place: Place, monkeypatch: pytest.MonkeyPatch) -> dict[int, str]:
 
 
 @pytest.mark.parametrize("tray", [1, 100])
-def test_what_is_not_due_waits_at_the_broker_and_is_in_nobodys_way(
+def test_a_message_that_is_not_due_waits_at_the_broker_and_blocks_no_other(
     place: Place, tray: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = place.worker("小明", tray=tray)
@@ -81,7 +81,7 @@ def delayed(place: Place) -> int:
 
 @pytest.mark.parametrize("tray", [1, 100])
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_what_expires_while_it_waits_for_a_pool_process_is_dead_and_the_audit_says_so(
+def test_a_message_that_expires_while_it_waits_for_a_pool_process_is_dead_lettered(
     private_place: Place, pool: str, tray: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = private_place
@@ -99,7 +99,7 @@ def test_what_expires_while_it_waits_for_a_pool_process_is_dead_and_the_audit_sa
 
 
 @pytest.mark.parametrize("tray", [1, 100])
-def test_what_was_revoked_is_dead_whether_it_was_begun_or_not(
+def test_a_revoked_message_is_dead_lettered_whether_it_has_begun_or_not(
     place: Place, tray: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = place.worker("小明", eat_seconds=5, tray=tray, journal=place.home)
@@ -119,7 +119,7 @@ def test_what_was_revoked_is_dead_whether_it_was_begun_or_not(
     assert worker.process.is_running()
 
 
-def test_what_is_to_follow_a_baozi_follows_it(private_place: Place) -> None:
+def test_the_follower_of_a_baozi_is_executed(private_place: Place) -> None:
     place = private_place
     place.worker("小明")
     with another_client(place) as client:

@@ -27,7 +27,7 @@ def dead(place: Place, monkeypatch: pytest.MonkeyPatch) -> list[DeadMessage]:
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
-def test_what_was_put_twice_is_eaten_once(private_place: Place, pool: str) -> None:
+def test_a_baozi_that_was_put_twice_is_eaten_once(private_place: Place, pool: str) -> None:
     private_place.worker("小明", pool)
     item = baozi(0)
     with private_place.producer() as producer:

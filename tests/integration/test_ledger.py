@@ -67,7 +67,7 @@ def test_a_baozi_that_was_eaten_is_a_row(ledger: Ledger) -> None:
     ]
 
 
-def test_a_tray_is_recorded_at_once_and_only_its_new_ones_are_new(ledger: Ledger) -> None:
+def test_a_batch_is_recorded_at_once_and_only_its_new_calls_are_new(ledger: Ledger) -> None:
     assert record_eaten_many(ledger, [baozi(0), baozi(1)], "小红", "here", 2.0) == [baozi(0), baozi(1)]
     again = [baozi(2), baozi(1), baozi(2), baozi(3)]
     assert record_eaten_many(ledger, again, "小明", "there", 3.0) == [baozi(2), baozi(3)]
@@ -155,7 +155,7 @@ def test_several_processes_that_write_at_once_lose_nothing(ledger_url: str) -> N
     assert deliveries == own | shared
 
 
-def test_what_was_recorded_survives_a_kill_right_after(ledger_url: str) -> None:
+def test_a_recorded_row_survives_a_kill_right_after_the_commit(ledger_url: str) -> None:
     for _ in range(3):
         with child(KILLED, ledger_url) as writer:
             assert writer.stdout is not None

@@ -260,7 +260,7 @@ def test_a_postgresql_that_only_reads_is_an_error_when_the_worker_starts(
         reader.close()
 
 
-def test_a_user_without_the_right_to_write_is_an_error_when_the_worker_starts(
+def test_a_user_without_write_permission_is_an_error_when_the_worker_starts(
     postgresql: "PostgreSQLServer", postgresql_url: str
 ) -> None:
     made = Ledger(postgresql_url).open()

@@ -189,7 +189,7 @@ def refuse(constant: str) -> None:
     raise AssertionError(f"{constant} is not JSON")
 
 
-def test_whatever_letters_there_are_each_command_works_and_none_is_changed(place: Place) -> None:
+def test_each_command_works_with_any_dead_letters_and_changes_none(place: Place) -> None:
     place.produce("sound", "egon", 1)
     worker = place.worker("小明")
     wait_until(lambda: (sums := place.sums("sound")) and sums.proven, "the run to be sound")

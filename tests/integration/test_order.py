@@ -111,7 +111,7 @@ def here(private_place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Plac
         yield private_place
 
 
-def test_what_an_order_frames_by_hand_is_what_apply_async_sends(here: Place) -> None:
+def test_the_frames_of_an_order_are_those_that_apply_async_sends(here: Place) -> None:
     """Without options a message is framed by hand; with one that changes nothing, Celery makes it."""
     calls: list[dict[str, Any]] = [
         {"args": ({"id": "it's", "b": ['"', "\\", "包子", None, True, 1.5, 2**60]},)},

@@ -166,7 +166,7 @@ def test_a_close_without_the_order_s_id_does_not_close_it(ledger: Ledger, accept
     assert not sums.proven
 
 
-def test_what_was_eaten_and_never_attempted_is_no_proof(ledger: Ledger) -> None:
+def test_a_run_with_baozi_that_were_never_attempted_is_not_proven(ledger: Ledger) -> None:
     close(ledger, 2)
     eat(ledger, "", 0, 1, 5)
     sums = audit(ledger, RUN)

@@ -146,7 +146,7 @@ def test_a_node_that_was_killed_is_not_found_and_is_started_again(home: Home) ->
     assert home.programs().count("epmd") == 1
 
 
-def test_what_a_killed_start_leaves_is_stopped(home: Home) -> None:
+def test_a_broker_whose_start_was_killed_is_stopped(home: Home) -> None:
     with home.begin("start") as starting:
         home.wait_for_a("beam.smp")
         starting.kill()

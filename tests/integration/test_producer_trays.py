@@ -23,7 +23,7 @@ def test_the_baozi_of_a_tray_are_in_one_message_and_each_is_audited(place: Place
 
 
 @pytest.mark.parametrize("victim", ["pool child", "worker"])
-def test_of_a_tray_that_is_eaten_in_part_the_rest_comes_again_and_each_is_counted_once(
+def test_a_tray_that_is_eaten_in_part_is_redelivered_and_each_baozi_counts_once(
     private_place: Place, victim: str
 ) -> None:
     place = private_place

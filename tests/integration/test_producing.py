@@ -146,7 +146,7 @@ def test_the_bound_is_the_brokers_so_it_holds_over_many_producers(place: Place) 
     assert place.waiting() == sum(accepted)
 
 
-def test_a_put_that_waits_for_a_full_queue_goes_on_when_somebody_eats(place: Place) -> None:
+def test_a_put_that_waits_for_a_full_queue_continues_when_a_consumer_eats(place: Place) -> None:
     producer = place.popen("produce", "--name", "egon", "--count", "20", "--run", "r", "--json", capacity=3)
     wait_until(lambda: place.waiting() in {3, 4}, "the queue to be full")
     place.worker("小明", capacity=3)
@@ -178,7 +178,7 @@ def test_a_queue_that_stays_full_keeps_each_producers_order_and_what_was_refused
         assert numbers == sorted(numbers), name
 
 
-def test_a_queue_that_was_deleted_under_a_producers_feet_is_an_error(private_place: Place) -> None:
+def test_a_queue_that_is_deleted_while_a_producer_uses_it_is_an_error(private_place: Place) -> None:
     arguments = ["--name", "egon", "--count", "0", "--interval", "0.05", "--run", "r", "--json"]
     producer = private_place.popen("produce", *arguments)
     wait_until(lambda: private_place.waiting() > 2, "the producer to be at work")
@@ -321,13 +321,13 @@ def test_a_full_disk_under_the_journal_is_said_and_loses_nothing(private_place: 
     assert json.loads(done.stdout)["total"]["eaten"] == 9
 
 
-def test_a_producer_without_the_right_to_configure_works_on_what_is_there(place: Place) -> None:
+def test_a_producer_without_configure_permission_uses_the_existing_queues(place: Place) -> None:
     place.produce("before", "egon", 1)
     url = place.node.make_user("producer", place.virtual_host, configure="^$", write="^baozi$", read="^$")
     assert place.produce("r", "egon", 3, broker_url=url)["accepted"] == 3
 
 
-def test_a_producer_without_the_right_to_write_is_told_so(private_place: Place) -> None:
+def test_a_producer_without_write_permission_gets_an_error(private_place: Place) -> None:
     private_place.produce("before", "egon", 1)
     url = private_place.node.make_user(
         "reader", private_place.virtual_host, configure="^$", write="^$", read=".*"

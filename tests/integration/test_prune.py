@@ -53,7 +53,7 @@ def done_place(private_place: Place) -> Place:
     return private_place
 
 
-def test_what_is_proven_and_old_is_deleted_after_it_was_shown(done_place: Place) -> None:
+def test_old_proven_runs_are_listed_and_then_deleted(done_place: Place) -> None:
     place = done_place
     assert rows(place, "done") == 10
     refused = place.run("prune", "--yes", broker_url="amqp://127.0.0.1:1//")
@@ -75,7 +75,7 @@ def test_what_is_proven_and_old_is_deleted_after_it_was_shown(done_place: Place)
     wait_until(lambda: place.eaten("old") == 2, "the new run to be eaten", timeout=60)
 
 
-def test_what_could_still_be_delivered_again_stays(done_place: Place) -> None:
+def test_runs_with_messages_that_could_be_delivered_again_are_kept(done_place: Place) -> None:
     place = done_place
     for started in place.process_group.processes:
         started.process.terminate()

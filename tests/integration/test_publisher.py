@@ -96,7 +96,7 @@ def test_a_large_message_is_framed_in_pieces(private_here: Place) -> None:
     assert body.count(b"\\u5305") == 200_000
 
 
-def test_who_listens_to_celerys_publish_signals_hears_of_each_message_and_may_add_to_it(
+def test_celerys_publish_signals_are_sent_for_each_message_and_a_receiver_can_change_it(
     private_here: Place,
 ) -> None:
     heard: list[tuple[str, str]] = []
@@ -126,7 +126,7 @@ def test_who_listens_to_celerys_publish_signals_hears_of_each_message_and_may_ad
 
 
 @pytest.mark.usefixtures("private_here")
-def test_what_wraps_celerys_functions_is_called_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wrappers_of_celerys_functions_are_called_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
     original = Task.apply_async
 
@@ -178,7 +178,7 @@ def _cut(place: Place) -> int:
     return 0
 
 
-def test_what_a_full_queue_refuses_is_told_exactly(private_here: Place) -> None:
+def test_the_messages_that_a_full_queue_refuses_are_listed_exactly(private_here: Place) -> None:
     with Publisher("test", chosen(capacity=3)) as publisher:
         publisher.flush()
         publisher.put(baozi(0))
@@ -199,7 +199,7 @@ def test_what_a_full_queue_refuses_is_told_exactly(private_here: Place) -> None:
     assert {*accepted} <= {ids.get(task_id) for task_id in in_queue} <= {*accepted, *left, None}
 
 
-def test_when_no_queue_takes_them_none_is_accepted(private_here: Place) -> None:
+def test_unroutable_messages_are_not_accepted(private_here: Place) -> None:
     accepted = Accepted()
     publisher = Publisher("test", settings(), None, accepted)
     publisher.put(baozi(0))

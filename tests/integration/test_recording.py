@@ -75,7 +75,7 @@ def deliveries(ledger: Ledger) -> dict[int, object]:
     return {int(str(row["number"])): row["deliveries"] for row in rows(ledger)}
 
 
-def test_what_a_task_did_is_a_row_with_its_result(ledger: Ledger) -> None:
+def test_an_executed_task_is_a_row_with_its_result(ledger: Ledger) -> None:
     assert execute(ledger, call(number=0)) == [None]
     with ledger.reading() as connection:
         (row,) = connection.execute(select(done)).all()
@@ -107,7 +107,7 @@ def test_the_same_key_of_another_task_is_another_call(ledger: Ledger) -> None:
     assert execute(ledger, call(task="a"), call(task="c")) == [Done('"paid"'), None]
 
 
-def test_what_is_not_done_is_not_recorded_by_asking(ledger: Ledger) -> None:
+def test_asking_for_a_call_that_is_not_done_records_nothing(ledger: Ledger) -> None:
     assert ledger.recorded([call("a", 0), call("b"), call("a", 0)], "小红", "here") == [None, None, None]
     assert (done_rows(ledger), rows(ledger)) == ({}, [])
     assert ledger.recorded([], "小红", "here") == []
@@ -193,7 +193,7 @@ def test_a_baozi_that_an_older_release_ate_is_done_and_counted(ledger: Ledger) -
     assert deliveries(ledger) == {0: 2, 1: 2, 2: 1}
 
 
-def test_what_an_older_worker_counts_of_a_newer_ones_is_in_the_audit(ledger: Ledger) -> None:
+def test_the_audit_counts_deliveries_that_an_older_worker_counted(ledger: Ledger) -> None:
     execute(ledger, call(number=0))
     eat_as_before(ledger, 0)
     assert only(audit(ledger, RUN)).duplicated == 1
@@ -296,7 +296,7 @@ def test_a_key_twice_in_a_batch_is_not_done_if_the_first_fails(ledger: Ledger) -
     assert sorted(deliveries(ledger)) == [2], "neither may count as eaten"
 
 
-def test_what_was_executed_before_its_claim_is_recorded_in_one_step(ledger: Ledger) -> None:
+def test_calls_that_were_executed_before_their_claim_are_recorded_in_one_step(ledger: Ledger) -> None:
     results = [(call("a", 0), '"a"', 4.0), (call("b"), None, 5.0), (call("a", 0), '"again"', 6.0)]
     with ledger.recording("小红", "here") as recording:
         assert recording.record(results) == [None, None, Done(None)]

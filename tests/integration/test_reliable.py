@@ -144,7 +144,7 @@ def test_a_function_can_dead_letter_at_once(shop: Shop) -> None:
     assert shop.ran() == {"refuse no such customer": 1}
 
 
-def test_what_follows_receives_the_result_once_also_after_a_redelivery(shop: Shop) -> None:
+def test_a_follower_receives_the_result_once_also_after_a_redelivery(shop: Shop) -> None:
     shop.worker()
     with shop.client() as client:
         link = client.signature("shop.total", exchange="shop", routing_key="shop")

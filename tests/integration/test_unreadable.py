@@ -68,7 +68,7 @@ def send(place: Place, number: int, entries: bytes = b"", **changes: bytes) -> N
 
 
 @pytest.mark.parametrize("tray", [1, 10])
-def test_what_py_amqp_cannot_read_is_eaten_or_dead_with_a_reason_and_the_worker_goes_on(
+def test_a_message_that_py_amqp_cannot_read_is_eaten_or_dead_lettered_with_a_reason(
     place: Place, tray: int
 ) -> None:
     place.produce("other", "alex", 1)

@@ -84,7 +84,7 @@ def test_other_signals_leave_the_worker_at_its_work(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
-def test_what_ends_a_worker_says_so_on_stderr_alone(
+def test_the_reason_why_a_worker_ends_is_on_stderr_only(
     private_place: Place, worker: Started, number: signal.Signals
 ) -> None:
     worker.send(number)

@@ -170,7 +170,7 @@ def test_a_function_that_hides_the_soft_time_limit_is_finished_and_the_rest_is_l
     assert recorded(reliable, task) == {"id-0", "id-1"}
 
 
-def test_what_could_not_be_recorded_is_not_finished(reliable: Reliable) -> None:
+def test_an_execution_that_could_not_be_recorded_is_not_finished(reliable: Reliable) -> None:
     def slow(number: int) -> None:
         if number == 1:
             time.sleep(0.1)  # so long that what has run is recorded before the batch ends
@@ -331,7 +331,7 @@ def test_each_message_of_a_list_has_its_signals(reliable: Reliable, kind: str) -
     ]
 
 
-def test_what_a_function_without_a_transaction_did_is_recorded_as_soon_as_it_returns(
+def test_a_function_without_a_transaction_is_recorded_as_soon_as_it_returns(
     reliable: Reliable,
 ) -> None:
     """Or it would run again if the process was killed in a receiver of a signal."""

@@ -67,7 +67,7 @@ def message(number: int) -> Any:
     )
 
 
-def test_what_has_arrived_goes_out_together_when_the_loop_goes_round(
+def test_messages_that_have_arrived_are_executed_together_at_the_next_loop(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, _ = ends
@@ -83,7 +83,7 @@ def test_what_has_arrived_goes_out_together_when_the_loop_goes_round(
     assert loop.soon == []
 
 
-def test_what_is_still_to_be_read_comes_along(
+def test_messages_that_are_still_to_be_read_join_the_batch(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, other = ends

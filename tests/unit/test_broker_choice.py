@@ -89,7 +89,7 @@ def test_an_empty_name_is_none(machine: Machine, monkeypatch: pytest.MonkeyPatch
     assert start(machine.said.append).kind == "private"
 
 
-def test_memory_is_had_by_name_and_says_what_it_does_not_promise(
+def test_memory_is_used_if_it_is_named_and_prints_what_it_does_not_guarantee(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BAOZI_BROKER_URL", "memory://")
@@ -112,14 +112,14 @@ def test_a_container_comes_before_an_installation(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("docker", [False, True])
-def test_where_no_container_can_be_had_the_package_is_installed(machine: Machine, docker: bool) -> None:
+def test_without_a_container_engine_the_package_is_installed(machine: Machine, docker: bool) -> None:
     machine.docker, machine.image, machine.apt = docker, False, "works"
     assert start(machine.said.append).kind == "private"
     assert machine.said[-2].startswith("Installing the distribution's rabbitmq-server")
 
 
 @pytest.mark.parametrize(("apt", "told"), [(None, "without apt and root"), ("broken", "No network")])
-def test_where_nothing_is_to_be_had_it_is_memory_and_says_why(
+def test_without_any_broker_memory_is_used_and_the_reason_is_printed(
     machine: Machine, apt: str | None, told: str
 ) -> None:
     machine.apt = apt

@@ -214,7 +214,7 @@ def test_the_error_names_the_url_of_a_cluster_that_is_wrong() -> None:
         "amqp://",
     ],
 )
-def test_what_kombu_would_replace_by_a_value_of_its_own_is_refused(url: str) -> None:
+def test_a_url_in_which_kombu_would_replace_a_part_is_refused(url: str) -> None:
     refused_without_the_password(url)
 
 

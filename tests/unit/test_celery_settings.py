@@ -57,7 +57,7 @@ def test_a_process_that_has_no_broker_can_fork(tmp_path: Path) -> None:
     assert done.stdout + done.stderr == ""
 
 
-def test_tls_checks_the_host_though_somebody_used_kombus_transport_before(tmp_path: Path) -> None:
+def test_tls_checks_the_host_also_if_kombus_transport_was_used_before(tmp_path: Path) -> None:
     program = """
 from kombu.transport import get_transport_cls
 get_transport_cls("amqps")

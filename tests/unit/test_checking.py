@@ -136,7 +136,7 @@ COMPRESSIONS = {"gzip": zlib.compress, "bzip2": bz2.compress, "lzma": lzma.compr
 
 
 @pytest.mark.parametrize("name", COMPRESSIONS)
-def test_what_is_compressed_is_inflated_up_to_a_limit(name: str) -> None:
+def test_a_compressed_body_is_inflated_up_to_a_limit(name: str) -> None:
     compress: Any = COMPRESSIONS[name]
     assert inflated(compress(BODY), name) == BODY
     assert len(inflated(compress(bytes(LONGEST)), name)) == LONGEST
@@ -157,7 +157,7 @@ def test_an_unknown_compression_is_refused(compression: object) -> None:
 
 
 @pytest.mark.parametrize("name", COMPRESSIONS)
-def test_what_is_not_compressed_but_says_so_is_refused(name: str) -> None:
+def test_a_body_that_is_falsely_marked_as_compressed_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="damaged"):
         inflated(b"\0 no such thing", name)
 
@@ -177,7 +177,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
         ("2034-07-04T21:24:15+00:00", LONGEST_DELAY),
     ],
 )
-def test_what_is_due_later_waits_for_whole_seconds(eta: str, seconds: int) -> None:
+def test_a_delay_is_rounded_to_whole_seconds(eta: str, seconds: int) -> None:
     later = message({"task": "tasks.eat", "id": "x", "eta": eta})
     assert seconds_until_due(later, NOW) == seconds
     assert ("eta" in later.headers) == bool(seconds), "Celery must not hold what is due"
@@ -186,7 +186,7 @@ def test_what_is_due_later_waits_for_whole_seconds(eta: str, seconds: int) -> No
 @pytest.mark.parametrize(
     "eta", ["2034-07-04T21:24:16+00:00", "9999-12-31T23:59:59", "2099-01-01T00:00:00+14:00"]
 )
-def test_what_is_due_later_than_the_broker_can_wait_is_refused(eta: str) -> None:
+def test_a_message_with_a_longer_delay_than_the_broker_supports_is_refused(eta: str) -> None:
     with pytest.raises(Refused, match="further away"):
         seconds_until_due(message({"eta": eta}), NOW)
 
@@ -194,7 +194,7 @@ def test_what_is_due_later_than_the_broker_can_wait_is_refused(eta: str) -> None
 @pytest.mark.parametrize(
     "error", [ValueError("x"), TypeError(), RecursionError(), RuntimeError(), LookupError(5)]
 )
-def test_what_cannot_be_handed_over_leaves_its_slot_in_the_pool_free(error: Exception) -> None:
+def test_a_message_that_cannot_be_passed_to_the_pool_leaves_its_slot_free(error: Exception) -> None:
     semaphore = LaxBoundedSemaphore(1)
     consumer: Any = SimpleNamespace(
         connection_errors=(OSError,), controller=SimpleNamespace(semaphore=semaphore), handed=[]
@@ -232,7 +232,7 @@ def test_a_lost_connection_leaves_the_slot_free_too() -> None:
     assert semaphore.value == 1
 
 
-def test_what_the_pool_was_given_and_has_not_begun_is_in_hand_until_it_is_done() -> None:
+def test_messages_in_the_pool_that_have_not_begun_count_as_active_until_they_are_done() -> None:
     consumer: Any = Consumer.__new__(Consumer)
     consumer.handed_over, consumer.republications = WeakSet(), set()
     request = Mock(spec=Request)

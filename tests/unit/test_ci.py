@@ -62,7 +62,7 @@ def ci(project: Path, tests: str, command: str = PYTEST) -> subprocess.Completed
     )
 
 
-def test_where_nothing_fails_nothing_runs_again(project: Path) -> None:
+def test_without_a_failed_test_nothing_runs_again(project: Path) -> None:
     done = ci(project, GOOD)
     assert done.returncode == 0, done.stderr
     assert "1 passed" in done.stdout

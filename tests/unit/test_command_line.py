@@ -175,7 +175,7 @@ def test_a_closed_output_is_neither_success_nor_a_loss(body: str) -> None:
     assert (done.returncode, done.stderr) == (NO_READER, "")
 
 
-def test_what_a_command_found_out_stays_its_exit_code_though_nobody_reads() -> None:
+def test_the_exit_code_of_a_command_is_the_same_if_its_output_is_closed() -> None:
     done = to_nobody("print('a loss'); raise typer.Exit(errors.ExitCode.LOSS)")
     assert (done.returncode, done.stderr) == (ExitCode.LOSS, "")
 

@@ -93,7 +93,7 @@ def test_only_this_machine_can_come_in(services: dict[str, dict[str, Any]]) -> N
     assert "host" not in {service.get("network_mode") for service in services.values()}
 
 
-def test_whoever_is_waited_for_to_be_healthy_has_a_health_check(services: dict[str, dict[str, Any]]) -> None:
+def test_each_service_that_others_wait_for_has_a_health_check(services: dict[str, dict[str, Any]]) -> None:
     for name, service in services.items():
         for other, wanted in service.get("depends_on", {}).items():
             assert wanted["condition"] in {"service_healthy", "service_completed_successfully"}, name

@@ -120,7 +120,7 @@ EVENTS = st.lists(st.tuples(st.sampled_from(KINDS), st.integers(0, 9), st.boolea
     trays=st.lists(st.integers(1, 7), max_size=6),
     window=st.integers(1, 8),
 )
-def test_what_is_told_confirmed_is_and_what_is_not_is_listed(
+def test_confirmed_messages_are_confirmed_and_all_others_are_listed(
     events: list[tuple[str, int, bool]], trays: list[int], window: int
 ) -> None:
     broker = Broker(events)
@@ -184,7 +184,7 @@ def test_with_a_window_of_one_they_arrive_in_order_whatever_happens(refusals: in
     assert set(broker.sent) == {f"{number}" for number in range(6)}
 
 
-def test_what_is_refused_to_the_deadline_is_an_error_that_names_it() -> None:
+def test_a_message_that_is_refused_until_the_deadline_is_an_error_that_names_it() -> None:
     broker = Broker([("refuse", 0, True)] * 1_000_000)
     publisher = ConfirmedPublisher[Note](broker.open, lambda _: None, 10, timeout=0.05)
     with pytest.raises(QueueFull) as refused:

@@ -47,7 +47,7 @@ def of_headers(headers: bytes, message_id: bytes = b"an id") -> Properties:
 @given(
     st.dictionaries(TEXTS, VALUES, max_size=5), st.dictionaries(st.sampled_from(["type", "app_id"]), TEXTS)
 )
-def test_what_py_amqp_can_read_is_read_as_py_amqp_does(
+def test_properties_that_py_amqp_can_read_are_read_in_the_same_way(
     headers: dict[str, Any], others: dict[str, str]
 ) -> None:
     message: Any = Message(

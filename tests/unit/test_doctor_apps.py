@@ -62,7 +62,7 @@ def test_an_app_that_does_not_import_is_one_sentence_with_the_error_s_own_words(
     assert caught.value.exit_code is ExitCode.USAGE
 
 
-def test_what_is_no_celery_app_is_told(folder: Path) -> None:
+def test_an_object_that_is_not_a_celery_app_is_named(folder: Path) -> None:
     (folder / "found_number.py").write_text("app = 1")
     with pytest.raises(AppNotFound, match=r"^The app 'found_number' is not a Celery app, but of type int\.$"):
         examine("found_number")

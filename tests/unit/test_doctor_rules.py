@@ -319,7 +319,7 @@ def ids(facts: Facts) -> list[str]:
 @pytest.mark.parametrize(
     ("rule", "wrong", "right"), CASES, ids=[f"{rule}-{n}" for n, (rule, _, _) in enumerate(CASES)]
 )
-def test_a_rule_finds_its_danger_and_nothing_else_and_is_silent_where_it_is_mended(
+def test_a_rule_finds_only_its_danger_and_nothing_in_the_corrected_app(
     rule: str, wrong: Made, right: Made, apps: Apps
 ) -> None:
     assert ids(apps.facts(wrong)) == [rule]

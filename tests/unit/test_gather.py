@@ -28,7 +28,7 @@ def two_machines(folder: Path, *, eaten: int) -> None:
     write(folder, "consumers-2", "小明", [(Event.EATEN, number) for number in range(1, eaten)])
 
 
-def test_who_ate_what_is_told_by_machine(tmp_path: Path) -> None:
+def test_the_report_lists_the_eaten_baozi_by_machine(tmp_path: Path) -> None:
     two_machines(tmp_path, eaten=3)
     (run,) = gather(tmp_path, Workload()).runs
     assert run.eaten_by == {"小明@consumers-1": 1, "小明@consumers-2": 2}

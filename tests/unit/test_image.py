@@ -52,5 +52,5 @@ def test_commands_are_lists_that_no_shell_reads_and_folders_are_absolute() -> No
     assert all(it.startswith("/") for it in of("WORKDIR"))
 
 
-def test_who_made_it_and_under_which_licence_is_labelled() -> None:
+def test_the_image_has_labels_with_author_and_licence() -> None:
     assert "org.opencontainers.image.licenses" in " ".join(of("LABEL"))

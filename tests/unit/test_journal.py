@@ -95,7 +95,9 @@ def test_a_torn_last_line_is_left_out_wherever_it_is_torn(keep: int, tmp_path: P
 
 
 @pytest.mark.parametrize("keep", range(1, 45))
-def test_who_writes_after_a_torn_line_loses_nothing_and_completes_nothing(keep: int, tmp_path: Path) -> None:
+def test_writing_after_an_incomplete_line_loses_nothing_and_does_not_complete_it(
+    keep: int, tmp_path: Path
+) -> None:
     # Torn after its 1, number 12 would be number 1 if it only got its newline.
     path = tmp_path / "j"
     with Journal(path) as journal:

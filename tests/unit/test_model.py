@@ -104,7 +104,7 @@ def test_a_field_name_that_is_no_string_is_refused() -> None:
 
 
 @pytest.mark.parametrize("data", [None, 0, "baozi", [], [GOOD], b"\x00"])
-def test_what_is_no_object_at_all_is_not_a_baozi(data: object) -> None:
+def test_an_argument_that_is_not_an_object_is_not_a_baozi(data: object) -> None:
     assert refusal(data) == "Not a baozi: should be a valid dictionary of named fields."
     assert refusal(data, Closing) == "Not an order: should be a valid dictionary of named fields."
 

@@ -53,7 +53,7 @@ def test_a_process_that_fails_ends_the_wait_at_once(
     assert capfd.readouterr().err == "It would not go.\n"
 
 
-def test_a_tick_sees_the_actors_and_may_kill_one(tmp_path: Path) -> None:
+def test_a_tick_gets_the_processes_and_can_kill_one(tmp_path: Path) -> None:
     def kill_the_busy_consumer(group: MultiprocessingGroup) -> None:
         records = Records(tmp_path)
         for actor in group.processes:

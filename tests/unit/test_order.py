@@ -146,7 +146,7 @@ def test_tasks_with_other_arguments_and_options_are_put_as_apply_async_would(sho
     assert (third.headers["id"], third.payload[0]) == ("own-id", [[Decimal("1.5"), UUID(int=1)]])
 
 
-def test_what_follows_a_task_has_the_same_id_each_time_it_is_put(shop: Shop) -> None:
+def test_the_followers_of_a_task_have_the_same_ids_each_time_it_is_put(shop: Shop) -> None:
     ids = []
     for run in ("r", "r"):
         with shop.order(run=run) as order:
@@ -215,7 +215,7 @@ def another_apps() -> Any:
 
 
 @pytest.mark.parametrize("bad", BAD)
-def test_what_cannot_be_put_is_one_sentence_and_takes_no_number(shop: Shop, bad: str) -> None:
+def test_a_task_that_cannot_be_put_is_one_sentence_and_takes_no_number(shop: Shop, bad: str) -> None:
     make, says = BAD[bad]
     with shop.order() as order:
         order.put(shop.charge.s(0))
@@ -481,7 +481,7 @@ def interruptible() -> Iterator[None]:
 @without_alarm
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_lets_the_put_in_hand_end_and_the_next_put_raises(
+def test_after_a_signal_the_current_put_completes_and_the_next_put_raises(
     shop: Shop, number: signal.Signals, capfd: pytest.CaptureFixture[str]
 ) -> None:
     before = [signal.getsignal(it) for it in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)]

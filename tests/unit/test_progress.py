@@ -10,7 +10,7 @@ from baozi.progress import JournalReader, Progress, own_journal
 
 
 @given(order=st.permutations(range(12)), reached=st.integers(0, 12))
-def test_what_was_attempted_and_not_accepted_comes_first_and_nothing_twice(
+def test_attempted_numbers_that_were_not_accepted_come_first_and_none_comes_twice(
     order: list[int], reached: int
 ) -> None:
     accepted = order[:reached]
@@ -52,7 +52,9 @@ def test_an_order_names_each_number_whose_outcome_is_unknown() -> None:
 
 
 @given(accepted=st.sets(st.integers(0, 40)), beyond=st.integers(0, 5))
-def test_what_an_order_names_as_unknown_is_what_was_not_accepted(accepted: set[int], beyond: int) -> None:
+def test_the_unknown_numbers_of_an_order_are_those_that_were_not_accepted(
+    accepted: set[int], beyond: int
+) -> None:
     progress = Progress("r", "alex")
     for number in accepted:
         progress.accept(number)

@@ -225,7 +225,7 @@ def test_a_reason_that_is_cut_amid_a_character_is_told(brokers: list[Broker]) ->
         b"HTTP/1.1 400",
     ],
 )
-def test_what_is_no_frame_is_a_lost_connection(brokers: list[Broker], garbage: bytes) -> None:
+def test_invalid_frames_are_a_lost_connection(brokers: list[Broker], garbage: bytes) -> None:
     connection = Connection("amqp://")
     _, error, _ = consumed(brokers, delivery(0) + garbage, [], never)
     assert isinstance(error, connection.connection_errors)

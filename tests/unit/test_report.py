@@ -144,7 +144,7 @@ def test_each_picture_has_a_name_and_says_what_it_shows(html: str) -> None:
     assert len(ids) == len(set(ids)), "two elements have one id"
 
 
-def test_a_strangers_text_is_text(tmp_path: Path) -> None:
+def test_text_of_another_client_is_shown_as_text(tmp_path: Path) -> None:
     evil = "<script>alert(1)</script>"
     run = a_run(evil, error=evil, eaten_by={evil: 3}, verdict=Verdict.LOST)
     html = page(sample_results().model_copy(update={"runs": [run], "accepted_means": {evil: evil}}), tmp_path)
@@ -263,6 +263,6 @@ def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+def test_a_written_value_is_read_back(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(sample_results().model_dump_json())
     assert read_results(tmp_path / "results.json") == sample_results()

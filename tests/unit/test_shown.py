@@ -56,7 +56,7 @@ CONTROLS = [
 
 
 @pytest.mark.parametrize("letter", [*INVISIBLE, *CONTROLS])
-def test_what_nobody_can_see_is_written_out(letter: str) -> None:
+def test_invisible_characters_are_escaped(letter: str) -> None:
     assert shown(f"a{letter}b").isascii()
     assert shown(f"a{letter}b") != shown("ab")
     assert shown_lines(f"包{letter}子").replace("\n", "").isprintable()
@@ -66,14 +66,14 @@ def test_what_nobody_can_see_is_written_out(letter: str) -> None:
 
 
 @given(st.text())
-def test_whatever_a_text_is_a_terminal_can_print_it_and_json_means_the_same(text: str) -> None:
+def test_any_text_can_be_printed_on_a_terminal_and_has_the_same_meaning_in_json(text: str) -> None:
     assert shown(text).isprintable()
     assert shown_json(json.dumps(text, ensure_ascii=False)).isprintable()
     assert json.loads(to_json(text)) == text
 
 
 @pytest.mark.parametrize("text", ["alex", "小明", "café", "a b", "😀", "%s {0} \\n", "a/b", "नमस्ते"])
-def test_what_can_be_seen_is_shown_as_it_is(text: str) -> None:
+def test_printable_text_is_shown_unchanged(text: str) -> None:
     assert shown(text) == text
 
 

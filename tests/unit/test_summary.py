@@ -22,7 +22,7 @@ def test_the_median_is_within_the_range_of_what_was_measured(values: list[float]
     assert sum(value <= seen.median for value in values) * 2 >= len(values)
 
 
-def test_what_was_not_measured_does_not_count() -> None:
+def test_missing_measurements_are_left_out() -> None:
     assert spread([]) is None
     assert spread([None, math.nan]) is None
     seen = spread([None, 2.0, math.inf])

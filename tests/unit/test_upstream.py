@@ -201,7 +201,7 @@ def derived() -> Iterator[tuple[type, type]]:
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [*derived()], ids=lambda one: one.__name__)
-def test_what_a_class_overrides_is_still_there(ours: type, theirs: type) -> None:
+def test_a_method_that_a_class_overrides_still_exists_in_its_base(ours: type, theirs: type) -> None:
     own = {name for name in vars(ours) if not (name.startswith("__") and name != "__init__")}
     added = {name for name in own if not hasattr(theirs, name)}
     assert added == ADDED[ours.__name__], "a new one that overrides nothing belongs in ADDED"

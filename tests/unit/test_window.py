@@ -76,7 +76,7 @@ def test_a_message_that_waits_is_not_sent_again() -> None:
         window.sent("a")
 
 
-def test_what_was_returned_before_a_reconnect_may_be_confirmed_after_it() -> None:
+def test_a_message_that_was_returned_before_a_reconnect_can_be_confirmed_after_it() -> None:
     window = Window()
     window.sent("a")
     window.returned("a")

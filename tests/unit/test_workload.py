@@ -68,7 +68,7 @@ def test_trays_hold_every_number_once_and_in_order(count: int, tray: int) -> Non
     assert 1 <= len(trays[-1]) <= tray
 
 
-def test_what_a_put_costs_does_not_slow_the_making() -> None:
+def test_the_time_of_a_put_does_not_reduce_the_rate() -> None:
     workload = Workload(per_producer=20, make_seconds=0.02, eat_seconds=0)
     began = time.monotonic()
     for _ in workload.trays("alex"):
