@@ -7,14 +7,17 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import create_engine, event, make_url, select, text
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from baozi.audit import audit
 from baozi.errors import LedgerAway, NameInUse
+from baozi.execution import retry_while_ledger_away
 from baozi.ledger import Ledger
 from baozi.ledger_schema import done, refused
+from baozi.ledger_statements import PostgreSQL
 from baozi.recording import Call, Done, Recording
+from tests.integration import previous_release
 from tests.integration.ledgers import (
     RUN,
     baozi,
@@ -365,6 +368,61 @@ def test_two_batches_with_the_same_keys_in_another_sequence_do_not_deadlock(
     other.close()
     assert sorted(len([it for it in answer if it is None]) for answer in answers) == [0, 200]
     assert set(deliveries(ledger).values()) == {2}
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("victim", ["old", "new"])
+def test_a_deadlock_with_a_worker_of_an_older_release_loses_nothing(
+    ledger: Ledger, ledger_url: str, victim: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older worker locks its baozi in their sequence. This release inserts the new ones first."""
+    engine = create_engine(make_url(ledger_url).set(drivername="postgresql+psycopg"))
+    with engine.begin() as connection:
+        previous_release.eat(connection, 0)
+    insert_new = PostgreSQL.insert_new
+    has_inserted, may_go_on = threading.Event(), threading.Event()
+
+    def insert_and_wait(*arguments: Any) -> Any:
+        left = insert_new(*arguments)
+        has_inserted.set()
+        assert may_go_on.wait(30)
+        return left
+
+    monkeypatch.setattr(PostgreSQL, "insert_new", insert_and_wait)
+    answers: list[Done | None] = []
+
+    def new() -> None:
+        other = Ledger(ledger_url)
+        calls = [call(f"o-{number}", number) for number in (0, 1)]
+        answers.extend(retry_while_ledger_away(lambda: execute(other, *calls)))
+        other.close()
+
+    thread = threading.Thread(target=new)
+    thread.start()
+    assert has_inserted.wait(30)
+
+    def old() -> None:
+        with engine.begin() as connection:
+            # Which of both looks for a deadlock, and so ends: the old one soon, or never.
+            timeout = "10ms" if victim == "old" else "1h"
+            connection.execute(text(f"SET LOCAL deadlock_timeout = '{timeout}'"))
+            previous_release.eat(connection, 0)
+            if not may_go_on.is_set():
+                may_go_on.set()
+                waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+                wait_until(lambda: connection.execute(waits).scalar_one(), "the new worker to wait", 4)
+            previous_release.eat(connection, 1)
+
+    if victim == "old":
+        with pytest.raises(OperationalError, match="deadlock"):
+            old()
+    old()  # with "old" again: its messages are redelivered
+    thread.join(60)
+    engine.dispose()
+    # Each was counted once by the new worker, and once by each transaction of an older one that committed.
+    assert deliveries(ledger) == {0: 3, 1: 2}
+    assert set(done_rows(ledger)) == {"o-0", "o-1"}
+    assert answers == [Done(None), None if victim == "old" else Done(None)]
 
 
 @pytest.mark.parametrize(
