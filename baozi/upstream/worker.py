@@ -13,19 +13,27 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery.apps.worker import Worker as CeleryWorker
+from celery.platforms import LockFailed
 from click import ClickException
 
 from baozi.command_line import failed
-from baozi.errors import ExitCode
+from baozi.errors import ExitCode, UsageError
 
 
 class Worker(CeleryWorker):
     """Celery's worker, but it ends with one of the project's exit codes."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
-        """Pass all arguments to Celery."""
+        """Pass all arguments to Celery.
+
+        Raises:
+            UsageError: a module of the app, or one that ``--include`` names, cannot be imported.
+        """
         with _exit_code_on_error():
-            super().__init__(*arguments, **options)
+            try:
+                super().__init__(*arguments, **options)
+            except ImportError as error:
+                raise UsageError(f"A module of the app cannot be imported: {error}.") from error
 
     prefetched: int | None = None
     """How many messages to prefetch for each pool process. Set by :mod:`baozi.worker.startup`."""
@@ -45,7 +53,11 @@ class Worker(CeleryWorker):
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
         """Stop, and exit with ``exitcode``. 1, Celery's code for any error, is replaced."""
         if exitcode == ExitCode.LOSS:
-            exitcode = ExitCode.BUG if isinstance(sys.exception(), Exception) else ExitCode.INTERRUPTED
+            error = sys.exception()
+            if isinstance(error, LockFailed):  # the file that --pidfile names
+                exitcode = ExitCode.USAGE
+            else:
+                exitcode = ExitCode.BUG if isinstance(error, Exception) else ExitCode.INTERRUPTED
         super().stop(in_sighandler=in_sighandler, exitcode=exitcode)
 
 

@@ -119,6 +119,23 @@ def test_a_node_name_that_cannot_be_a_consumers_is_a_usage_error(
     assert not (private_place.home / "journal").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--include", "no.such.module", "A module of the app cannot be imported: No module named 'no'."),
+        ("--pidfile", "/nowhere/pid", "No such file or directory: '/nowhere/pid'"),
+        ("--logfile", "/nowhere/log", "The system refuses: No such file or directory: /nowhere/log."),
+        ("--pool", "nosuch", "'nosuch' is not one of"),
+    ],
+)
+def test_an_option_that_celery_cannot_use_is_a_usage_error(
+    private_place: Place, option: str, value: str, said: str
+) -> None:
+    done = start(private_place, option, value)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.parametrize("limit", [40, 60])
 def test_too_few_open_files_are_said(private_place: Place, limit: int) -> None:
     command = f"ulimit -n {limit}; exec {sys.executable} -W ignore -m celery --quiet -A tasks worker -c 4"
