@@ -24,8 +24,8 @@ from baozi.stop import ENDING, write_to_stderr
 if TYPE_CHECKING:
     import typer
 
-#: Exit status when the reader of the output has ended, as for a program that SIGPIPE ends.
-_NO_READER = 128 + signal.SIGPIPE
+#: Exit status when the reader of the output has ended, as for a program that SIGPIPE (13) ends.
+_NO_READER = 128 + 13
 
 #: The option that prints the traceback of a bug, in every command.
 _DEBUG = "--debug"

@@ -75,7 +75,9 @@ def _default_home() -> Path:
 
 def _is_folder(path: Path, ours: bool) -> bool:
     try:
-        return path.is_dir() and (not ours or path.stat().st_uid == os.geteuid())
+        # Windows has no user ids.
+        owned = not hasattr(os, "geteuid") or path.stat().st_uid == os.geteuid()
+        return path.is_dir() and (owned or not ours)
     except OSError:
         return False
 

@@ -62,8 +62,8 @@ _TITLES = {name: lessons.titles(name)[1] for name in lessons.LESSONS}
 def _run(name: str, pace: float) -> None:
     try:
         lessons.run(name, pace)
-    except TimeoutError as error:
-        raise DeadlinePassed(str(error)) from None
+    except TimeoutError:
+        raise DeadlinePassed from None
 
 
 def _command(name: str) -> Callable[[float], None]:

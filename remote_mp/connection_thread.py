@@ -4,8 +4,8 @@ So a process may work on one item for an hour without losing its connection, and
 what has arrived. Only this thread uses the connection. Other threads leave it work, and wake it.
 """
 
-import os
 import selectors
+import socket
 import threading
 import time
 from collections import deque
@@ -14,7 +14,7 @@ from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, NoReturn, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar, cast
 
 from amqp.exceptions import AMQPError
 from kombu import Connection
@@ -131,7 +131,9 @@ class KeptConnection:
         self._error: BaoziError | None = None
         """Why there is no connection at present, or why the thread has ended."""
         self._error_since = 0.0
-        self._wake_out, self._wake_in = -1, -1
+        # Sockets, because Windows cannot wait for a pipe and a socket at once.
+        self._wake_out: socket.socket | None = None
+        self._wake_in: socket.socket | None = None
         self._awake = False
 
     def start(self) -> None:
@@ -147,10 +149,10 @@ class KeptConnection:
                 self._check_open()
                 if not self._running:
                     self._error, self._error_since = None, time.monotonic()
-                    if self._wake_in < 0:
-                        self._wake_out, self._wake_in = os.pipe()
-                        os.set_blocking(self._wake_in, False)
-                        os.set_blocking(self._wake_out, False)
+                    if self._wake_in is None:
+                        self._wake_out, self._wake_in = socket.socketpair()
+                        self._wake_in.setblocking(False)
+                        self._wake_out.setblocking(False)
                     try:
                         self._running = True
                         self._thread = threading.Thread(
@@ -166,12 +168,12 @@ class KeptConnection:
     def wake(self) -> None:
         """Make the thread call its user's ``work`` now."""
         if not self._awake:
-            # With the lock held: without it, the pipe could be closed here, and its number be another file's.
+            # With the lock held: without it, the socket could be closed here.
             with self.condition, suppress(BlockingIOError):
-                if self._wake_in >= 0:
+                if self._wake_in is not None:
                     try:
                         self._awake = True
-                        os.write(self._wake_in, b"\0")
+                        self._wake_in.send(b"\0")
                     except BaseException:  # interrupted: the next call must write
                         self._awake = False
                         raise
@@ -256,19 +258,19 @@ class KeptConnection:
             self.wake()
             running.join(timeout + CONNECT_TIMEOUT)
         else:
-            self._close_pipe()
+            self._close_wake()
 
     def abandon(self) -> None:
         """In a forked child, which has no such thread: close its copies of what is open, and send nothing."""
-        self._close_pipe()
+        self._close_wake()
         if self._connection is not None:
             close_inherited_socket(self._connection)
 
-    def _close_pipe(self) -> None:
+    def _close_wake(self) -> None:
         for end in (self._wake_in, self._wake_out):
-            if end >= 0:
-                os.close(end)
-        self._wake_in = self._wake_out = -1
+            if end is not None:
+                end.close()
+        self._wake_in = self._wake_out = None
 
     # --- in the thread
 
@@ -285,7 +287,7 @@ class KeptConnection:
             self._running = False
             self._error = error_at_end or self._error
             if self._closing_by is not None:
-                self._close_pipe()
+                self._close_wake()
             self.condition.notify_all()
 
     def _keep_open(self) -> None:
@@ -333,9 +335,10 @@ class KeptConnection:
         """Do the user's work, and read what arrives, until the queue is closed."""
         amqp = connection.connection
         reader: Reader = amqp.transport.reader
+        wake_out = cast(socket.socket, self._wake_out)  # it is there while the thread runs
         with selectors.DefaultSelector() as selector:
             selector.register(amqp.transport.sock, selectors.EVENT_READ)
-            selector.register(self._wake_out, selectors.EVENT_READ)
+            selector.register(wake_out, selectors.EVENT_READ)
             heartbeat_check_at = 0.0
             while True:
                 is_done = self._user.work()
@@ -348,11 +351,11 @@ class KeptConnection:
                     heartbeat_check_at = now + _HEARTBEAT_CHECK
                 # The reader may hold frames that it read together with an answer: then do not wait.
                 wait = 0.0 if reader.left else min(heartbeat_check_at - now, self._longest_wait(now))
-                ready = {key.fd for key, _ in selector.select(wait)}
-                if self._wake_out in ready:
-                    os.read(self._wake_out, 1024)
+                ready = {key.fileobj for key, _ in selector.select(wait)}
+                if wake_out in ready:
+                    wake_out.recv(1024)
                     self._awake = False
-                    ready.discard(self._wake_out)
+                    ready.discard(wake_out)
                 if ready or reader.left:
                     amqp.blocking_read(CONNECT_TIMEOUT)
                     while reader.left:

@@ -459,4 +459,5 @@ def _reset_in_child() -> None:
         inherited._reset()
 
 
-os.register_at_fork(after_in_child=_reset_in_child)
+if hasattr(os, "register_at_fork"):  # Windows cannot fork
+    os.register_at_fork(after_in_child=_reset_in_child)

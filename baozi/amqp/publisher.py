@@ -280,4 +280,5 @@ def _reset_after_fork() -> None:
         inherited.reset_after_fork()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows cannot fork
+    os.register_at_fork(after_in_child=_reset_after_fork)

@@ -1,6 +1,5 @@
 """A private RabbitMQ node: any user runs the machine's ``rabbitmq-server`` in a folder."""
 
-import resource
 import secrets
 import shutil
 import time
@@ -50,6 +49,8 @@ def start_node(folder: Folder, program: Path, why: str) -> Record:
         BrokerNotStarted: it failed or was not ready in time, and none of its processes is left. The error
             says why.
     """
+    import resource  # noqa: PLC0415  # not on Windows, where remote_mp is used with another broker
+
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if files < _FILES:
         raise BrokerNotStarted(

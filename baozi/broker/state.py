@@ -1,6 +1,5 @@
 """The broker's files: its permanent name and password, and the record of its current start."""
 
-import fcntl
 import os
 import secrets
 import time
@@ -61,11 +60,12 @@ class Folder:
         """Make the folder if it is missing, and lock it. Other commands wait for the lock.
 
         Raises:
-            BrokerError: the folder cannot be used, or another command held the lock for 12 minutes.
+            BrokerError: the folder cannot be used, this system has no such lock, or another command held it
+                for 12 minutes.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            lock = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o600)
         except OSError as error:
             raise BrokerError(
                 "The folder {path} cannot be used: {strerror}.", path=self.path, strerror=error.strerror
@@ -77,6 +77,12 @@ class Folder:
             os.close(lock)
 
     def _wait_for(self, lock: int) -> None:
+        try:
+            import fcntl  # noqa: PLC0415  # not on Windows, where remote_mp is used with another broker
+        except ModuleNotFoundError:
+            raise BrokerError(
+                "A broker can be started only on Linux and macOS. Set BAOZI_BROKER_URL."
+            ) from None
         deadline = time.monotonic() + _LOCK_DEADLINE
         while True:
             try:

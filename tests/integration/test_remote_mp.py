@@ -3,12 +3,15 @@
 import multiprocessing
 import pickle
 import queue
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +55,49 @@ def test_many_producers_at_once_can_put_exactly_maxsize_items(
         assert sum(pool.map(put_twelve, queues)) == 3
     assert queue_state(place.url, "remote_mp.q.q")[0] == 3
     assert queues[0].full()
+
+
+def test_the_course_s_program_runs_without_what_windows_and_macos_lack(
+    private_place: Place, tmp_path: Path
+) -> None:
+    tests = Path(__file__).parents[1]
+    (tmp_path / "course.py").write_text(COURSE, encoding="utf-8")
+    without = {"PYTHONPATH": f"{tests / 'unit/other_systems'}:{tests.parent}"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "course.py"],
+        cwd=tmp_path,
+        env={**private_place.environment(), **without},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [*(f"吃了 第{number}个包子" for number in range(5)), "主进程"]
+
+
+#: As in the README, with a consumer that is started as on Windows and macOS.
+COURSE = """
+import multiprocessing
+from remote_mp import JoinableQueue
+
+
+def eat(q):
+    while True:
+        print("吃了", q.get(), flush=True)
+        q.task_done()
+
+
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    q = JoinableQueue(3, name="elsewhere")
+    multiprocessing.Process(target=eat, args=(q,), daemon=True).start()
+    for number in range(5):
+        q.put(f"第{number}个包子")
+    q.join()
+    print("主进程")
+    q.close()
+"""
 
 
 def test_maxsize_holds_while_items_are_put_and_got(make_queue_here: Callable[..., Any]) -> None:

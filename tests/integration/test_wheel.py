@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -131,6 +132,17 @@ def test_a_command_of_the_repository_says_in_one_sentence_where_it_is(
         done = run([*program, tool, *more], project, environment)
         sentence = f"`baozi {tool}` is not in the installed package: it runs in a clone of the repository.\n"
         assert (done.returncode, done.stdout, done.stderr) == (ExitCode.USAGE, "", sentence)
+
+
+def test_in_a_clone_uv_run_has_the_demo(tmp_path: Path) -> None:
+    clone = tmp_path / "clone"
+    shutil.copytree(ROOT, clone, ignore=shutil.ignore_patterns(".*", "__pycache__", "docs", "tests"))
+    uv = Path(sys.executable).parent / "uv"
+    done = run([uv, "run", "--no-progress", "baozi", "demo", "--help"], clone, timeout=400)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "Start three producers, two workers and Flower" in done.stdout
+    imported = run([uv, "run", "--no-sync", "python", "-c", "import flower, tasks"], clone)
+    assert imported.returncode == 0, imported.stderr
 
 
 def test_an_unknown_command_is_still_unknown(scripts: Path, project: Path) -> None:

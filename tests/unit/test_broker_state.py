@@ -43,6 +43,15 @@ def test_the_password_is_in_no_repr(folder: Folder) -> None:
     assert folder.identity().password not in repr(folder.identity())
 
 
+def test_where_no_broker_can_be_started_one_sentence_says_so(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
+    says = r"^A broker can be started only on Linux and macOS\. Set BAOZI_BROKER_URL\.$"
+    with pytest.raises(BrokerError, match=says), folder.lock():
+        pass
+
+
 def test_a_spoilt_record_is_none(folder: Folder) -> None:
     folder.write("broker.json", "{")
     assert folder.record() is None
