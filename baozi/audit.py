@@ -35,7 +35,7 @@ class Sums(BaseModel):
     ``duplicated`` counts repeated deliveries of baozi that had been eaten; none was eaten again. ``dead`` is
     the number of dead letters, None if the broker was not asked; they are also counted as ``lost``.
     ``refused`` counts baozi that were not eaten because another order of that name had their number; they are
-    also counted as ``lost``, and as ``dead`` until somebody removes them.
+    also counted as ``lost``, and as ``dead`` until they are removed from the dead letters.
     """
 
     model_config = ConfigDict(frozen=True)

@@ -1,4 +1,4 @@
-"""``baozi broker start | status | stop | env``: the broker for one machine, on the command line."""
+"""The commands ``baozi broker start``, ``status``, ``stop`` and ``env``, for the broker of one machine."""
 
 import json
 import shlex

@@ -1,4 +1,4 @@
-"""``baozi dead list | show | replay | drop``: the dead letters on the command line."""
+"""The commands ``baozi dead list``, ``show``, ``replay`` and ``drop``, for dead letters."""
 
 import base64
 import sys

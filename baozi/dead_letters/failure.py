@@ -1,4 +1,4 @@
-"""Why a task failed: the exception's type and text, and the end of its traceback."""
+"""Formats the reason why a task failed: the exception's type and text, and the end of its traceback."""
 
 import traceback
 from typing import Any

@@ -1,1 +1,1 @@
-"""``baozi doctor``: what a Celery app on RabbitMQ can lose, repeat or stop, found by looking only."""
+"""``baozi doctor``: finds known dangers in a Celery app on RabbitMQ. It only reads."""

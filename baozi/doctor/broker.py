@@ -1,4 +1,4 @@
-"""Asks RabbitMQ about itself: by one connection, and by its management API. Declares and changes nothing."""
+"""Collects facts about RabbitMQ, over one connection and from its management API. It changes nothing."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""``baozi doctor`` on the command line. All that it needs is loaded when it runs."""
+"""The command ``baozi doctor``. It imports what it needs when it runs."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""What was found about an app, its broker, its workers and its ledger. The rules see nothing else."""
+"""The facts about an app, its broker, its workers and its ledger, which are the only input of the rules."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Looks at a ledger: its schema, and the clock of its server. Writes nothing."""
+"""Collects facts about a ledger: its schema version and the clock of its server. It only reads."""
 
 import time
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""An examination as lines for people, and as JSON."""
+"""Formats the findings as text and as JSON."""
 
 import re
 import shutil

@@ -1,4 +1,4 @@
-"""Calls in the app's own source, read from its files and never executed."""
+"""Finds function calls in the app's source files. It parses the files and does not execute them."""
 
 import ast
 import sys
