@@ -149,7 +149,7 @@ def test_no_new_passwords_are_made_where_the_ledger_s_volume_has_those_of_a_lost
     clone: Path, tmp_path: Path
 ) -> None:
     done = make_secrets(clone, with_docker(tmp_path, 0))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(".env is not there, but the volume shop_postgres is")
     assert "`docker volume rm shop_postgres`" in done.stderr
     assert not (clone / ".env").exists()
