@@ -13,6 +13,7 @@ from math import inf
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from baozi.errors import NothingToAudit
+from baozi.language import Sentence
 from baozi.ledger import Ledger
 from baozi.model import NO_ORDER
 from baozi.order_sums import Account, Range, Records, accounts
@@ -81,25 +82,39 @@ class Audit(BaseModel):
     @property
     def problems(self) -> list[str]:
         """Why this audit does not prove the run, as sentences. Empty if it does."""
-        total, found = self.total, []
+        total = self.total
+        found: list[str] = []
         if self.open_orders:
-            found.append(f"Not closed: the order of {', '.join(self.open_orders)}.")
+            found.append(Sentence("Not closed: the order of {names}.", names=", ".join(self.open_orders)))
         if self.untold:
             found.append(
-                f"Closed according to the journal, but not according to the ledger: the order of"
-                f" {', '.join(self.untold)}. Its last message is still on its way or was lost, or the"
-                " ledger was restored from a backup."
+                Sentence(
+                    "Closed according to the journal, but not according to the ledger: the order of {names}."
+                    " Its last message is still on its way or was lost, or the ledger was restored from a"
+                    " backup.",
+                    names=", ".join(self.untold),
+                )
             )
         if total.lost:
-            found.append(f"Lost: {total.lost} accepted and not eaten.")
+            found.append(Sentence("Lost: {count} accepted and not eaten.", count=total.lost))
         if total.unexpected:
-            found.append(f"Unexpected: {total.unexpected} eaten that no order has attempted.")
+            found.append(
+                Sentence("Unexpected: {count} eaten that no order has attempted.", count=total.unexpected)
+            )
         if self.shared_names:
-            found.append(f"Used by several orders: the name {', '.join(self.shared_names)}.")
+            found.append(
+                Sentence("Used by several orders: the name {names}.", names=", ".join(self.shared_names))
+            )
         if self.absent:
-            found.append(f"Nothing is known of {', '.join(self.absent)}.")
+            found.append(Sentence("Nothing is known of {names}.", names=", ".join(self.absent)))
         if len(self.producers) < self.orders_due:
-            found.append(f"There are orders of {len(self.producers)} producers, not of {self.orders_due}.")
+            found.append(
+                Sentence(
+                    "There are orders of {count} producers, not of {due}.",
+                    count=len(self.producers),
+                    due=self.orders_due,
+                )
+            )
         return found
 
     @computed_field  # type: ignore[prop-decorator]  # mypy takes no decorated property

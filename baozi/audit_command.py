@@ -8,6 +8,7 @@ import typer
 from baozi.audit import Audit, Sums, settled_audit
 from baozi.dead_letters import queue as dead_letters
 from baozi.errors import ExitCode, UsageError
+from baozi.language import Sentence, joined, translated
 from baozi.ledger import Ledger
 from baozi.model import checked_name
 from baozi.progress import JournalReader
@@ -72,36 +73,72 @@ def print_audit(sums: Audit, as_json: bool = False) -> None:
     if as_json:
         print(shown_json(sums.model_dump_json()))
         return
-    columns = ("accepted", "eaten", "lost", "duplicated", "recovered", "unexpected", "dead")
-    table = Table(Column("producer", fold=True), *(Column(column, right=True) for column in columns))
+    columns = {
+        "accepted": translated("accepted"),
+        "eaten": translated("eaten"),
+        "lost": translated("lost"),
+        "duplicated": translated("duplicated"),
+        "recovered": translated("recovered"),
+        "unexpected": translated("unexpected"),
+        "dead": translated("dead"),
+    }
+    table = Table(
+        Column(translated("producer"), fold=True),
+        *(Column(heading, right=True) for heading in columns.values()),
+    )
     for row in (*sums.producers, sums.total):
         if row is sums.total:
             table.add_section()
-        table.add_row(row.producer, *(count(getattr(row, column)) for column in columns))
+        name = translated("all") if row is sums.total else row.producer
+        table.add_row(name, *(count(getattr(row, column)) for column in columns))
     table.print()
     for row in sums.producers:
         for sentence in _remarks(row):
-            print(shown(sentence))
+            print(shown(translated(sentence)))
     if sums.dead_reason:
-        print(shown(f"The dead letters are not known: {sums.dead_reason}"))
+        print(shown(translated("The dead letters are not known: {reason}", reason=sums.dead_reason)))
     for sentence in sums.problems:
-        print(shown(sentence))
+        print(shown(translated(sentence)))
     total = sums.total
     print(
-        f"run {shown(sums.run)}: {count(total.accepted)} accepted, {count(total.eaten)} eaten,"
-        f" {count(total.lost)} lost, {count(total.duplicated)} duplicated"
+        translated(
+            "run {run}: {accepted} accepted, {eaten} eaten, {lost} lost, {duplicated} duplicated",
+            run=shown(sums.run),
+            accepted=count(total.accepted),
+            eaten=count(total.eaten),
+            lost=count(total.lost),
+            duplicated=count(total.duplicated),
+        )
     )
 
 
 def _remarks(row: Sums) -> list[str]:
-    remarks = []
+    name = row.producer
+    remarks: list[str] = []
     if row.accepted is None:
-        remarks.append(f"{row.producer}: the order is not closed, so nobody can say what it got accepted.")
+        remarks.append(
+            Sentence(
+                "{producer}: the order is not closed, so nobody can say what it got accepted.", producer=name
+            )
+        )
     if row.missing:
-        gaps = ", ".join(str(first) if first == last else f"{first} to {last}" for first, last in row.missing)
-        remarks.append(f"{row.producer}: the first missing numbers are {gaps}.")
+        gaps = [
+            str(first) if first == last else Sentence("{first} to {last}", first=first, last=last)
+            for first, last in row.missing
+        ]
+        remarks.append(
+            Sentence(
+                "{producer}: the first missing numbers are {gaps}.", producer=name, gaps=joined(", ", gaps)
+            )
+        )
     if row.refused:
-        remarks.append(f"{row.producer}: {row.refused} not eaten, since another order has their numbers.")
+        remarks.append(
+            Sentence(
+                "{producer}: {count} not eaten, since another order has their numbers.",
+                producer=name,
+                count=row.refused,
+            )
+        )
     if row.dead:
-        remarks.append(f"{row.producer}: {row.dead} in the dead letters.")
+        remarks.append(Sentence("{producer}: {count} in the dead letters.", producer=name, count=row.dead))
     return remarks

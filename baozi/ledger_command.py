@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from baozi import queue_ownership
+from baozi.language import translated
 from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION
 from baozi.lines import say
@@ -29,9 +30,21 @@ def version_command(as_json: Json = False) -> None:
     if as_json:
         print(to_json({"version": version, "needed": VERSION, "id": identity, "queue": queue}))
     else:
-        owner = f"the queue {shown(queue)}" if queue else "no queue yet"
-        named = f" Its id is {identity}. It belongs to {owner}." if identity else ""
-        print(f"Ledger schema is version {version}, this release needs {VERSION}.{named}")
+        print(
+            translated(
+                "Ledger schema is version {version}, this release needs {needed}.",
+                version=version,
+                needed=VERSION,
+            ),
+            end="",
+        )
+        if identity and queue:
+            owner = translated(
+                "Its id is {id}. It belongs to the queue {queue}.", id=identity, queue=shown(queue)
+            )
+        else:
+            owner = translated("Its id is {id}. It belongs to no queue yet.", id=identity)
+        print(f" {owner}" if identity else "")
 
 
 @app.command("upgrade")
@@ -44,11 +57,13 @@ def upgrade_command(as_json: Json = False) -> None:
         before = ledger.upgrade()
         after = ledger.version()
     if before == after:
-        done = f"Ledger schema is version {after} already."
+        done = translated("Ledger schema is version {version} already.", version=after)
     elif before is None:
-        done = f"Created the ledger with schema version {after}."
+        done = translated("Created the ledger with schema version {version}.", version=after)
     else:
-        done = f"Upgraded the ledger from schema version {before} to {after}."
+        done = translated(
+            "Upgraded the ledger from schema version {before} to {version}.", before=before, version=after
+        )
     say(json.dumps({"before": before, "version": after}) if as_json else done)
 
 
@@ -62,9 +77,14 @@ def adopt_command(as_json: Json = False) -> None:
     with _ledger() as ledger:
         own = ledger.identity()
         before = queue_ownership.adopt(topology, ledger)
-    said = (
-        f"The queue {topology.name} belongs to the ledger {own} now; before, to {before.ledger or 'none'}."
-        f" The ledger belongs to the queue {topology.name} now; before, to {before.queue or 'none'}."
+    none = translated("none")
+    said = translated(
+        "The queue {queue} belongs to the ledger {ledger} now; before, to {ledger_before}."
+        " The ledger belongs to the queue {queue} now; before, to {queue_before}.",
+        queue=topology.name,
+        ledger=own,
+        ledger_before=before.ledger or none,
+        queue_before=before.queue or none,
     )
     result = {"before": before.ledger, "id": own, "queue": topology.name, "queue_before": before.queue}
     say(to_json(result) if as_json else shown(said))

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SkipValidation
 from sqlalchemy import Connection, delete, select
 
 from baozi.dead_letters.queue import runs_of_letters
 from baozi.errors import JournalAway, UsageError
+from baozi.language import Sentence, translated
 from baozi.ledger import Ledger
 from baozi.ledger_schema import done, eaten, order_sessions, orders, refused
 from baozi.lines import say
@@ -50,7 +51,7 @@ class PrunePlan(BaseModel):
     run: str
     rows: int
     journal_bytes: int
-    kept: str | None = None
+    kept: SkipValidation[str | None] = None  # a sentence stays one
     """Why the run is kept, as a sentence. None if it may be deleted."""
 
 
@@ -92,18 +93,19 @@ def _plan(one: RunSummary, dead: set[str], work: dict[str, int | None], older_th
     unacknowledged = work["unacknowledged"]
     why: str | None = None
     if one.state is not State.SOUND:
-        why = f"It is {one.state}: `baozi audit` says why."
+        why = Sentence("It is {state}: `baozi audit` says why.", state=one.state)
     elif one.run in dead:
-        why = "Some of it are dead letters: replay or drop them first."
+        why = Sentence("Some of it are dead letters: replay or drop them first.")
     elif work["ready"] or unacknowledged:
-        why = "The queue is not empty: a message of this run could still be delivered again."
+        why = Sentence("The queue is not empty: a message of this run could still be delivered again.")
     elif unacknowledged is None and age < _SETTLED_AFTER:
-        why = (
-            f"It is younger than {_SETTLED_AFTER / 60:.0f} minutes, and what workers hold is not known: a"
-            " message could still be delivered again."
+        why = Sentence(
+            "It is younger than {minutes:.0f} minutes, and what workers hold is not known: a message could"
+            " still be delivered again.",
+            minutes=_SETTLED_AFTER / 60,
         )
     elif age < older_than:
-        why = "It is younger than --older-than says."
+        why = Sentence("It is younger than --older-than says.")
     return PrunePlan(run=one.run, rows=one.rows, journal_bytes=one.journal_bytes, kept=why)
 
 
@@ -203,14 +205,15 @@ def prune(
     for plan in found:
         say(shown(_line(plan, yes)))
     if not found:
-        say("No run is known.")
+        say(translated("No run is known."))
     elif not yes and len(kept) < len(found):
-        say("Nothing was deleted yet. Run the command again with --yes.")
+        say(translated("Nothing was deleted yet. Run the command again with --yes."))
 
 
 def _line(plan: PrunePlan, yes: bool) -> str:
     if plan.kept:
-        return f"{plan.run} stays. {plan.kept}"
-    verb = "Deleted" if yes else "Would delete"
-    journals = memory(plan.journal_bytes)
-    return f"{verb} {plan.run}: {count(plan.rows)} rows of the ledger, {journals} of journals."
+        return translated("{run} stays. {why}", run=plan.run, why=plan.kept)
+    deleted = Sentence("Deleted {run}: {rows} rows of the ledger, {size} of journals.")
+    planned = Sentence("Would delete {run}: {rows} rows of the ledger, {size} of journals.")
+    template = (deleted if yes else planned).template
+    return translated(template, run=plan.run, rows=count(plan.rows), size=memory(plan.journal_bytes))

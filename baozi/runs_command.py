@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from baozi.language import Sentence, translated
 from baozi.ledger import Ledger
 from baozi.quantities import count, date, memory
 from baozi.runs import runs as all_runs
@@ -12,16 +13,16 @@ from baozi.shown import shown, shown_json
 from baozi.tables import Column, Table
 
 #: The columns of the table: the title of each, and whether it has numbers.
-_COLUMNS = {
-    "run": False,
-    "state": False,
-    "accepted": True,
-    "eaten": True,
-    "lost": True,
-    "twice": True,
-    "rows": True,
-    "journal": True,
-    "last (UTC)": False,
+_COLUMNS: dict[str, bool] = {
+    Sentence("run"): False,
+    Sentence("state"): False,
+    Sentence("accepted"): True,
+    Sentence("eaten"): True,
+    Sentence("lost"): True,
+    Sentence("twice"): True,
+    Sentence("rows"): True,
+    Sentence("journal"): True,
+    Sentence("last (UTC)"): False,
 }
 
 
@@ -45,11 +46,20 @@ def runs(
     finally:
         ledger.close()
     if not listed:
-        print(shown(f"No run is known. BAOZI_HOME is {home.home.absolute()} ({home.home_reason})."))
+        print(
+            translated(
+                "No run is known. BAOZI_HOME is {home} ({reason}).",
+                home=shown(home.home.absolute()),
+                reason=home.home_reason,
+            )
+        )
         return
     table = Table(
         # A name may be wrapped, a number never.
-        *(Column(name, right=is_number, fold=not is_number) for name, is_number in _COLUMNS.items())
+        *(
+            Column(translated(name), right=is_number, fold=not is_number)
+            for name, is_number in _COLUMNS.items()
+        )
     )
     for one in listed:
         counts = map(count, (one.accepted, one.eaten, one.lost, one.duplicated, one.rows))

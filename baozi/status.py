@@ -16,7 +16,7 @@ from urllib.parse import quote, urlsplit
 
 from amqp.exceptions import NotFound
 from celery import Celery
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SkipValidation
 from sqlalchemy import Connection, func, select, text
 
 from baozi import broker
@@ -25,6 +25,7 @@ from baozi.broker import management
 from baozi.broker_url import MEMORY
 from baozi.dead_letters.queue import browsing
 from baozi.errors import BaoziError, ExitCode
+from baozi.language import Sentence
 from baozi.ledger import Ledger
 from baozi.ledger_schema import VERSION, eaten, order_sessions, orders
 from baozi.settings import settings
@@ -48,7 +49,7 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    problem: str | None = None
+    problem: SkipValidation[str | None] = None  # a sentence stays one
     """What is wrong with it, or why its state is unknown, as a sentence."""
     exit_code: ExitCode = ExitCode.OK
     facts: dict[str, Any] = {}
@@ -61,7 +62,7 @@ class Status(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     home: str
-    home_reason: str
+    home_reason: SkipValidation[str]  # a sentence stays one
     broker: Part
     workers: Part
     ledger: Part
@@ -104,7 +105,10 @@ def collect(timeout: float, letters: int = MOST_LETTERS) -> Status:
         except queues.Empty:
             break
         parts[name] = part
-    late = Part(problem=f"It did not answer within {timeout:g} s.", exit_code=ExitCode.UNHEALTHY)
+    late = Part(
+        problem=Sentence("It did not answer within {seconds:g} s.", seconds=timeout),
+        exit_code=ExitCode.UNHEALTHY,
+    )
     chosen = settings()
     return Status(
         home=str(chosen.home.absolute()),
@@ -117,9 +121,9 @@ def _answer(name: str, one: Callable[[], Part], answers: queues.SimpleQueue[tupl
     try:
         part = one()
     except BaoziError as error:
-        part = Part(problem=str(error), exit_code=error.exit_code)
+        part = Part(problem=error.sentence, exit_code=error.exit_code)
     except Exception as error:  # another part's answer must not be lost with this one's
-        problem = f"Unexpected {type(error).__name__}: this is a bug."
+        problem = Sentence("Unexpected {error}: this is a bug.", error=type(error).__name__)
         part = Part(problem=problem, exit_code=ExitCode.BUG)
     answers.put((name, part))
 
@@ -128,7 +132,7 @@ def _broker(timeout: float) -> Part:
     found = broker.find()
     facts: dict[str, Any] = {"url": found.safe_url, "kind": found.kind, "version": found.version}
     if found.kind == MEMORY:
-        return Part(problem="The broker is in memory.", exit_code=ExitCode.NO_BROKER, facts=facts)
+        return Part(problem=Sentence("The broker is in memory."), exit_code=ExitCode.NO_BROKER, facts=facts)
     topology = Topology.of(settings())
     with connect("status", timeout, found.url) as connection:
         server: Any = connection.connection
@@ -136,7 +140,9 @@ def _broker(timeout: float) -> Part:
         facts["queues"] = _queues(connection, topology)
     facts["management"] = _management(found, facts["queues"], timeout)
     if facts["queues"][0]["ready"] is None:
-        problem = f"There is no queue {topology.name} yet: a worker declares it when it starts."
+        problem = Sentence(
+            "There is no queue {name} yet: a worker declares it when it starts.", name=topology.name
+        )
         return Part(problem=problem, exit_code=ExitCode.UNHEALTHY, facts=facts)
     return Part(facts=facts)
 
@@ -181,7 +187,7 @@ def _queue(connection: Any, name: str) -> dict[str, Any]:
 def _management(found: broker.Broker, states: list[dict[str, Any]], timeout: float) -> str:
     """Add to ``states`` what only the management API knows. Return a sentence on whether it answered."""
     if not found.management_url:
-        return "Its address is not known, so unacknowledged messages are not counted."
+        return Sentence("Its address is not known, so unacknowledged messages are not counted.")
     virtual_host = quote(urlsplit(found.url).path[1:] or "/", safe="%")
     for state in states:
         path = f"queues/{virtual_host}/{quote(state['name'], safe='')}"
@@ -190,7 +196,9 @@ def _management(found: broker.Broker, states: list[dict[str, Any]], timeout: flo
         except OSError as error:
             if getattr(error, "code", None) == 404:  # no such queue, or the statistics do not have it yet
                 continue
-            return f"It does not answer, so unacknowledged messages are not counted ({error})."
+            return Sentence(
+                "It does not answer, so unacknowledged messages are not counted ({error}).", error=error
+            )
         state["unacknowledged"] = told.get("messages_unacknowledged")
         # RabbitMQ reports the time of the oldest message only for classic queues.
         if told.get("head_message_timestamp"):
@@ -201,7 +209,9 @@ def _management(found: broker.Broker, states: list[dict[str, Any]], timeout: flo
 def _workers(timeout: float) -> Part:
     url = broker_url()
     if url.startswith(MEMORY):
-        return Part(problem="No other process sees workers in memory.", exit_code=ExitCode.UNHEALTHY)
+        return Part(
+            problem=Sentence("No other process sees workers in memory."), exit_code=ExitCode.UNHEALTHY
+        )
     app = Celery("status", set_as_current=False)
     app.conf.update(celery_settings())
     try:
@@ -214,7 +224,7 @@ def _workers(timeout: float) -> Part:
     workers = [_worker(name, stats[name], active.get(name, [])) for name in sorted(stats)]
     facts = {"workers": workers, "differing_settings": differing(workers)}
     if not workers:
-        problem = "No worker answers: none runs, each is frozen, or its pool is solo and busy."
+        problem = Sentence("No worker answers: none runs, each is frozen, or its pool is solo and busy.")
         return Part(problem=problem, exit_code=ExitCode.UNHEALTHY, facts=facts)
     return Part(facts=facts)
 
@@ -252,7 +262,7 @@ def _ledger(timeout: float) -> Part:
             facts["bytes"] = _bytes(connection, url.database)
             facts["oldest_open_order"] = oldest_open_order(connection)
     except BaoziError as error:
-        return Part(problem=str(error), exit_code=error.exit_code, facts=facts)
+        return Part(problem=error.sentence, exit_code=error.exit_code, facts=facts)
     finally:
         ledger.close()
     return Part(facts=facts)

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from baozi.columns import padded
+from baozi.language import Sentence, translated
 from baozi.quantities import age, memory
 from baozi.shown import shown, to_json
 from baozi.status import ANSWERS, MOST_LETTERS, Part, Status, collect
@@ -41,33 +43,34 @@ def status(
             print(to_json(told), flush=True)
         else:
             clear = _CLEAR if watch and sys.stdout.isatty() else ""
-            print(clear + "\n".join(map(shown, _lines(seen))), flush=True)
+            print(clear + "\n".join(map(shown, lines(seen))), flush=True)
         if not watch:
             raise typer.Exit(seen.exit_code)
         time.sleep(interval)
 
 
-def _lines(seen: Status) -> Iterator[str]:
-    yield f"home          {seen.home} ({seen.home_reason})"
+def lines(seen: Status) -> Iterator[str]:
+    """Yield the lines that the command prints, in the reader's language."""
+    yield f"{padded(translated('home'), 12)}  {seen.home} ({translated(seen.home_reason)})"
     for name, part in seen.parts.items():
-        title = name.replace("_", " ")
+        title = translated(_TITLES[name])
         for number, line in enumerate(_part_lines(name, part)):
-            yield f"{'' if number else title:12}  {line}"
+            yield f"{padded('' if number else title, 12)}  {line}"
 
 
 def _part_lines(name: str, part: Part) -> Iterator[str]:
     if part.problem:
-        yield part.problem
+        yield translated(part.problem)
     if part.facts:
         yield from _LINES[name](part.facts)
 
 
 def _broker_lines(facts: dict[str, Any]) -> Iterator[str]:
-    yield f"RabbitMQ {facts['version'] or '?'} at {facts['url']}"
+    yield translated("RabbitMQ {version} at {url}", version=facts["version"] or "?", url=facts["url"])
     for one in facts.get("queues", []):
         yield _queue_line(one)
     if facts.get("management") not in {None, ANSWERS}:
-        yield f"management API: {facts['management']}"
+        yield translated("management API: {problem}", problem=facts["management"])
 
 
 def _workers_lines(facts: dict[str, Any]) -> Iterator[str]:
@@ -75,30 +78,45 @@ def _workers_lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from _worker_lines(worker)
     for setting, values in facts["differing_settings"].items():
         told = ", ".join(f"{value} ({worker})" for worker, value in values.items())
-        yield f"they differ in {setting}: {told}"
+        yield translated("they differ in {setting}: {values}", setting=setting, values=told)
 
 
 def _ledger_lines(facts: dict[str, Any]) -> Iterator[str]:
     if "bytes" not in facts:
         return
-    yield f"schema {facts['schema']}, {memory(facts['bytes'])}, {facts['url']}"
+    yield translated(
+        "schema {schema}, {size}, {url}",
+        schema=facts["schema"],
+        size=memory(facts["bytes"]),
+        url=facts["url"],
+    )
     order = facts["oldest_open_order"]
     if order:
-        open_for = age(order["age_seconds"])
-        yield f"oldest open order: {order['producer']} of run {order['run']}, for {open_for}"
+        yield translated(
+            "oldest open order: {producer} of run {run}, for {age}",
+            producer=order["producer"],
+            run=order["run"],
+            age=age(order["age_seconds"]),
+        )
     else:
-        yield "no order is open"
+        yield translated("no order is open")
 
 
 def _letters_lines(facts: dict[str, Any]) -> Iterator[str]:
     if not facts["reasons"]:
-        yield "none" if facts["at_most"] else "not looked at"
+        yield translated("none") if facts["at_most"] else translated("not looked at")
     for reason, count in facts["reasons"].items():
         yield f"{count} {reason}"
     if facts["looked_at"] == facts["at_most"] > 0:
-        yield f"only the first {facts['at_most']} were looked at"
+        yield translated("only the first {count} were looked at", count=facts["at_most"])
 
 
+_TITLES = {
+    "broker": Sentence("broker"),
+    "workers": Sentence("workers"),
+    "ledger": Sentence("ledger"),
+    "dead_letters": Sentence("dead letters"),
+}
 #: The function that formats the facts of each part.
 _LINES = {
     "broker": _broker_lines,
@@ -110,20 +128,29 @@ _LINES = {
 
 def _queue_line(one: dict[str, Any]) -> str:
     if one["ready"] is None:
-        return f"queue {one['name']}: is not there"
+        return translated("queue {name}: is not there", name=one["name"])
     unacknowledged = "?" if one["unacknowledged"] is None else one["unacknowledged"]
-    oldest = "" if one["oldest_seconds"] is None else f", oldest {age(one['oldest_seconds'])}"
-    return (
-        f"queue {one['name']}: {one['ready']} ready, {unacknowledged} unacknowledged, {one['consumers']}"
-        f" consumers{oldest}"
+    oldest = one["oldest_seconds"]
+    return translated(
+        "queue {name}: {ready} ready, {unacknowledged} unacknowledged, {consumers} consumers{oldest}",
+        name=one["name"],
+        ready=one["ready"],
+        unacknowledged=unacknowledged,
+        consumers=one["consumers"],
+        oldest="" if oldest is None else Sentence(", oldest {age}", age=age(oldest)),
     )
 
 
 def _worker_lines(worker: dict[str, Any]) -> Iterator[str]:
-    batches = f", {worker['batches']} batches" if worker["batches"] else ""
-    yield (
-        f"{worker['name']}: release {worker['version'] or '?'}, up {age(worker['uptime_seconds'])},"
-        f" {worker['received']} received, at work on {worker['active']}{batches}"
+    batches = Sentence(", {count} batches", count=worker["batches"]) if worker["batches"] else ""
+    yield translated(
+        "{name}: release {version}, up {age}, {received} received, at work on {active}{batches}",
+        name=worker["name"],
+        version=worker["version"] or "?",
+        age=age(worker["uptime_seconds"]),
+        received=worker["received"],
+        active=worker["active"],
+        batches=batches,
     )
     for task in worker["tasks"]:
         yield f"  {task['task']} {task['id']}"

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 
 from baozi.errors import BaoziError, ExitCode
+from baozi.language import Sentence, translated
 from baozi.lines import best_effort, say
 from baozi.model import LONGEST_TRAY, Baozi, checked_name
 from baozi.progress import Progress
@@ -60,7 +61,7 @@ def produce(
     if resume and run is None:
         raise typer.BadParameter("--resume needs the --run to go on with")
     run, name = checked_name(run or new_run(), "run", resume), checked_name(name, "producer", resume)
-    waits_for = "waiting for the broker to confirm what is in hand, then closing the order"
+    waits_for = Sentence("waiting for the broker to confirm what is in hand, then closing the order")
     end = settings().stop_timeout if stop_timeout is None else stop_timeout
     stop = stop_on_signals(end, waits_for)
     order = reliable.order(
@@ -87,10 +88,11 @@ def produce(
 
 def _why_interrupted(end: KeyboardInterrupt, stop_timeout: float) -> str:
     if not isinstance(end, StopTimeout):
-        return "Interrupted: the order is left open. Go on with --resume."
-    return (
-        f"The broker did not confirm what is in hand within {stop_timeout:g} s of the stop"
-        " (BAOZI_STOP_TIMEOUT): the order is left open. Go on with --resume."
+        return translated("Interrupted: the order is left open. Go on with --resume.")
+    return translated(
+        "The broker did not confirm what is in hand within {seconds:g} s of the stop (BAOZI_STOP_TIMEOUT):"
+        " the order is left open. Go on with --resume.",
+        seconds=stop_timeout,
     )
 
 
@@ -118,8 +120,10 @@ def _a_line_now_and_then(progress: Progress, count: int) -> Callable[[Baozi], No
         nonlocal last
         if time.monotonic() - last >= _SAY_EVERY:
             last = time.monotonic()
-            of = f" of {count}" if count else ""
-            say(f"{shown(progress.producer)}: {progress.accepted}{of} accepted", sys.stderr)
+            so_far = Sentence("{accepted} of {count}", accepted=progress.accepted, count=count)
+            accepted = so_far if count else progress.accepted
+            name = shown(progress.producer)
+            say(translated("{producer}: {accepted} accepted", producer=name, accepted=accepted), sys.stderr)
 
     return show
 
@@ -135,10 +139,18 @@ def _say_result(progress: Progress, as_json: bool, closed: bool) -> None:
     if as_json:
         say(to_json(result))
         return
-    state = "order closed" if closed else "order left open: go on with --resume"
-    unknown = f", {result['unknown']} unknown" if result["unknown"] else ""
-    producer, run = shown(progress.producer), shown(progress.run)
-    say(f"{producer}: {progress.accepted} accepted{unknown} in run {run}, {state}")
+    open_order, closed_order = Sentence("order left open: go on with --resume"), Sentence("order closed")
+    unknown = Sentence(", {count} unknown", count=result["unknown"]) if result["unknown"] else ""
+    say(
+        translated(
+            "{producer}: {accepted} accepted{unknown} in run {run}, {state}",
+            producer=shown(progress.producer),
+            accepted=progress.accepted,
+            unknown=unknown,
+            run=shown(progress.run),
+            state=closed_order if closed else open_order,
+        )
+    )
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)

@@ -11,6 +11,7 @@ from baozi.audit import Audit, Dead, settled_audit
 from baozi.broker import Broker
 from baozi.dead_letters import queue as dead_letters
 from baozi.errors import BaoziError, NoBroker
+from baozi.language import Sentence, translated
 from baozi.ledger import Ledger
 from baozi.lines import say
 from baozi.process_group import STOP_TIMEOUT, ProcessGroup
@@ -79,7 +80,7 @@ def demo(settings: Settings, run: str, pace: float, out: TextIO) -> Ended:
             )
             _wait_for(
                 process_group.all_done,
-                "the demo in memory",
+                Sentence("the demo in memory"),
                 workload.deadline + _READY_TIMEOUT,
                 process_group,
             )
@@ -101,12 +102,15 @@ class _Starting:
 
     def awaited(self) -> str:
         """Return what must end and the time limit of each, as part of a sentence; empty if nothing must."""
-        awaited = []
+        awaited: list[str] = []
         if running := self._process_group.running:
-            awaited.append(f"{_names(running)} ({STOP_TIMEOUT} s at most)")
+            names = _names(running)
+            awaited.append(Sentence("{names} ({seconds} s at most)", names=names, seconds=STOP_TIMEOUT))
         if self.broker:
-            awaited.append(f"the broker ({_BROKER_TIMEOUT} s at most)")
-        return ", then for ".join(awaited)
+            awaited.append(Sentence("the broker ({seconds} s at most)", seconds=_BROKER_TIMEOUT))
+        if len(awaited) > 1:
+            return Sentence("{first}, then for {then}", first=awaited[0], then=awaited[1])
+        return awaited[0] if awaited else ""
 
 
 def _work(
@@ -120,20 +124,38 @@ def _work(
     """Start Flower, workers and producers, and wait until the producers are done."""
     consumers_before = _consumer_count(settings)
     flower = start_flower(process_group, the_broker, environment)
-    say(f"Flower: {flower.url}  user: {flower.user}  password: {flower.password}", out)
+    say(
+        translated(
+            "Flower: {url}  user: {user}  password: {password}",
+            url=flower.url,
+            user=flower.user,
+            password=flower.password,
+        ),
+        out,
+    )
     for name in workload.consumers:
         start_worker(process_group, name, environment)
     ready = consumers_before + len(workload.consumers)
-    _wait_for(lambda: _consumer_count(settings) >= ready, "the workers", _READY_TIMEOUT, process_group)
+    _wait_for(
+        lambda: _consumer_count(settings) >= ready, Sentence("the workers"), _READY_TIMEOUT, process_group
+    )
     say(
-        f"Run {workload.run}: producers {_names(workload.producers)}; workers {_names(workload.consumers)}",
+        translated(
+            "Run {run}: producers {producers}; workers {workers}",
+            run=workload.run,
+            producers=_names(workload.producers),
+            workers=_names(workload.consumers),
+        ),
         out,
     )
     producers = [
         start_producer(process_group, name, workload, environment).process for name in workload.producers
     ]
     _wait_for(
-        lambda: all(it.poll() == 0 for it in producers), "the producers", workload.deadline, process_group
+        lambda: all(it.poll() == 0 for it in producers),
+        Sentence("the producers"),
+        workload.deadline,
+        process_group,
     )
 
 

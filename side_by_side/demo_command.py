@@ -7,6 +7,7 @@ import typer
 
 from baozi.audit_command import print_audit
 from baozi.errors import ExitCode
+from baozi.language import translated
 from baozi.lines import say
 from baozi.settings import settings
 from producers.command import new_run
@@ -24,8 +25,13 @@ def demo(
     if in_memory:
         total = sums.total
         say(
-            f"run {sums.run}: {total.eaten} eaten in memory. This shows the model and proves nothing: the"
-            f" broker was {in_memory}.",
+            translated(
+                "run {run}: {eaten} eaten in memory. This shows the model and proves nothing: the broker was"
+                " {broker}.",
+                run=sums.run,
+                eaten=total.eaten,
+                broker=in_memory,
+            ),
             sys.stderr if as_json else sys.stdout,
         )
     if not sums.proven:

@@ -8,6 +8,7 @@ from baozi.broker.address import Broker
 from baozi.broker.state import Folder, Record
 from baozi.broker_url import MEMORY, nodes
 from baozi.errors import BrokerNotInstalled, NoBroker
+from baozi.language import Sentence, joined, translated
 from baozi.settings import settings
 
 _MEMORY_PROMISES = (
@@ -36,7 +37,7 @@ def find() -> Broker:
             folder=folder,
             reason=reason,
         )
-    return _broker(record, "`baozi broker start` started it: " + record.why)
+    return _broker(record, Sentence("`baozi broker start` started it: {why}", why=record.why))
 
 
 def start(say: Callable[[str], None] | None = None) -> Broker:
@@ -59,7 +60,7 @@ def start(say: Callable[[str], None] | None = None) -> Broker:
         with folder.lock():
             broker = _found_or_started(folder, say)
     else:
-        say(f"Broker: {broker.why}.")
+        say(Sentence("Broker: {why}.", why=broker.why))
     return broker
 
 
@@ -85,8 +86,8 @@ def stop(at_once: bool = False) -> bool:
 def _found_or_started(folder: Folder, say: Callable[[str], None]) -> Broker:
     record = folder.record()
     if record is not None and _runs(record):
-        broker = _broker(record, "one runs already: " + record.why)
-        say(f"Broker: {broker.why}.")
+        broker = _broker(record, Sentence("one runs already: {why}", why=record.why))
+        say(Sentence("Broker: {why}.", why=broker.why))
         return broker
     _clear(folder)
     lacks: list[str] = []
@@ -95,46 +96,53 @@ def _found_or_started(folder: Folder, say: Callable[[str], None]) -> Broker:
         if isinstance(outcome, Record):
             return _broker(outcome, outcome.why)
         lacks.append(outcome)
-    why = f"kombu's in-memory transport, everything in one process, for {', '.join(lacks)}"
+    why = Sentence(
+        "kombu's in-memory transport, everything in one process, for {reasons}", reasons=joined(", ", lacks)
+    )
     return _memory(why, say)
 
 
 def _private_node(folder: Folder, say: Callable[[str], None], _lacks: list[str]) -> Record | str:
     program = private_node.server()
     if program is None:
-        return "no rabbitmq-server is installed"
-    why = f"a private RabbitMQ node, run from {program}"
-    say(f"Broker: {why}.")
+        return Sentence("no rabbitmq-server is installed")
+    why = Sentence("a private RabbitMQ node, run from {program}", program=program)
+    say(Sentence("Broker: {why}.", why=why))
     return private_node.start_node(folder, program, why)
 
 
 def _container(folder: Folder, say: Callable[[str], None], lacks: list[str]) -> Record | str:
     if not engine.answers():
-        return "no Docker engine answers"
-    why = f"a container of {container.IMAGE}, for {', '.join(lacks)} and a Docker engine answers"
-    say(f"Broker: {why}.")
+        return Sentence("no Docker engine answers")
+    why = Sentence(
+        "a container of {image}, for {reasons} and a Docker engine answers",
+        image=container.IMAGE,
+        reasons=joined(", ", lacks),
+    )
+    say(Sentence("Broker: {why}.", why=why))
     try:
         container.fetch_image()
     except BrokerNotInstalled as error:
-        return f"the container cannot be had ({str(error).rstrip('.')})"
+        return Sentence("the container cannot be had ({problem})", problem=str(error).rstrip("."))
     return container.start_container(folder, why)
 
 
 def _package(folder: Folder, say: Callable[[str], None], lacks: list[str]) -> Record | str:
     if not install.can_install():
-        return "and it cannot be installed without apt and root"
-    say(f"Installing the distribution's rabbitmq-server, for {', '.join(lacks)}.")
+        return Sentence("and it cannot be installed without apt and root")
+    reasons = joined(", ", lacks)
+    say(Sentence("Installing the distribution's rabbitmq-server, for {reasons}.", reasons=reasons))
     try:
         install.install()
     except BrokerNotInstalled as error:
-        return f"and apt did not install it ({str(error).rstrip('.')})"
+        return Sentence("and apt did not install it ({problem})", problem=str(error).rstrip("."))
     return _private_node(folder, say, lacks)
 
 
 def _memory(why: str, say: Callable[[str], None]) -> Broker:
     """Return the in-memory broker. It is not recorded, because another process could not use it."""
     broker = Broker(kind="memory", url="memory://", why=f"{why}: {_MEMORY_PROMISES}")
-    say(f"Broker: {broker.why}.")
+    say(Sentence("Broker: {why}.", why=broker.why))
     return broker
 
 
@@ -146,7 +154,7 @@ def _named() -> Broker | None:
     if nodes(url)[0].scheme == MEMORY:
         why = f"kombu's in-memory transport, for BAOZI_BROKER_URL asks for it: {_MEMORY_PROMISES}"
         return Broker(kind="memory", url=url, why=why)
-    return Broker(kind="url", url=url, why="BAOZI_BROKER_URL names it")
+    return Broker(kind="url", url=url, why=Sentence("BAOZI_BROKER_URL names it"))
 
 
 def _clear(folder: Folder, at_once: bool = False) -> bool:
@@ -173,4 +181,4 @@ def _folder() -> Folder:
 
 
 def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(translated(line), file=sys.stderr, flush=True)

@@ -9,6 +9,7 @@ import typer
 from baozi.broker.address import Broker
 from baozi.broker.choice import find, start, stop
 from baozi.broker.readiness import check_broker_answers
+from baozi.language import Sentence, translated
 from baozi.lines import say
 from baozi.settings import settings
 from baozi.shown import shown, to_json
@@ -39,7 +40,8 @@ def status_command(as_json: Json = False) -> None:
 def stop_command(as_json: Json = False) -> None:
     """Stop the broker that `start` started; its queues stay on disk for the next start."""
     stopped = stop()
-    said = "Stopped." if stopped else "There was no broker of ours to stop."
+    nothing, done = Sentence("There was no broker of ours to stop."), Sentence("Stopped.")
+    said = translated(done if stopped else nothing)
     say(json.dumps({"stopped": stopped}) if as_json else said)
 
 
@@ -64,8 +66,9 @@ def _show(broker: Broker, as_json: bool) -> None:
     if as_json:
         print(to_json(facts))
         return
-    reason = facts.pop("home_reason")
-    facts["home"] = f"{facts['home']} ({reason})"
+    del facts["home_reason"]
+    facts["home"] = f"{facts['home']} ({translated(settings().home_reason)})"
+    facts["why"] = translated(broker.why)
     for name, fact in facts.items():
         if fact is not None:
             print(f"{name.removesuffix('_url'):>10}  {shown(fact)}")

@@ -11,6 +11,7 @@ import typer
 from baozi.dead_letters.letter import TRACEBACK, DeadMessage
 from baozi.dead_letters.queue import Replay, browsing, find
 from baozi.errors import UsageError
+from baozi.language import Sentence, translated
 from baozi.lines import say
 from baozi.quantities import count, date
 from baozi.shown import shown, to_json
@@ -48,7 +49,7 @@ def list_command(
             else:
                 _table(page).print()
     if not listed and not as_json:
-        print("There are no dead letters.")
+        print(translated("There are no dead letters."))
 
 
 @app.command("show")
@@ -127,12 +128,14 @@ def _confirmed_ids(wanted: list[str], timeout: float | None) -> list[str]:
     with browsing(timeout) as browser:
         found = find(browser, wanted)
     _table(found).print(sys.stderr)
-    typer.confirm("Drop this for ever?" if len(found) == 1 else "Drop these for ever?", abort=True, err=True)
+    one, several = Sentence("Drop this for ever?"), Sentence("Drop these for ever?")
+    typer.confirm(translated(one if len(found) == 1 else several), abort=True, err=True)
     return list({letter.id for letter in found})
 
 
 def _say_count(what: str, number: int, as_json: bool) -> None:
-    say(to_json({what: number}) if as_json else f"{count(number)} {what}.")
+    sentences = {"replayed": Sentence("{count} replayed."), "dropped": Sentence("{count} dropped.")}
+    say(to_json({what: number}) if as_json else translated(sentences[what].template, count=count(number)))
 
 
 def _facts(letter: DeadMessage) -> dict[str, Any]:
@@ -166,12 +169,12 @@ def _lines(name: str, fact: object) -> list[str]:
 
 def _table(letters: Iterable[DeadMessage]) -> Table:
     table = Table(
-        "id",
-        Column("attempts", right=True),
-        "first (UTC)",
-        "last (UTC)",
-        Column("consumer", fold=True),
-        Column("reason", fold=True),
+        translated("id"),
+        Column(translated("attempts"), right=True),
+        translated("first (UTC)"),
+        translated("last (UTC)"),
+        Column(translated("consumer"), fold=True),
+        Column(translated("reason"), fold=True),
     )
     for letter in letters:
         reason = shown(letter.reason)

@@ -5,19 +5,31 @@ import shutil
 import textwrap
 from typing import Any
 
+from baozi.columns import padded, wrapped
 from baozi.doctor.examination import Examination, Finding
 from baozi.doctor.rules import RULES, Severity
+from baozi.language import Sentence, speaks_english, translated
 from baozi.shown import shown
 
 #: Columns of a terminal that is narrower or wider than prose can be read in.
 _NARROWEST, _WIDEST = 40, 100
 #: How a count of each severity is put.
 _COUNTED = {
-    Severity.LOSES: ("loses messages", "lose messages"),
-    Severity.REPEATS: ("repeats work", "repeat work"),
-    Severity.STOPS: ("stops work", "stop work"),
-    Severity.SLOWS: ("slows it", "slow it"),
+    Severity.LOSES: (Sentence("{count} loses messages"), Sentence("{count} lose messages")),
+    Severity.REPEATS: (Sentence("{count} repeats work"), Sentence("{count} repeat work")),
+    Severity.STOPS: (Sentence("{count} stops work"), Sentence("{count} stop work")),
+    Severity.SLOWS: (Sentence("{count} slows it"), Sentence("{count} slow it")),
 }
+
+
+_WORDS = {
+    Severity.LOSES: Sentence("loses"),
+    Severity.REPEATS: Sentence("repeats"),
+    Severity.STOPS: Sentence("stops"),
+    Severity.SLOWS: Sentence("slows"),
+}
+#: What begins the lines of a finding.
+_LABELS = (Sentence("found"), Sentence("write"), Sentence("see"), Sentence("for"))
 
 
 def as_json(result: Examination) -> dict[str, Any]:
@@ -52,40 +64,49 @@ def lines(result: Examination, width: int | None = None) -> list[str]:
     told = [line for it in result.findings for line in (*_finding(it, columns), "")]
     told += _wrapped(_sum(result), columns)
     for what in result.unseen:
-        told += _wrapped(f"Not looked at: {shown(what)}.", columns, "  ")
+        told += _wrapped(translated("Not looked at: {what}.", what=shown(translated(what))), columns, "  ")
     blind = ", ".join(rule.id for rule in RULES if rule.check is None)
-    return told + _wrapped(f"Cannot be seen from outside: {blind} (docs/doctor.md says why).", columns, "  ")
+    unseen = translated("Cannot be seen from outside: {rules} (docs/doctor.md says why).", rules=blind)
+    return told + _wrapped(unseen, columns, "  ")
 
 
 def _finding(it: Finding, columns: int) -> list[str]:
     rule = it.rule
-    versions = [] if rule.versions == "all" else _wrapped(f"  for    {rule.versions}", columns, " " * 9)
+    found, write, see, versions = (f"  {padded(translated(label), 5)}  " for label in _LABELS)
+    happens = translated(
+        "{severity}: {sentence}",
+        severity=translated(_WORDS[rule.severity]),
+        sentence=translated(rule.sentence),
+    )
     return [
-        *_wrapped(f"{rule.id}  {rule.severity.word}: {rule.sentence}", columns, "  "),
-        *_wrapped(f"  found  {shown(it.evidence)}", columns, " " * 9),
+        *_wrapped(f"{rule.id}  {happens}", columns, "  "),
+        *_wrapped(f"{found}{shown(it.evidence)}", columns, " " * 9),
         *(
-            f"  {'write' if number == 0 else '     '}  {line}"
+            f"{write if number == 0 else ' ' * 9}{line}"
             for number, line in enumerate(rule.instead.split("\n"))
         ),
-        f"  see    {rule.source}",
-        *versions,
+        f"{see}{rule.source}",
+        *([] if rule.versions == "all" else _wrapped(f"{versions}{rule.versions}", columns, " " * 9)),
     ]
 
 
 def _wrapped(text: str, columns: int, indent: str = "") -> list[str]:
-    return textwrap.wrap(text, columns, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    if speaks_english():
+        return textwrap.wrap(text, columns, subsequent_indent=indent, break_on_hyphens=False) or [""]
+    return wrapped(text, columns, indent)
 
 
 def _sum(result: Examination) -> str:
     if not result.findings:
-        return "No finding."
+        return translated("No finding.")
     told = [
-        f"{count} {_COUNTED[severity][count != 1]}"
+        translated(_COUNTED[severity][count != 1].template, count=count)
         for severity in Severity
         if (count := result.count(severity))
     ]
-    findings = "finding" if len(result.findings) == 1 else "findings"
-    return f"{len(result.findings)} {findings}: {', '.join(told)}."
+    if len(result.findings) == 1:
+        return translated("1 finding: {counts}.", counts=told[0])
+    return translated("{count} findings: {counts}.", count=len(result.findings), counts=", ".join(told))
 
 
 def rows() -> list[str]:

@@ -1,6 +1,7 @@
 """The command line in the reader's language: its catalogue is complete; help and errors are translated."""
 
 import pickle
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -14,13 +15,19 @@ import pytest
 from babel.messages.catalog import Catalog
 from rich.cells import cell_len
 
-from baozi import command_line, language
+from baozi import command_line, language, status_command
+from baozi.audit import Audit, Sums
+from baozi.audit_command import print_audit
 from baozi.columns import padded, width, wrapped
 from baozi.commands import app_with
+from baozi.doctor import report
+from baozi.doctor.examination import Examination, Finding
+from baozi.doctor.rules import RULES
 from baozi.errors import BrokerAway, ExitCode, UsageError
 from baozi.language import Sentence, joined, readers_language, translated
 from baozi.library_sentences import recognized
 from baozi.settings import settings
+from baozi.status import Part, Status
 from tests.running import run
 
 ROOT = Path(__file__).parents[2]
@@ -217,6 +224,90 @@ def test_a_wrong_setting_is_translated(
 
 def test_an_unknown_sentence_of_a_library_stays_as_it_is() -> None:
     assert recognized("The moon is full.") == "The moon is full."
+
+
+AUDIT = Audit(
+    run="lunch",
+    producers=[
+        Sums(
+            producer="小红",
+            accepted=None,
+            eaten=9_000,
+            lost=2,
+            duplicated=0,
+            recovered=1,
+            unexpected=0,
+            dead=1,
+            missing=[(3, 5), (7, 7)],
+        )
+    ],
+    total=Sums(
+        producer="all", accepted=None, eaten=9_000, lost=2, duplicated=0, recovered=1, unexpected=0, dead=1
+    ),
+    dead_reason=None,
+)
+
+
+@pytest.mark.usefixtures("chinese")
+def test_the_audit_s_table_is_chinese_within_eighty_columns_and_its_json_is_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    print_audit(AUDIT)
+    printed = capsys.readouterr().out
+    assert max(map(cell_len, printed.splitlines())) <= 80
+    assert [re.sub(r" {2,}", "  ", line).strip() for line in printed.splitlines()] == [
+        "生产者  被接收  被吃掉  丢失  重复  找回  意外  死信",
+        printed.splitlines()[1].strip(),
+        "小红  ?  9,000  2  0  1  0  1",
+        "",
+        "合计  ?  9,000  2  0  1  0  1",
+        "",
+        "小红：订单没有关闭，所以不知道有多少被接收。",
+        "小红：最先缺少的编号是 3 到 5, 7。",
+        "小红：1 个在死信里。",
+        "没有关闭：小红 的订单。",
+        "丢失：2 个被接收，但没有被吃掉。",
+        "运行 lunch：被接收 ?，被吃掉 9,000，丢失 2，重复 0",
+    ]
+    print_audit(AUDIT, as_json=True)
+    in_chinese = capsys.readouterr().out
+    language.speak("en")
+    print_audit(AUDIT, as_json=True)
+    assert capsys.readouterr().out == in_chinese
+    assert "Not closed: the order of 小红." in in_chinese
+
+
+@pytest.mark.usefixtures("chinese")
+def test_the_status_is_chinese_and_keeps_its_columns() -> None:
+    seen = Status(
+        home="/home",
+        home_reason=Sentence("BAOZI_HOME names it"),
+        broker=Part(facts={"url": "amqp://host", "version": "4.3", "queues": [], "management": None}),
+        workers=Part(problem=Sentence("No other process sees workers in memory.")),
+        ledger=Part(problem=BrokerAway().sentence),
+        dead_letters=Part(facts={"reasons": {}, "at_most": 0, "looked_at": 0}),
+    )
+    assert list(status_command.lines(seen)) == [
+        "home          /home (由 BAOZI_HOME 指定)",
+        "broker        RabbitMQ 4.3，amqp://host",
+        "worker        别的进程看不到内存里的 worker。",
+        "账本          broker 没有响应；请确认它在运行，而且地址正确。",
+        "死信          没有查看",
+    ]
+    assert seen.model_dump(mode="json")["workers"]["problem"] == "No other process sees workers in memory."
+
+
+@pytest.mark.usefixtures("chinese")
+def test_the_doctor_s_headings_are_chinese_and_its_lines_are_wrapped() -> None:
+    rule = RULES[0]
+    lines = report.lines(Examination("shop", [Finding(rule, "task_acks_late is off " * 8)]), 60)
+    assert lines[0].startswith(f"{rule.id}  丢失：")
+    assert any(line.startswith("  发现   task_acks_late") for line in lines)
+    assert any(line.startswith("  改为   ") for line in lines)
+    assert "1 个发现：1 个会丢失消息。" in lines
+    longest = max(cell_len(line) for line in lines if not line.startswith(("  改为", "  参见")))
+    assert longest <= 60
 
 
 @pytest.mark.usefixtures("chinese")
