@@ -14,6 +14,7 @@ from baozi.workload import Workload
 #: SIGTERM, which a service manager sends, starts Celery's soft shutdown: the worker finishes the tasks that
 #: it has started, and the other messages return to the queue.
 _SOFT_SHUTDOWN = {"REMAP_SIGTERM": "SIGQUIT"}
+_FLOWER_CONFIGURATION = Path(__file__).parents[1] / "tasks" / "flowerconfig.py"
 
 
 def start_worker(
@@ -83,6 +84,7 @@ def start_flower(process_group: ProcessGroup, broker: Broker, environment: Mappi
         secret["FLOWER_BROKER_API"] = broker.management_url.replace("://", f"://{login}@") + "/api/"
     port = flower.url.rpartition(":")[2]
     options = ["--address=127.0.0.1", f"--port={port}", "--read_only", "--purge_offline_workers=300"]
+    options.append(f"--conf={_FLOWER_CONFIGURATION}")
     # The arguments say which baozi of which run it was. That is more useful than a task's id.
     options.append("--tasks_columns=name,args,state,received,runtime,worker")
     process_group.start(

@@ -52,6 +52,26 @@ class Flower:
         columns = [str(head.get_attribute("data-column")) for head in heads]
         return [dict(zip(columns, row, strict=True)) for row in self._rows("tasks-table")]
 
+    def cut_off(self, column: str) -> list[str]:
+        """The cells of a column of the tasks that are not seen in full on a screen of 1280 pixels."""
+        self.browser.set_window_size(1280, 900)
+        heads = self.browser.find_elements(By.CSS_SELECTOR, ".dataTables_scrollHead th")
+        place = [head.get_attribute("data-column") for head in heads].index(column) + 1
+        cells = self.browser.find_elements(By.CSS_SELECTOR, f"#tasks-table tbody td:nth-child({place})")
+        assert cells
+        hidden = "return arguments[0].scrollWidth > arguments[0].clientWidth"
+        beyond = "return arguments[0].getBoundingClientRect().right > window.innerWidth"
+        return [
+            cell.text
+            for cell in cells
+            if self.browser.execute_script(hidden, cell) or self.browser.execute_script(beyond, cell)
+        ]
+
+    def queues(self) -> set[str]:
+        """The names of the queues on the broker's page."""
+        self.browser.get(f"http://{self.address}/broker")
+        return {row[0] for row in self._rows("queue-table")}
+
     def _rows(self, table: str) -> list[list[str]]:
         """The cells of each row of a table; none while it is empty or being drawn."""
         try:

@@ -150,10 +150,11 @@ def test_flower_shows_the_workers_and_each_runs_tasks(flower: Flower, run: str) 
             assert task["name"] == "tasks.eat"
             assert task["state"] == "SUCCESS"
             assert task["worker"].partition("@")[0] in {"小明", "小红"}
-            assert f"'run': '{name}'" in task["args"]
-            assert re.search(r"'producer': '(\w+)', 'number': \d+", task["args"]), task["args"]
-        seen = {re.findall(r"'producer': '(\w+)'", task["args"])[0] for task in tasks}
+            assert re.fullmatch(rf"{re.escape(name)}/\w+/\d+", task["args"])
+        seen = {task["args"].split("/")[1] for task in tasks}
+        assert flower.cut_off("args") == []
         assert seen <= makers
+    assert flower.queues() >= {"baozi", "baozi.dead"}
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,11 @@ from tests.integration.place import Place, kill
 from tests.waiting import wait_until
 
 PRODUCERS = ("alex", "peiqi", "egon")
+#: What Flower's page of the tasks reads.
+_TASKS = (
+    "/tasks/datatable?draw=1&start=0&length=10&search[value]=name:tasks.eat"
+    "&order[0][column]=0&columns[0][data]=name"
+)
 FLOWER = r"Flower: (http://127\.0\.0\.1:\d+)  user: (\S+)  password: (\S{12,})"
 MADE = {f"{producer}生产了第{number}个包子" for producer in PRODUCERS for number in range(10)}
 
@@ -129,12 +134,15 @@ def test_flower_shows_the_workers_by_name_to_those_who_know_the_password(
         assert status(url, user, "wrong") == 401
         login = b64encode(f"{user}:{password}".encode()).decode()
 
-        def page() -> str:
-            request = Request(url + "/workers?json=1", headers={"Authorization": f"Basic {login}"})
+        def page(path: str = "/workers?json=1") -> str:
+            request = Request(url + path, headers={"Authorization": f"Basic {login}"})
             with urlopen(request, timeout=10) as answer:
-                return json.dumps(json.loads(answer.read()), ensure_ascii=False)
+                text = str(answer.read().decode())
+            return json.dumps(json.loads(text), ensure_ascii=False) if text.startswith("{") else text
 
         wait_until(lambda: "小明@" in page() and "小红@" in page(), "Flower to show both workers", 30)
+        first = r'"args": "[^"/]+/(alex|peiqi|egon)/\d+"'
+        wait_until(lambda: re.search(first, page(_TASKS)), "Flower to show the baozi's ids", 30)
         running.process.send_signal(signal.SIGINT)
         running.finish(timeout=40)
 

@@ -1,6 +1,7 @@
 """What `make up` says, in one sentence, before it starts anything: against programs that stand for docker."""
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -160,3 +161,27 @@ def test_without_the_volume_passwords_are_made_and_later_kept(clone: Path, tmp_p
     made = (clone / ".env").read_text()
     assert make_secrets(clone, with_docker(tmp_path, 0)).returncode == 0
     assert (clone / ".env").read_text() == made
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [("WORKER_PASSWORD", "deploy/secrets --renew"), ("LEDGER_WORKER_PASSWORD", "ALTER ROLE")],
+)
+def test_a_password_that_was_edited_by_hand_is_named_with_what_to_do(
+    clone: Path, tmp_path: Path, name: str, advice: str
+) -> None:
+    environment = with_docker(tmp_path, 1)
+    assert make_secrets(clone, environment).returncode == 0
+    made = (clone / ".env").read_text()
+    (clone / ".env").write_text(re.sub(rf"^{name}=.*", f"{name}=my own", made, flags=re.MULTILINE))
+    done = make_secrets(clone, environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"{name} in .env was edited")
+    assert advice in done.stderr
+    # Without the hash, the new password is the user's decision. It is kept, and its hash is added.
+    edited = (clone / ".env").read_text()
+    (clone / ".env").write_text(re.sub(rf"^{name}_HASH=.*\n", "", edited, flags=re.MULTILINE))
+    assert make_secrets(clone, environment).returncode == 0
+    assert f"\n{name}=my own\n" in (clone / ".env").read_text()
+    assert f"\n{name}_HASH=" in (clone / ".env").read_text()
+    assert make_secrets(clone, environment).stdout == ".env exists already. It was not changed.\n"
