@@ -60,5 +60,5 @@ def add(reliable: Any, prefix: str) -> None:
         retry_while_ledger_away(lambda: reliable.open_ledger().record_order(order))
 
     for function in (open_order, close_order):
-        task = reliable.task(function, name=f"{prefix}.{function.__name__}", base=OrderTask)
+        task = reliable.task(function, name=f"{prefix}.{function.__name__}", base=OrderTask, batch=1)
         setattr(reliable, function.__name__, task)

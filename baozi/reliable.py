@@ -145,7 +145,7 @@ class Reliable:
         name: str | None = None,
         key: Callable[..., str] | None = None,
         retry: Retry | None = None,
-        batch: int | Callable[[], int] = 1,
+        batch: int | Callable[[], int | None] | None = None,
         as_list: bool = False,
         transaction_limit: float = 60,
         bind: bool = False,
@@ -159,7 +159,7 @@ class Reliable:
         name: str | None = None,
         key: Callable[..., str] | None = None,
         retry: Retry | None = None,
-        batch: int | Callable[[], int] = 1,
+        batch: int | Callable[[], int | None] | None = None,
         as_list: bool = False,
         transaction_limit: float = 60,
         bind: bool = False,
@@ -178,8 +178,10 @@ class Reliable:
                 of the message's first arguments as it takes. Each key is executed once, also if several
                 clients send it. Default: the Celery task id.
             retry: after which errors the task is executed again. Default: after none.
-            batch: how many messages one pool process gets at once and records together, or a function that
-                returns this number. If one of them fails, the others do not.
+            batch: the largest number of messages that one pool process gets at once and records together, or
+                a function that returns this number. A message that fails is executed again, alone. With 1
+                each message is executed alone. Default: as many as the function executes in
+                ``BAOZI_BATCH_MS``, 50 ms.
             as_list: whether the function takes the items of a batch in one list. Its only parameter then has
                 the annotation ``list[Item]``, and each message has one ``Item`` as its argument. The function
                 returns None, or a list with one result for each item. If it raises an exception, its
@@ -206,13 +208,13 @@ class Reliable:
         *,
         key: Callable[..., str] | None,
         retry: Retry | None,
-        batch: int | Callable[[], int],
+        batch: int | Callable[[], int | None] | None,
         as_list: bool,
         transaction_limit: float,
         **options: Any,
     ) -> ReliableTask:
         name = self._name(function, name)
-        if as_list and batch == 1:
+        if as_list and batch in (None, 1):
             raise UsageError(f"{name}: as_list needs a batch, for example batch=100.")
         if as_list and bind:
             raise UsageError(f"{name}: as_list and bind exclude each other: a list has no one request.")
@@ -238,7 +240,7 @@ class Reliable:
             key_of=None if key is None else staticmethod(key),
             key_arguments=_taken(name, key, arguments) if key else 0,
             retry_policy=retry,
-            batch=batch if isinstance(batch, int) else staticmethod(batch),
+            batch=staticmethod(batch) if callable(batch) else batch,
             as_list=as_list,
             transaction_limit=transaction_limit,
             __header__=staticmethod(arguments.header),
@@ -315,9 +317,17 @@ class Reliable:
 
     @property
     def largest_batch(self) -> int:
-        """The largest ``batch`` of all tasks."""
+        """The largest fixed ``batch`` of all tasks."""
+        return max(size or 1 for size in self._batch_sizes())
+
+    @property
+    def has_measured_batches(self) -> bool:
+        """Whether some task has no fixed batch size, so that the worker measures its function."""
+        return bool(settings().batch_ms) and None in self._batch_sizes()
+
+    def _batch_sizes(self) -> list[int | None]:
         tasks: Any = self.app.tasks
-        return max(int(tasks[name].batch_size) for name in self._names)
+        return [tasks[name].batch_size for name in self._names]
 
     @property
     def topology(self) -> Topology:

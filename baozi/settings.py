@@ -20,11 +20,6 @@ from baozi.library_sentences import recognized
 Seconds = Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
 
 
-#: The default of ``tray`` if eating takes no time. A larger tray is faster, but after a kill more baozi are
-#: eaten again (docs/speed.md).
-_TRAY = 100
-
-
 #: The name of the folder that is searched for in the current folder and in those above it.
 _HOME = Path(".baozi")
 
@@ -157,10 +152,16 @@ class Settings(BaseSettings):
     eat_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 0
     """Seconds that eating one baozi takes."""
 
+    batch_ms: Annotated[float, Field(ge=0, le=10_000, allow_inf_nan=False)] = 50
+    """Milliseconds that the functions of one batch may take, for tasks without ``batch=``. A worker measures
+    each function, and makes its batches so large that they take no longer: at most 100 messages. So a message
+    waits at most this long for others of its batch, and if a pool process is killed, what it executed in this
+    time may be executed again. 0: each message is executed alone."""
+
     tray: Annotated[int, Field(ge=1, le=10_000)] | None = None
     """The largest number of baozi that a pool process gets at once and commits together. With slow baozi, a
     large tray keeps work from idle workers, and if the process is killed, the whole tray is eaten again.
-    Default: 100 if ``eat_seconds`` is 0, otherwise 1."""
+    Default: as many as ``batch_ms`` allows."""
 
     task_events: bool = True
     """Whether workers send Celery's events for each baozi that they receive, start and eat. Without them,
@@ -213,13 +214,6 @@ class Settings(BaseSettings):
         if self.ledger_url is not None:
             return parsed(self.ledger_url.get_secret_value())
         return file_url(self.home / "ledger.sqlite3")
-
-    @property
-    def tray_size(self) -> int:
-        """The largest number of baozi that a pool process gets at once."""
-        if self.tray is not None:
-            return self.tray
-        return 1 if self.eat_seconds else _TRAY
 
     @property
     def runs(self) -> Path:

@@ -71,8 +71,9 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
     """How many of the message's arguments ``key_of`` takes."""
     retry_policy: Retry | None = None
     """When a failed message is executed again. None: never."""
-    batch: int | Callable[[], int] = 1
-    """The largest number of messages that are executed together, or a function that returns it."""
+    batch: int | Callable[[], int | None] | None = None
+    """The largest number of messages that are executed together, or a function that returns it. None: as many
+    as the function executes in ``BAOZI_BATCH_MS``."""
     as_list = False
     """Whether the function takes the items of a batch in one list."""
     transaction_limit: float = 60
@@ -103,9 +104,9 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
             task.time_limit = task.soft_time_limit + BETWEEN_LIMITS
 
     @property
-    def batch_size(self) -> int:
-        """The largest number of messages that are executed together."""
-        return self.batch if isinstance(self.batch, int) else self.batch()
+    def batch_size(self) -> int | None:
+        """The largest number of messages that are executed together. None: it is measured."""
+        return self.batch() if callable(self.batch) else self.batch
 
     @property
     def in_transaction(self) -> bool:

@@ -47,7 +47,7 @@ def _key(item: dict[str, Any]) -> str:
     return f"{item['run']}/{item['producer']}/{item['number']}"
 
 
-@reliable.task(name=EAT, base=Eating, key=_key, bind=True, batch=lambda: settings().tray_size)
+@reliable.task(name=EAT, base=Eating, key=_key, bind=True, batch=lambda: settings().tray)
 def eat(self: Task[Any, Any], item: Any) -> None:
     """Eat one baozi. If its message is delivered twice, it is eaten once.
 
@@ -81,7 +81,7 @@ class EatingTray(Eating):
         ]
 
 
-@reliable.task(name=EAT_TRAY, base=EatingTray, batch=lambda: settings().tray_size)
+@reliable.task(name=EAT_TRAY, base=EatingTray, batch=lambda: settings().tray)
 def eat_tray(item: Any) -> None:
     """Eat the baozi of a producer's tray.
 

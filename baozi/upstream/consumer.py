@@ -33,9 +33,12 @@ from baozi.settings import settings
 from baozi.task import ReliableTask
 from baozi.upstream import with_steps
 from baozi.upstream.message import UninflatedMessage
+from baozi.upstream.prefetch import consume_with_prefetch
+from baozi.worker.batch_size import LARGEST, BatchSize
 from baozi.worker.batches import Batches
 from baozi.worker.checking import Refused, check_body, check_headers, seconds_until_due
 from baozi.worker.facts import facts
+from baozi.worker.prefetching import Prefetch
 from baozi.worker.startup import check_queue_belongs_to_own_ledger, exit_with_error, own_ledger_ids
 from baozi.worker.unsettled import Unsettled
 
@@ -90,6 +93,8 @@ class Consumer(CeleryConsumer):
     """The messages that are being dead-lettered or delayed."""
     handed_over: "WeakSet[CeleryRequest]"
     """Requests that were given to the pool. When one is done, ``state.reserved_requests`` lacks it."""
+    prefetch_multiplier: int
+    pool: Any
     _unsettled: Unsettled
     _batches: Batches | None = None
     _missing_since: float | None = None
@@ -184,6 +189,7 @@ class Consumer(CeleryConsumer):
                 unsettled.add(message)
             message.dead_letter = partial(self.dead_letter, message)
             message.being_republished = False
+            message.executed_alone = partial(self._executed_alone, message.headers.get("task"))
             if not self._is_guarded(message):
                 self._receive_unguarded(message, receive)
                 return
@@ -223,11 +229,29 @@ class Consumer(CeleryConsumer):
         if self.connection.transport.driver_type != "amqp":
             return None
         read_in_pieces(self.connection.connection, self.hub)
-        sizes = {name: task.batch_size for name, task in self._reliable_tasks().items()}
-        limits = {name: size for name, size in sizes.items() if size > 1}
-        if self.hub is None or not limits:
+        longest_s = settings().batch_ms / 1000
+        sizes = {}
+        for name, task in self._reliable_tasks().items():
+            limit = task.batch_size
+            if limit is None and longest_s:
+                sizes[name] = BatchSize(LARGEST, longest_s)
+            elif limit is not None and limit > 1:
+                sizes[name] = BatchSize(limit)
+        if self.hub is None or not sizes:
             return None
-        return Batches(self, self._unsettled, limits)
+        prefetch = None
+        if self.controller.prefetch_is_adapted:
+            prefetch = Prefetch(self.prefetch_multiplier, LARGEST, longest_s, self._prefetch)
+        return Batches(self, self._unsettled, sizes, prefetch)
+
+    def _prefetch(self, messages: int) -> None:
+        """Prefetch so many ``messages`` for each pool process from now on."""
+        count = self.pool.num_processes * messages
+        consume_with_prefetch(self, self.reliable.topology.name, count)
+
+    def _executed_alone(self, task_name: object, seconds: float) -> None:
+        if self._batches is not None and isinstance(task_name, str):
+            self._batches.executed_alone(task_name, seconds)
 
     def _reliable_tasks(self) -> dict[str, ReliableTask]:
         """Return the reliable tasks, without Celery's own such as ``celery.map``."""

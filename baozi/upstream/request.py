@@ -8,6 +8,7 @@ other two is known.
 Checked with: celery 5.7.0, billiard 4.3.2.
 """
 
+import time
 from functools import cached_property
 from signal import SIGKILL, SIGQUIT, SIGTERM
 from typing import Any
@@ -31,9 +32,11 @@ class Request(CeleryRequest):
 
     _reason = "rejected"
     _traceback: str | None = None
+    _failed = False
 
     def on_failure(self, exc_info: Any, send_failed_event: bool = True, return_ok: bool = False) -> Any:
         """Keep reason and traceback for :meth:`reject`, and do what Celery does."""
+        self._failed = True
         error: Any = exc_info.exception
         # billiard wraps the child's exception, to add its traceback. Reject wraps its reason.
         error = getattr(error, "exc", error)
@@ -44,6 +47,12 @@ class Request(CeleryRequest):
             # memory another time, so it is requeued, as if the child had been killed.
             exc_info.exception = Reject(error, requeue=True)
         return super().on_failure(exc_info, send_failed_event=send_failed_event, return_ok=return_ok)
+
+    def acknowledge(self) -> None:
+        """Acknowledge the message, and note how long its execution took."""
+        if not (self._failed or self.acknowledged or self.time_start is None):
+            self.message.executed_alone(time.time() - self.time_start)
+        super().acknowledge()
 
     @cached_property
     def _context(self) -> Context:

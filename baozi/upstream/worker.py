@@ -38,6 +38,9 @@ class Worker(CeleryWorker):
     prefetched: int | None = None
     """How many messages to prefetch for each pool process. Set by :mod:`baozi.worker.startup`."""
 
+    prefetch_is_adapted = False
+    """Whether the number may grow while functions are fast. Set by :mod:`baozi.worker.startup`."""
+
     def setup_defaults(self, *arguments: Any, **options: Any) -> dict[str, Any]:
         """Apply Celery's defaults, with this class's value for the prefetch multiplier."""
         # The options are not repeated here as in the stubs.

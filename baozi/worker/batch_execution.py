@@ -48,11 +48,15 @@ class Answer(NamedTuple):
     """The result of a batch."""
 
     finished: list[Finished]
-    not_executed: list[int]
-    """The numbers, in the batch, of the messages that were not executed. Each must be executed alone."""
+    failed: list[int]
+    """The numbers, in the batch, of the messages that must be executed alone."""
+    not_begun: list[int]
+    """The numbers of the messages for which the batch had no time. They may be in the next batch."""
 
 
-def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
+def execute_batch(
+    task_name: str, hostname: str, items: Sequence[Item], longest_s: float | None = None
+) -> Answer:
     """Execute the messages ``items`` of one task.
 
     Celery's signals are sent for each message before the commit. If the commit fails, they are sent again
@@ -62,13 +66,15 @@ def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answe
         task_name: the task's name.
         hostname: the worker's node name.
         items: the messages, as received.
+        longest_s: seconds after which no other message of the batch is begun. None: only the task's soft time
+            limit counts, and then the rest is executed one by one.
 
     Returns:
         What became of each. It never raises an exception, because solo and threads pools would treat it as
         the worker's own.
     """
     try:
-        return _execute(task_name, hostname, items)
+        return _execute(task_name, hostname, items, longest_s)
     except (LedgerAway, NameInUse) as error:
         logger.warning("%s The messages of a batch are tried one by one.", error)
     except Reject:
@@ -80,10 +86,10 @@ def execute_batch(task_name: str, hostname: str, items: Sequence[Item]) -> Answe
         logger.warning("A batch took too long: its messages are tried one by one.")
     except Exception:
         logger.exception("A batch failed: its messages are tried one by one.")
-    return Answer([], list(range(len(items))))
+    return Answer([], list(range(len(items))), [])
 
 
-def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
+def _execute(task_name: str, hostname: str, items: Sequence[Item], longest_s: float | None) -> Answer:
     began = time.monotonic()
     app = reliable.of_worker().app
     task: Any = app.tasks[task_name]
@@ -95,9 +101,14 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
             if embed.keys() <= _EMBEDDED and not any(embed.values()):
                 works = task.works(args, kwargs, item.headers["id"], item.headers.get)
                 prepared[number] = args, kwargs, works
+    not_begun: list[int] = []
     with execution.together(task.recorder(hostname), task.in_transaction) as group:
         group.add([work for _, _, works in prepared.values() for work in works])
+        first_began = time.monotonic()
         for number, (args, kwargs, works) in prepared.items():
+            if longest_s is not None and finished and time.monotonic() - first_began >= longest_s:
+                not_begun = [later for later in prepared if later >= number]
+                break
             request = {
                 "headers": _custom_headers(items[number].headers),
                 **items[number].headers,
@@ -118,7 +129,9 @@ def _execute(task_name: str, hostname: str, items: Sequence[Item]) -> Answer:
             # The function has also run for the messages that failed. Its effects must not be committed for
             # them.
             raise Raised(RuntimeError("one of its messages did not succeed."))
-    return Answer(list(finished.values()), [number for number in range(len(items)) if number not in finished])
+    settled = finished.keys() | set(not_begun)
+    failed = [number for number in range(len(items)) if number not in settled]
+    return Answer(list(finished.values()), failed, not_begun)
 
 
 def _loads(body: bytes | str) -> Any:

@@ -1,17 +1,18 @@
 """The worker's batches: many messages go to a pool process together, in one round trip.
 
 A batch never waits for more messages. Whenever a pool process is free, it gets the messages that have
-arrived. So a single message is executed at once, and under load the batches grow up to the task's limit. Only
-plain messages are batched. Celery executes the others one by one: messages that are delayed, retried, revoked
-or redelivered, those that another task follows, and those that failed in a batch. So a bad message fails
-alone.
+arrived. So a single message is executed at once, and under load the batches grow up to the task's batch size
+(:mod:`baozi.worker.batch_size`). Only plain messages are batched. Celery executes the others one by one:
+messages that are delayed, retried, revoked or redelivered, those that another task follows, those that failed
+in a batch, and all messages of a task whose batch size is 1. So a bad message fails alone.
 """
 
 import gc
 import signal
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
+from functools import partial
 from select import POLLIN, poll
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from celery.worker.request import Request
 
 from baozi.upstream.events import Dispatcher
 from baozi.worker.batch_execution import Answer, Finished, Item, execute_batch
+from baozi.worker.batch_size import BatchSize
+from baozi.worker.prefetching import Prefetch
 from baozi.worker.unsettled import Unsettled
 
 logger = get_logger(__name__)
@@ -47,18 +50,25 @@ class Batches:
     The event loop calls all methods.
     """
 
-    def __init__(self, consumer: Any, unsettled: Unsettled, limits: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        consumer: Any,
+        unsettled: Unsettled,
+        sizes: Mapping[str, BatchSize],
+        prefetch: Prefetch | None = None,
+    ) -> None:
         """Start without messages.
 
         Args:
             consumer: the worker's consumer.
             unsettled: acknowledges the messages of its channel.
-            limits: the most messages of a batch, by the task's name.
+            sizes: the sizes of batches, by the task's name.
+            prefetch: how many messages the worker prefetches; None if the number is fixed.
         """
         self._consumer = consumer
-        self._limits = limits
+        self._sizes = sizes
+        self._prefetch = prefetch
         self._unsettled = unsettled
-        self._largest = max(limits.values())
         self._arrived: deque[Any] = deque()
         self._outcomes: deque[BatchOutcome] = deque()
         self._jobs: dict[int, Any] = {}
@@ -93,8 +103,10 @@ class Batches:
 
     def _is_plain(self, message: Any) -> bool:
         headers = message.headers
+        size = self._sizes.get(headers.get("task"))
         return (
-            headers.get("task") in self._limits
+            size is not None
+            and size.now > 1
             and isinstance(headers.get("id"), str)
             and headers["id"] not in state.revoked
             and message.content_type == "application/json"
@@ -125,6 +137,7 @@ class Batches:
             while self._outcomes:
                 outcomes.append(self._outcomes.popleft())
                 self._jobs.pop(id(outcomes[-1].messages))
+                self._learn(outcomes[-1])
             # The next batch comes first, so that the pool process need not wait for the acknowledgements.
             if self._arrived and not (self._pool_requested or self._stopped):
                 self._hand_over()
@@ -158,7 +171,8 @@ class Batches:
         if self.in_progress >= self._consumer.pool.num_processes:
             return
         # Messages that are already in the socket are read before the next call and may join the batch.
-        if len(self._arrived) < self._largest and self._socket.poll(0):
+        size = self._sizes[self._arrived[0].headers["task"]].now
+        if len(self._arrived) < size and self._socket.poll(0):
             self._schedule_dispatch()
             return
         self._pool_requested = True
@@ -188,6 +202,7 @@ class Batches:
                 batch[0].headers["task"],
                 self._consumer.hostname,
                 [Item(message.body, message.headers, _delivery_info(message)) for message in batch],
+                self._sizes[task.name].longest_s,
             ),
             callback=on_answer,
             error_callback=on_answer,
@@ -200,7 +215,7 @@ class Batches:
         batch: list[Any] = []
         while self._arrived:
             name = self._arrived[0].headers["task"]
-            if batch and (name != batch[0].headers["task"] or len(batch) >= self._limits[name]):
+            if batch and (name != batch[0].headers["task"] or len(batch) >= self._sizes[name].now):
                 break
             batch.append(self._arrived.popleft())
         revoked = [message for message in batch if message.headers["id"] in state.revoked]
@@ -213,6 +228,13 @@ class Batches:
         for message in self._current_batch:
             self._consumer.receive_alone(message)
 
+    def _learn(self, outcome: BatchOutcome) -> None:
+        """Note what a batch took; what it had no time for is next."""
+        messages, answer = outcome
+        if answer is not None:
+            self._measured(messages[0].headers["task"], partial(_note, answer))
+            self._arrived.extendleft([messages[number] for number in reversed(answer.not_begun)])
+
     def _settle(self, outcomes: Collection[BatchOutcome]) -> None:
         done = []
         for messages, answer in outcomes:
@@ -222,13 +244,40 @@ class Batches:
                     message.reject_log_error(logger, self._consumer.connection_errors, requeue=True)
                 continue
             done += [(messages[it.number], it) for it in answer.finished]
-            for number in answer.not_executed:
+            for number in answer.failed:
                 self._consumer.receive_alone(messages[number])
         self._unsettled.acknowledge([message for message, _ in done])
         self._report(done)
 
+    def executed_alone(self, task_name: str, seconds: float) -> None:
+        """Note what a message took that Celery executed alone, and that succeeded. Thread-safe."""
+        if task_name in self._sizes:
+            self._consumer.call_soon(self._measured, task_name, lambda size: size.executed_alone(seconds))
+
+    def _measured(self, task_name: str, note: Callable[[BatchSize], object]) -> None:
+        size = self._sizes[task_name]
+        note(size)
+        if self._prefetch is None or not size.is_measured or self._stopped or self._ended:
+            return
+        note(self._prefetch.size)
+        # Not now: a change waits for the broker's answer, and other messages arrive meanwhile.
+        self._consumer.call_soon(self._adapt_prefetch, self._prefetch)
+
+    def _adapt_prefetch(self, prefetch: Prefetch) -> None:
+        """Change the number of prefetched messages. If it becomes smaller, requeue what is too much.
+
+        The functions have become slow, and another worker may be idle. The broker may count a requeued
+        message as delivered once more. So it is requeued only once: a message that was delivered before is
+        not here.
+        """
+        if self._stopped or self._ended or not prefetch.adapt():
+            return
+        for _ in range(len(self._arrived) - prefetch.now * self._consumer.pool.num_processes):
+            self._arrived.pop().requeue()
+
     def settle_and_requeue(self) -> None:
         """At the worker's end, acknowledge what has come back, and requeue the rest."""
+        self._stopped = True
         self._arrived.clear()
         self.dispatch()
         self._unsettled.requeue()
@@ -276,6 +325,10 @@ class Batches:
         events: Dispatcher | None = self._consumer.event_dispatcher
         wanted = events and events.enabled and (not events.groups or "task" in events.groups)
         return events if wanted else None
+
+
+def _note(answer: Answer, size: BatchSize) -> None:
+    size.executed([it.runtime_s for it in answer.finished], failed=bool(answer.failed))
 
 
 def _start_events(

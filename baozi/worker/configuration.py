@@ -56,12 +56,13 @@ def _limits() -> dict[str, Any]:
 
 
 def _worker() -> dict[str, Any]:
-    tray = settings().tray_size
+    tray = settings().tray
     return {
         "worker_consumer": "baozi.upstream.consumer:Consumer",
         # While a pool process executes one tray, the next one arrives. Without trays nothing is prefetched,
-        # because a baozi that waits here could be executed by another worker.
-        "worker_prefetch_multiplier": 1 if tray == 1 else 2 * tray,
+        # because a baozi that waits here could be executed by another worker. If the size of trays is
+        # measured, the worker prefetches more when eating turns out to be fast.
+        "worker_prefetch_multiplier": 1 if tray in (None, 1) else 2 * tray,
         # Celery's own soft shutdown is off; baozi.upstream.soft_shutdown replaces it.
         "worker_soft_shutdown_timeout": 0,
         "worker_cancel_long_running_tasks_on_connection_loss": True,

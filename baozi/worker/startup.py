@@ -61,7 +61,11 @@ class Guarded(Protocol):
 
     @property
     def largest_batch(self) -> int:
-        """The most messages that one pool process gets at once."""
+        """The most messages that one pool process gets at once, where the number is fixed."""
+
+    @property
+    def has_measured_batches(self) -> bool:
+        """Whether the size of some task's batches depends on what its function takes."""
 
     @property
     def not_promised(self) -> Sequence[Need]:
@@ -96,6 +100,9 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
         unconfirmed = UNCONFIRMED | {"read_timeout": settings().broker_timeout, "confirm_publish": False}
         conf.broker_transport_options = {**conf.broker_transport_options, **unconfirmed}
         instance.prefetched = _prefetched(reliable.largest_batch, conf, options)
+        instance.prefetch_is_adapted = reliable.has_measured_batches and not _sets_prefetch(
+            reliable, conf, options
+        )
         for need in reliable.not_promised:
             own = getattr(conf, need.name)
             print(f"This app sets {need.name} to {shown(repr(own))}: {need.broken}.", file=sys.stderr)
@@ -124,6 +131,13 @@ def _prefetched(largest_batch: int, conf: Any, options: dict[str, Any]) -> int:
         file=sys.stderr,
     )
     return asked
+
+
+def _sets_prefetch(reliable: Guarded, conf: Any, options: dict[str, Any]) -> bool:
+    """Return whether the app or the command line says how many messages are prefetched."""
+    own = conf.worker_prefetch_multiplier
+    asked: int = options.get("prefetch_multiplier") or own
+    return asked != own or (not reliable.whole_app and conf.value_set_for("worker_prefetch_multiplier"))
 
 
 def _reopen_closed_outputs() -> None:

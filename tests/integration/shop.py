@@ -91,6 +91,14 @@ def mail(to: str, key: Key) -> None:
     time.sleep(float(os.environ.get("SHOP_SECONDS", "0")))
 
 
+@reliable.task(name="shop.pick")
+def pick(number: int, seconds: float) -> None:
+    """Pick something, in this time; how many are picked together is measured."""
+    ran(f"pick {os.getpid()} {number}")
+    if seconds:
+        time.sleep(seconds)
+
+
 @reliable.task(name="shop.ship", retry=Retry(on=(TimeoutError,), attempts=3, first=0.1, longest=1))
 def ship(to: str, reachable_at: int) -> None:
     """Ship, to a carrier that answers at the try with that number, from 1."""

@@ -124,7 +124,7 @@ def test_one_that_fails_is_left_and_the_others_are_recorded(reliable: Reliable, 
 
     task = reliable.task(name="shop.count", batch=10)(kind(fail))
     answer = execute(task, *(item(task, number) for number in range(3)))
-    assert (finished(answer), answer.not_executed) == ([0, 2], [1])
+    assert (finished(answer), answer.failed) == ([0, 2], [1])
     assert recorded(reliable, task) == {"id-0", "id-2"}
     assert effects(reliable) == ([0, 2] if kind is with_transaction else [])
 
@@ -144,7 +144,7 @@ def test_after_the_soft_time_limit_the_rest_is_left_and_what_was_executed_is_rec
     task = reliable.task(name="shop.count", batch=10)(kind(hang_at_2))
     answer = execute(task, *(item(task, number) for number in range(5)))
     assert ran == [0, 1, 2]
-    assert (finished(answer), answer.not_executed) == ([0, 1], [2, 3, 4])
+    assert (finished(answer), answer.failed) == ([0, 1], [2, 3, 4])
     assert recorded(reliable, task) == {"id-0", "id-1"}
     assert effects(reliable) == ([0, 1] if kind is with_transaction else [])
 
@@ -166,8 +166,37 @@ def test_a_function_that_hides_the_soft_time_limit_is_finished_and_the_rest_is_l
     task: Any = reliable.task(name="shop.count", batch=10)(kind(hide))
     answer = execute(task, *(item(task, number) for number in range(4)))
     assert ran == [0, 1]
-    assert (finished(answer), answer.not_executed) == ([0, 1], [2, 3])
+    assert (finished(answer), answer.failed) == ([0, 1], [2, 3])
     assert recorded(reliable, task) == {"id-0", "id-1"}
+
+
+@KINDS
+def test_a_batch_whose_time_is_over_begins_no_other_message_and_records_what_ran(
+    reliable: Reliable, kind: Any
+) -> None:
+    ran = []
+
+    def slow_at_1(number: int) -> None:
+        ran.append(number)
+        if number == 1:
+            time.sleep(0.06)
+
+    task = reliable.task(name="shop.count")(kind(slow_at_1))
+    items = [item(task, 0), item(task, "no number"), *(item(task, number) for number in range(1, 5))]
+    answer = execute_batch("shop.count", HOSTNAME, items, longest_s=0.05)
+    # On a busy machine the first has taken all the time.
+    assert ran in ([0, 1], [0])
+    done = {0: 0, 1: 2}
+    assert (finished(answer), answer.failed) == ([done[number] for number in ran], [1])
+    assert answer.not_begun == [2, 3, 4, 5][len(ran) - 1 :]
+    assert recorded(reliable, task) == {f"id-{number}" for number in ran}
+    assert effects(reliable) == (ran if kind is with_transaction else [])
+
+
+def test_a_batch_begins_at_least_one_message(reliable: Reliable) -> None:
+    task = reliable.task(name="shop.count")(without_transaction(abs))
+    answer = execute_batch("shop.count", HOSTNAME, [item(task, 0), item(task, 1)], longest_s=0)
+    assert (finished(answer), answer.not_begun) == ([0], [1])
 
 
 def test_an_execution_that_could_not_be_recorded_is_not_finished(reliable: Reliable) -> None:
@@ -180,7 +209,7 @@ def test_an_execution_that_could_not_be_recorded_is_not_finished(reliable: Relia
     record_eaten(reliable.open_ledger(), taken, "小红", "there", 1.0, "0" * 8 + "-0000-4000-8000-" + "0" * 12)
     headers = {"baozi-run": "r", "baozi-producer": "p", "baozi-number": 7, "baozi-made-at": 1.0}
     answer = execute(task, item(task, 0), item(task, 1, **headers), item(task, 2))
-    assert (finished(answer), answer.not_executed) == ([], [0, 1, 2])
+    assert (finished(answer), answer.failed) == ([], [0, 1, 2])
     assert recorded(reliable, task) <= {"id-0"}, "on a busy machine the first is recorded alone"
 
 
@@ -195,7 +224,7 @@ def test_one_that_did_not_begin_is_not_recorded_nor_is_another_of_its_key(reliab
 
     task = reliable.task(name="shop.count", batch=10, base=Choosy, key=str)(with_transaction(abs))
     answer = execute(task, item(task, 0), item(task, 1, id_="bad"), item(task, 1), item(task, 2))
-    assert (finished(answer), answer.not_executed) == ([0, 3], [1, 2])
+    assert (finished(answer), answer.failed) == ([0, 3], [1, 2])
     assert recorded(reliable, task) == {"0", "2"}
     assert effects(reliable) == [0, 2]
 
@@ -248,7 +277,7 @@ def test_a_function_gets_the_list_of_the_items_and_keys_and_each_message_its_own
     answer = execute(task, row(task, 3), row(task, 1), row(task, 2))
     assert lists.got == [([3, 1, 2], ["row-3", "row-1", "row-2"])]
     assert all(type(key) is Key for key in lists.got[0][1])
-    assert answer.not_executed == []
+    assert answer.failed == []
     assert [it.result for it in answer.finished] == [str({"twice": 2 * number}) for number in (3, 1, 2)]
     assert results(reliable, task) == {f"row-{number}": f'{{"twice": {2 * number}}}' for number in (1, 2, 3)}
     assert effects(reliable) == ([1, 2, 3] if kind == "with_transaction" else [])
@@ -292,7 +321,7 @@ def test_a_function_that_fails_leaves_all_of_its_list_and_nothing_behind(
 ) -> None:
     task = list_task(reliable, Lists(do), kind)
     answer = execute(task, row(task, 1), row(task, 2), row(task, 3))
-    assert (finished(answer), answer.not_executed) == ([], [0, 1, 2])
+    assert (finished(answer), answer.failed) == ([], [0, 1, 2])
     assert recorded(reliable, task) == set()
     assert effects(reliable) == []
 
@@ -303,7 +332,7 @@ def test_an_item_that_does_not_fit_is_left_and_the_others_are_a_list(reliable: R
     task = list_task(reliable, lists, kind)
     answer = execute(task, row(task, 1), item(task, {"number": "two"}), item(task, 1, 2), row(task, 4))
     assert [numbers for numbers, _ in lists.got] == [[1, 4]]
-    assert (finished(answer), answer.not_executed) == ([0, 3], [1, 2])
+    assert (finished(answer), answer.failed) == ([0, 3], [1, 2])
 
 
 @LISTS
@@ -358,7 +387,7 @@ def test_a_message_that_fails_beside_the_function_takes_the_sql_of_its_list_back
 
     task = list_task(reliable, Lists(), "with_transaction", base=Choosy)
     answer = execute(task, row(task, 1), row(task, 2))
-    assert (finished(answer), answer.not_executed) == ([], [0, 1])
+    assert (finished(answer), answer.failed) == ([], [0, 1])
     assert (recorded(reliable, task), effects(reliable)) == (set(), [])
 
 
@@ -367,7 +396,7 @@ def test_one_that_is_revoked_after_its_list_has_run_is_done(reliable: Reliable, 
     task = list_task(reliable, Lists(lambda _: state.revoked.add("id-2")), kind)
     answer = execute(task, row(task, 1), row(task, 2))
     state.revoked.discard("id-2")
-    assert (finished(answer), answer.not_executed) == ([0, 1], [])
+    assert (finished(answer), answer.failed) == ([0, 1], [])
 
 
 @pytest.mark.usefixtures("limited")
@@ -375,7 +404,7 @@ def test_one_that_is_revoked_after_its_list_has_run_is_done(reliable: Reliable, 
 def test_a_list_that_takes_too_long_is_left_and_has_no_effect(reliable: Reliable, kind: str) -> None:
     task = list_task(reliable, Lists(lambda _: hang()), kind)
     answer = execute(task, row(task, 1), row(task, 2))
-    assert (finished(answer), answer.not_executed) == ([], [0, 1])
+    assert (finished(answer), answer.failed) == ([], [0, 1])
     assert (recorded(reliable, task), effects(reliable)) == (set(), [])
 
 

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from baozi.settings import settings
-from baozi.worker.batch_execution import Item
+from baozi.worker.batch_execution import Answer, Finished, Item
+from baozi.worker.batch_size import BatchSize
 from baozi.worker.batches import Batches
+from baozi.worker.prefetching import Prefetch
 from baozi.worker.unsettled import Unsettled
 from tasks.eating import EAT
 
@@ -21,26 +23,34 @@ class Loop:
     def __init__(self, own: socket.socket) -> None:
         self.soon: list[Any] = []
         self.sent: list[list[str]] = []
-        limits = SimpleNamespace(time_limit=None, soft_time_limit=None)
+        self.answer: Any = None
+        self.alone: list[str] = []
+        limits = SimpleNamespace(name=EAT, time_limit=None, soft_time_limit=None)
         self.app = SimpleNamespace(tasks={EAT: limits})
         self.connection = SimpleNamespace(connection=SimpleNamespace(sock=own))
         self.task_buckets = {EAT: None}
         self.hostname = "小明@here"
         self.event_dispatcher = None
         self.pool = SimpleNamespace(num_processes=1, apply_async=self._send)
-        self.call_soon = self.soon.append
+        self.call_soon = lambda *do: self.soon.append(do)
 
-    def _send(self, _: object, args: tuple[str, str, list[Item]], **__: object) -> object:
+    def _send(
+        self, _: object, args: tuple[str, str, list[Item], float | None], callback: Any, **__: object
+    ) -> object:
         self.sent.append([str(item.body) for item in args[2]])
+        self.answer = callback
         return object()
+
+    def receive_alone(self, one: Any) -> None:
+        self.alone.append(one.body)
 
     def on_task_request(self, batches: Batches) -> None:
         batches.execute_using_pool(self.pool)
 
     def go_round(self) -> None:
         soon, self.soon[:] = list(self.soon), []
-        for do in soon:
-            do()
+        for do, *arguments in soon:
+            do(*arguments)
 
 
 @pytest.fixture
@@ -71,7 +81,7 @@ def test_messages_that_have_arrived_are_executed_together_at_the_next_loop(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, _ = ends
-    batches = Batches(loop, Unsettled(), {EAT: 100})
+    batches = Batches(loop, Unsettled(), {EAT: BatchSize(100)})
     assert all(batches.take(message(number)) for number in range(3))
     assert loop.sent == []
     loop.go_round()
@@ -87,7 +97,7 @@ def test_messages_that_are_still_to_be_read_join_the_batch(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, other = ends
-    batches = Batches(loop, Unsettled(), {EAT: 100})
+    batches = Batches(loop, Unsettled(), {EAT: BatchSize(100)})
     batches.take(message(0))
     other.send(b"more")
     for _ in range(3):
@@ -103,8 +113,69 @@ def test_batches_of_a_lost_connection_do_nothing_more(
     ends: tuple[Any, socket.socket],
 ) -> None:
     loop, _ = ends
-    batches = Batches(loop, Unsettled(), {EAT: 100})
+    batches = Batches(loop, Unsettled(), {EAT: BatchSize(100)})
     batches.take(message(0))
     batches.end()
     loop.go_round()
     assert loop.sent == []
+
+
+def measured(loop: Any, *numbers: int, prefetch: Prefetch | None = None) -> Batches:
+    """Batches of a measured size that is now 4, and these messages waiting."""
+    size = BatchSize(100, longest_s=0.05)
+    size.now = 4
+    acknowledging: Any = SimpleNamespace(acknowledge=lambda _: None)
+    batches = Batches(loop, acknowledging, {EAT: size}, prefetch)
+    for number in numbers:
+        assert batches.take(message(number))
+    return batches
+
+
+def test_messages_for_which_a_batch_had_no_time_are_the_next_ones(ends: tuple[Any, socket.socket]) -> None:
+    loop, _ = ends
+    measured(loop, *range(6))
+    loop.go_round()
+    loop.answer(Answer([Finished(0, "None", 0.06)], failed=[2], not_begun=[1, 3]))
+    loop.go_round()
+    assert loop.alone == ["2"]
+    for _ in range(2):
+        loop.answer(Answer([Finished(0, "None", 0.06)], failed=[], not_begun=[]))
+        loop.go_round()
+    assert loop.sent == [["0", "1", "2", "3"], ["1"], ["3"], ["4"]], "each alone, because it is slow"
+
+
+def test_messages_of_a_task_that_is_executed_alone_are_not_taken(ends: tuple[Any, socket.socket]) -> None:
+    loop, _ = ends
+    batches = measured(loop, 0)
+    loop.go_round()
+    loop.answer(Answer([Finished(0, "None", 0.06)], failed=[], not_begun=[]))
+    loop.go_round()
+    assert not batches.take(message(1))
+    batches.executed_alone(EAT, 0.01)
+    loop.go_round()
+    assert batches.take(message(2)), "it is fast again"
+
+
+def test_a_worker_whose_functions_became_slow_gives_what_it_holds_too_much_back(
+    ends: tuple[Any, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, _ = ends
+    now: list[float] = [100.0]
+    changes: list[int] = []
+    requeued: list[int] = []
+    monkeypatch.setattr("baozi.worker.prefetching.time.monotonic", lambda: now[0])
+    prefetch = Prefetch(1, 100, 0.05, changes.append)
+    prefetch.size.now = 4
+    prefetch.adapt()
+    batches = measured(loop, prefetch=prefetch)
+    for number in range(6):
+        one = message(number)
+        one.requeue = lambda number=number: requeued.append(number)
+        assert batches.take(one)
+    loop.go_round()
+    now[0] += 5
+    loop.answer(Answer([Finished(0, "None", 0.06)], failed=[], not_begun=[1, 2, 3]))
+    for _ in range(3):
+        loop.go_round()
+    assert changes == [8, 1]
+    assert sorted(requeued) == [3, 4, 5], "one is in the pool process, and one is next"

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from unittest import mock
 from unittest.mock import Mock
 
 import amqp.transport
@@ -32,6 +33,7 @@ from celery.utils.log import ColorFormatter
 from celery.worker import WorkController, state
 from celery.worker import worker as celerys_worker
 from celery.worker.consumer import Consumer as CeleryConsumer
+from celery.worker.consumer import Tasks
 from celery.worker.consumer.delayed_delivery import DelayedDelivery as CeleryDelayedDelivery
 from celery.worker.consumer.gossip import Gossip as CeleryGossip
 from celery.worker.request import Request as CeleryRequest
@@ -42,6 +44,7 @@ from baozi import upstream
 from baozi.amqp import reading
 from baozi.errors import ExitCode, UpstreamChanged
 from baozi.upstream.events import Dispatcher
+from baozi.upstream.prefetch import consume_with_prefetch
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "baozi" / "upstream"
@@ -165,6 +168,8 @@ ADDED = {
         "_is_reliable",
         "_receive_unguarded",
         "_new_batches",
+        "_prefetch",
+        "_executed_alone",
         "_reliable_tasks",
         "_batches",
         "_missing_since",
@@ -179,11 +184,11 @@ ADDED = {
     "Dispatcher": {"_amqp", "_takes_events", "_log_dropped", "send_together"},
     "Events": set(),
     "UninflatedMessage": {"inflate"},
-    "Request": {"_reason", "_traceback", "fail", "_dead_letter"},
+    "Request": {"_reason", "_traceback", "_failed", "fail", "_dead_letter"},
     "AMQP": {"_route"},
     "SoftShutdown": {"_draining", "_take_over", "_check", "register_with_event_loop"},
     "CheckingTransport": set(),
-    "Worker": {"prefetched"},
+    "Worker": {"prefetched", "prefetch_is_adapted"},
     "EscapeFilter": set(),
 }
 
@@ -254,6 +259,32 @@ def test_celery_counts_a_pool_process_as_busy_if_a_message_could_not_be_passed_t
 def test_celery_shows_the_connection_s_options_one_of_which_is_a_function() -> None:
     with Connection("memory://", transport_options={"frame_handler": print}) as connection:
         assert connection.info()["transport_options"]["frame_handler"] is print
+
+
+@contract("prefetch")
+def test_celery_does_not_change_the_prefetch_count_of_a_quorum_queue(app: Celery) -> None:
+    app.conf.task_queues = [Queue("shop", queue_arguments={"x-queue-type": "quorum"})]
+    transport = Mock(driver_type="amqp")
+    consumer = Mock(app=app, connection=Mock(transport=transport, qos_semantics_matches_spec=False))
+    assert Tasks.qos_global(Mock(), consumer) is False
+
+
+@contract("prefetch")
+def test_a_queue_gets_a_new_consumer_with_another_prefetch_count() -> None:
+    asked = Mock()
+    tasks = Mock(channel=asked.channel, _active_tags={"shop": "old"}, _queues={"shop": "the queue"})
+    tasks._basic_consume = lambda queue, **_: asked.consume(queue)
+    consumer = Mock(task_consumer=tasks, qos=Mock(value=4))
+    consume_with_prefetch(consumer, "another", 100)
+    assert asked.mock_calls == []
+    consume_with_prefetch(consumer, "shop", 100)
+    assert asked.mock_calls == [
+        mock.call.channel.basic_cancel("old"),
+        mock.call.channel.basic_qos(0, 100, False),
+        mock.call.consume("the queue"),
+        mock.call.channel.basic_qos(0, 4, False),
+    ]
+    assert tasks._active_tags == {}, "or the queue would not be consumed again"
 
 
 @contract("delayed_delivery")
