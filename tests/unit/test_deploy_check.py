@@ -175,7 +175,7 @@ def test_a_password_that_was_edited_by_hand_is_named_with_what_to_do(
     made = (clone / ".env").read_text()
     (clone / ".env").write_text(re.sub(rf"^{name}=.*", f"{name}=my own", made, flags=re.MULTILINE))
     done = make_secrets(clone, environment)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(f"{name} in .env was edited")
     assert advice in done.stderr
     # Without the hash, the new password is the user's decision. It is kept, and its hash is added.
