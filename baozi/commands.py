@@ -34,6 +34,7 @@ LIBRARY = {
     "status": "baozi.status_command:status",
     "prune": "baozi.prune:prune",
     "doctor": "baozi.doctor.command:doctor",
+    "prove": "baozi.prove.command:prove",
     "dead": "baozi.dead_letters.command:app",
     "broker": "baozi.broker.command:app",
     "ledger": "baozi.ledger_command:app",

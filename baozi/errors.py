@@ -17,13 +17,13 @@ class ExitCode(IntEnum):
 
     OK = 0
     LOSS = 1
-    """An audit found a loss, or `baozi doctor` a danger of one; with --strict, any danger."""
+    """An audit or `baozi prove` found a loss, or `baozi doctor` a danger; with --strict, any danger."""
     USAGE = 2
     NO_BROKER = 3
     NO_LEDGER = 4
     REFUSED = 5
     UNHEALTHY = 6
-    """`baozi status`: no worker answers, or a part could not be looked at in time."""
+    """`baozi status`: no worker answers, or a part did not answer in time. `baozi prove`: work stops."""
     BUG = 70
     """An error that no part of the project expects: ``EX_SOFTWARE`` of ``sysexits.h``."""
     INTERRUPTED = 130

@@ -96,11 +96,12 @@ class TemporaryBroker:
 
 
 @contextmanager
-def temporary_broker(kind: str | None = None) -> Iterator[TemporaryBroker]:
+def temporary_broker(kind: str | None = None, configuration: str = "") -> Iterator[TemporaryBroker]:
     """Start a broker, and stop it at the end.
 
     Args:
         kind: "private" or "container"; default: a private node if this machine can run one, else a container.
+        configuration: lines of ``rabbitmq.conf`` for a private node. A container has those of its image.
 
     Raises:
         NoBroker: this machine can run neither.
@@ -112,6 +113,8 @@ def temporary_broker(kind: str | None = None) -> Iterator[TemporaryBroker]:
     try:
         program = None if kind == "container" else private_node.server()
         if program is not None:
+            (path / "conf.d").mkdir()
+            (path / "conf.d" / "50-temporary.conf").write_text(configuration)
             record = private_node.start_node(folder, program, "a temporary broker")
             try:
                 environment = psutil.Process(record.pid).environ()

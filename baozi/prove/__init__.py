@@ -1,0 +1,1 @@
+"""``baozi prove``: runs a user's own Celery app, injects faults, and counts what was lost or done twice."""

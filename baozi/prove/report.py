@@ -1,0 +1,183 @@
+"""A proof as lines for a terminal, as JSON, and as one file of HTML."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from baozi.prove.judging import Judgement, TrialResult, worst
+from baozi.prove.proof import Proof
+from baozi.tables import Column, Table
+
+#: The columns of the table: the title, and the field of which the tries' sum is shown.
+_SUMS = {
+    "accepted": "accepted",
+    "succeeded": "succeeded",
+    "lost": "lost",
+    "twice": "twice",
+    "failed": "failed",
+    "dead": "dead",
+    "waiting": "waiting",
+    "redelivered": "redelivered",
+}
+#: Columns that a terminal shows only if something is in them.
+_ONLY_IF_ANY = ("failed", "dead", "waiting", "redelivered")
+
+
+@dataclass(frozen=True)
+class ProofReport:
+    """What one command found out."""
+
+    app: str
+    task: str
+    command: str
+    rabbitmq: str
+    seed: int
+    confirms: bool
+    as_it_is: Proof
+    findings: Mapping[str, str]
+    """The doctor's findings: their sentences by their ids."""
+    fixed: Proof | None = None
+    """The same plan with the advised settings; None without ``--with-fixes``."""
+    fixed_confirms: bool = True
+    changed: Mapping[str, Any] = field(default_factory=dict)
+    """The settings that were changed for that."""
+    by_hand: Sequence[str] = ()
+    """Findings whose advice was not applied."""
+
+    @property
+    def accepted_means(self) -> str:
+        """What the app's own standard of "accepted" is."""
+        return _accepted_means(self.confirms)
+
+
+def _accepted_means(confirms: bool) -> str:
+    standard = "Accepted: apply_async returned without an error"
+    if confirms:
+        return f"{standard}, so the broker had confirmed the message (confirm_publish is on)."
+    return f"{standard}. It does not wait for the broker (confirm_publish is off)."
+
+
+def as_json(report: ProofReport) -> dict[str, Any]:
+    """Return what ``--json`` prints and ``results.json`` contains."""
+    return {
+        "app": report.app,
+        "task": report.task,
+        "command": report.command,
+        "rabbitmq": report.rabbitmq,
+        "seed": report.seed,
+        "accepted_means": report.accepted_means,
+        "judgement": report.as_it_is.judgement.word,
+        "findings": dict(report.findings),
+        "as_it_is": _proof_as_json(report.as_it_is),
+        "with_fixes": None if report.fixed is None else _proof_as_json(report.fixed),
+        "changed": dict(report.changed),
+        "by_hand": list(report.by_hand),
+    }
+
+
+def _proof_as_json(proof: Proof) -> dict[str, Any]:
+    tries = [{**asdict(it), "judgement": it.judgement.word} for it in proof.results]
+    return {"tries": tries, "skipped": proof.skipped}
+
+
+def _row(proof: Proof, fault: str) -> dict[str, str]:
+    tries = proof.of(fault)
+    row = {"fault": fault, "verdict": worst(tries).word, "tries": str(len(tries))}
+    row |= {title: f"{sum(getattr(it, name) for it in tries):,}" for title, name in _SUMS.items()}
+    if any(it.rows is not None for it in tries):
+        row["rows"] = f"{sum(it.rows or 0 for it in tries):,}"
+    row["explained by"] = ", ".join(dict.fromkeys(id_ for it in tries for id_ in it.explained_by)) or "–"
+    return row
+
+
+def rows(proof: Proof) -> list[dict[str, str]]:
+    """Return the table of a proof: for each fault, a text for each column."""
+    return [_row(proof, fault) for fault in proof.faults]
+
+
+def table(proof: Proof) -> Table:
+    """Return the table of a proof for a terminal."""
+    lines = rows(proof)
+    idle = {title for title in _ONLY_IF_ANY if all(line[title] == "0" for line in lines)}
+    words = {"fault", "verdict", "explained by"}
+    made = Table(*(Column(title, right=title not in words) for title in lines[0] if title not in idle))
+    for line in lines:
+        made.add_row(*(text for title, text in line.items() if title not in idle))
+    return made
+
+
+def remarks(proof: Proof) -> list[str]:
+    """Return what the table has no room for: what stopped, where calls were lost, what was skipped."""
+    told = []
+    for fault in proof.faults:
+        for it in proof.of(fault):
+            told += [f"{fault}: {number} lost, {place}." for place, number in it.lost_at.items()]
+            told += [f"{fault}: {it.stopped}."] if it.stopped else []
+    told += [f"{fault} was skipped: {why}" for fault, why in proof.skipped.items()]
+    return list(dict.fromkeys(told))
+
+
+def explanations(report: ProofReport) -> list[str]:
+    """Return a line for each of the doctor's findings that explains a verdict."""
+    named = dict.fromkeys(id_ for it in report.as_it_is.results for id_ in it.explained_by)
+    return [f"{id_}: {report.findings[id_]}" for id_ in named]
+
+
+def conclusion(results: Sequence[TrialResult]) -> str:
+    """Return the result in one sentence."""
+    lost, accepted = sum(it.lost for it in results), sum(it.accepted for it in results)
+    verdict = worst(results)
+    if verdict is Judgement.LOSES:
+        return f"The app loses: {lost} of {accepted:,} accepted calls are gone."
+    if verdict is Judgement.STOPS:
+        return f"The app stops: none of {accepted:,} accepted calls is gone, but some work does not go on."
+    if verdict is Judgement.REPEATS:
+        twice = sum(it.twice for it in results)
+        return f"The app repeats: none of {accepted:,} accepted calls is gone, and {twice} succeeded twice."
+    return f"Sound: none of {accepted:,} accepted calls is lost or done twice under these faults."
+
+
+def page(report: ProofReport) -> str:
+    """Return the report as one file of HTML, which needs nothing else."""
+    template = Template(files("baozi.prove").joinpath("report.html").read_text(encoding="utf-8"))
+    parts = [_section("As it is", report.as_it_is, report.accepted_means)]
+    if report.fixed is not None:
+        parts.append(
+            _section("With the advised settings", report.fixed, _accepted_means(report.fixed_confirms))
+        )
+    changed = "\n".join(f"{name} = {value!r}" for name, value in report.changed.items())
+    return template.substitute(
+        title=escape(f"What {report.app} loses"),
+        conclusion=escape(conclusion(report.as_it_is.results)),
+        facts=escape(
+            f"Task {report.task}, workers `{report.command}`, RabbitMQ {report.rabbitmq}, seed {report.seed}."
+        ),
+        sections="\n".join(parts),
+        explanations="\n".join(f"<li>{escape(it)}</li>" for it in explanations(report)),
+        changed=f"<h2>What was changed</h2><pre>{escape(changed)}</pre>" if changed else "",
+    )
+
+
+def _section(title: str, proof: Proof, accepted_means: str) -> str:
+    lines = rows(proof)
+    head = "".join(f"<th>{escape(it)}</th>" for it in lines[0])
+    body = "\n".join(
+        f'<tr class="{line["verdict"]}">'
+        + "".join(f"<td>{escape(it)}</td>" for it in line.values())
+        + "</tr>"
+        for line in lines
+    )
+    said = "".join(f"<li>{escape(it)}</li>" for it in remarks(proof))
+    return (
+        f"<section><h2>{escape(title)}</h2><p>{escape(accepted_means)}</p>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{said}</ul></section>"
+    )
+
+
+def dumped(report: ProofReport) -> str:
+    """Return ``results.json``."""
+    return json.dumps(as_json(report), ensure_ascii=False, indent=1) + "\n"
