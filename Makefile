@@ -75,6 +75,10 @@ lint: $(SET_UP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/mypy deploy/messages
 	@$(BIN)/lint-imports --no-logo --no-cache
 
+.PHONY: lesson
+lesson: $(SET_UP)  ## record the runs of the lesson again and write docs/lesson/index.html; some ten minutes
+	@$(BIN)/python -m side_by_side.lesson
+
 .PHONY: docs
 docs: $(SET_UP)  ## make docs/reference.md from the docstrings
 	@page=$$($(BIN)/python deploy/reference) && echo "$$page" > docs/reference.md

@@ -48,12 +48,25 @@ def start_worker(
 
 
 def start_producer(
-    process_group: ProcessGroup, name: str, workload: Workload, environment: Mapping[str, str]
+    process_group: ProcessGroup,
+    name: str,
+    workload: Workload,
+    environment: Mapping[str, str],
+    *,
+    before: Sequence[str] = (),
 ) -> StartedProcess:
-    """Start the producer ``name`` of ``workload``. It prints the course's lines."""
+    """Start the producer ``name`` of ``workload``. It prints the course's lines.
+
+    Args:
+        process_group: the group to which it is added.
+        name: the name of the producer.
+        workload: the work of which it does its part.
+        environment: variables that are added to those of this process.
+        before: a module with arguments that runs the producer.
+    """
     order = ["--name", name, "--run", workload.run, "--count", str(workload.per_producer)]
     order += ["--interval", str(workload.make_seconds)]
-    return process_group.start("producer", name, ["producers", *order, "--lines"], environment)
+    return process_group.start("producer", name, [*before, "producers", *order, "--lines"], environment)
 
 
 @dataclass(frozen=True, slots=True)

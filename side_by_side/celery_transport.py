@@ -32,6 +32,8 @@ _READY_TIMEOUT = 60
 _SHUTDOWN_TIMEOUT = 1
 
 _ROLES = {"worker": Role.CONSUMER, "producer": Role.PRODUCER}
+#: Runs a program without some of its settings.
+_REMOVING = ("side_by_side.removed_settings",)
 _virtual_hosts = count()
 
 
@@ -76,6 +78,7 @@ def run_celery(
     *,
     tray: int = 1,
     clean_stop: bool = False,
+    without: str | None = None,
 ) -> None:
     """Do ``workload`` on a new virtual host, with journals, ledger and logs below ``folder``.
 
@@ -89,6 +92,7 @@ def run_celery(
         on_tick: called about fifty times a second.
         tray: baozi that a worker takes at once, if the workload does not ask for more.
         clean_stop: stop the workers by a signal instead of killing them, which takes two seconds.
+        without: the setting that is removed (:mod:`side_by_side.removed_settings`).
 
     Raises:
         DeadlinePassed: the run did not end by the deadline.
@@ -100,12 +104,13 @@ def run_celery(
         output = stack.enter_context(Path(os.devnull).open("w"))
         group = stack.enter_context(ProcessGroup(folder / "logs", output))
         environment = _environment(url, workload, folder, max(tray, workload.tray))
+        before = (*_REMOVING, without, "--") if without else ()
         for name in workload.consumers:
-            start_worker(group, name, environment)
+            start_worker(group, name, environment, before=before)
         _wait_until_ready(group, url, len(workload.consumers))
         ends_at = time.monotonic() + workload.deadline
         for name in workload.producers:
-            start_producer(group, name, workload, environment)
+            start_producer(group, name, workload, environment, before=before)
         run = CeleryRun(workload, folder, group, broker, tuple(broker.processes()), {})
         _wait_until_settled(run, ends_at, on_tick)
         if not clean_stop:

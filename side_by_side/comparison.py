@@ -13,16 +13,16 @@ from baozi.errors import BaoziError, DeadlinePassed, ExitCode
 from baozi.journal import Event
 from baozi.workload import Workload, checked_workload
 from side_by_side import journal_analysis
-from side_by_side.celery_transport import run_celery
 from side_by_side.comparison_results import ComparisonResults, NotRun, Run, RunKind, Verdict
 from side_by_side.faults.fault import Fault
 from side_by_side.faults.registry import COMPARE_FAULTS
-from side_by_side.local_transport import run_local, start_fork_server
+from side_by_side.injector import Injector
+from side_by_side.local_transport import start_fork_server
 from side_by_side.multiprocessing_group import ProcessFailed
 from side_by_side.observed_run import ObservedRun, ResourceMeter
-from side_by_side.remote_mp_transport import run_queue
 from side_by_side.results import this_machine
-from side_by_side.transports import Program, Transport
+from side_by_side.transport_run import run_transport
+from side_by_side.transports import Transport
 
 #: How many times a run is tried if it always ends before the moment for its fault.
 _TRIES = 3
@@ -109,40 +109,6 @@ class FaultMissed(BaoziError):
     exit_code = ExitCode.LOSS
 
 
-class _Injector:
-    """Injects a fault at its moment, and then checks that the run goes on."""
-
-    def __init__(self, fault: Fault[ObservedRun], patience: float) -> None:
-        """Take the ``fault``. A run without an event for ``patience`` seconds after it is wedged."""
-        self.at: float | None = None
-        """When it was injected, in seconds since 1970."""
-        self._fault = fault
-        self._chance = random.Random(fault.name)
-        self._patience = patience
-        self._size = 0
-        self._grew_at = 0.0
-
-    def tick(self, run: ObservedRun) -> None:
-        """Inject the fault if its moment has come. After it, end a run in which nothing happens any more.
-
-        Raises:
-            DeadlinePassed: nothing has happened for ``patience`` seconds since the fault.
-            BaoziError: the killed store does not start again.
-        """
-        if self.at is None:
-            effect = self._fault.inject(run, self._chance)
-            self.at = effect.at if effect else None
-            self._grew_at = time.monotonic()
-            return
-        size = sum(path.stat().st_size for path in run.folder.rglob("*.journal"))
-        if size != self._size:
-            self._size, self._grew_at = size, time.monotonic()
-        elif time.monotonic() - self._grew_at > self._patience:
-            raise DeadlinePassed(
-                "Nothing has happened for {patience:g} s: it is wedged.", patience=self._patience
-            )
-
-
 def compare(
     plan: ComparisonPlan, on_run: Callable[[PlannedRun], None]
 ) -> Generator[ComparisonResults, None, None]:
@@ -207,7 +173,7 @@ def _obstacle(fault: Fault[ObservedRun], transport: Transport, broker: Temporary
 def _run(planned: PlannedRun, order: int, home: Path, broker: TemporaryBroker | None) -> Run:
     for number in range(_TRIES):
         folder = home / f"{order}-{number}"
-        injector = _Injector(planned.fault, planned.transport.limits[1]) if planned.fault else None
+        injector = Injector(planned.fault, planned.transport.limits[1]) if planned.fault else None
         run = _try(planned, order, folder, broker, injector)
         if injector is None or injector.at is not None:
             return run
@@ -223,7 +189,7 @@ def _try(
     order: int,
     folder: Path,
     broker: TemporaryBroker | None,
-    injector: _Injector | None,
+    injector: Injector | None,
 ) -> Run:
     meter, error = ResourceMeter(), None
 
@@ -234,12 +200,7 @@ def _try(
 
     transport, began = planned.transport, time.time()
     try:
-        if broker is None or transport.is_local:
-            run_local(transport.name, planned.workload, folder, on_tick)
-        elif transport.program is Program.QUEUE:
-            run_queue(broker, planned.workload, folder, on_tick)
-        else:
-            run_celery(broker, planned.workload, folder, on_tick, tray=transport.tray)
+        run_transport(transport, broker, planned.workload, folder, on_tick)
     except (DeadlinePassed, ProcessFailed) as its_error:
         error = its_error
     return _measured(planned, order, folder, began, meter, injector.at if injector else None, error)

@@ -10,87 +10,40 @@ import runpy
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import psutil
-from amqp import Channel
 from celery import Task
 from celery.exceptions import SoftTimeLimitExceeded
 from kombu import Exchange, Queue
-from sqlalchemy import Column, Connection, Engine, MetaData, Table, insert, inspect
+from sqlalchemy import Engine
 from sqlalchemy.event import listen
 
-from baozi import file_systems, ledger_schema, recording
-from baozi.amqp.confirms import ConfirmedChannel
+from baozi import file_systems
 from baozi.journal import Event, WorkerJournal
-from baozi.ledger_statements import EatenRow
-from baozi.recording import Call, Recording
 from baozi.task import ReliableTask
 from baozi.topology import TYPE, Topology
 from baozi.worker import configuration
+from side_by_side.removed_settings import REMOVED_SETTINGS, put_in_place
 from tests.integration.raised import RAISED
 
 #: The baozi that is a poison is this one of its producer's.
 BAD = 1
 
-
-def put_in_place(of: object, name: str, function: object) -> None:
-    """Have all use ``function`` in place of what is there."""
-    setattr(of, name, function)
-
-
-def late_acknowledgement_off() -> None:
-    ReliableTask.acks_late = False
+late_acknowledgement_off = REMOVED_SETTINGS["late-acknowledgement"]
+confirms_off = REMOVED_SETTINGS["confirms"]
+ledgers_key_off = REMOVED_SETTINGS["ledgers-key"]
 
 
 def reject_on_worker_lost_off() -> None:
     ReliableTask.reject_on_worker_lost = False
 
 
-def confirms_off() -> None:
-    send = ConfirmedChannel.send
-
-    def sent_is_accepted(channel: ConfirmedChannel, message_id: str, publish: Callable[..., object]) -> None:
-        send(channel, message_id, publish)
-        channel._settled += channel._window.confirmed(0, multiple=True)
-
-    put_in_place(ConfirmedChannel, "send", sent_is_accepted)
-    put_in_place(Channel, "confirm_select", lambda _: None)
-
-
 def mandatory_off() -> None:
     put_in_place(ReliableTask, "apply_async", Task.apply_async)
-
-
-def ledgers_key_off() -> None:
-    whole = ledger_schema.eaten
-    keyless = Table(whole.name, MetaData(), *(Column(column.name, column.type) for column in whole.columns))
-    make = ledger_schema.make
-
-    def make_without_key(connection: Connection) -> None:
-        make(connection)
-        if inspect(connection).get_pk_constraint(whole.name)["constrained_columns"]:
-            whole.drop(connection)
-            keyless.create(connection)
-
-    def claim_anew(mine: Recording, calls: Sequence[Call]) -> list[None]:
-        all_baozi = [(call.baozi, call.order_id) for call in calls if call.baozi is not None]
-        rows = [EatenRow.of(it, *mine._who, time.time(), order_id)._asdict() for it, order_id in all_baozi]
-        if rows:
-            mine.connection.execute(insert(keyless), rows)
-        return [None] * len(calls)
-
-    def record_anew(mine: Recording, results: Sequence[tuple[Call, Any, Any]]) -> list[None]:
-        return claim_anew(mine, [call for call, _, _ in results])
-
-    ledger_schema.make = make_without_key
-    put_in_place(Recording, "claim", claim_anew)
-    put_in_place(Recording, "record", record_anew)
-    put_in_place(recording, "known", lambda _connection, _statements, calls: [False] * len(calls))
 
 
 def _queue_with(**changes: object) -> None:

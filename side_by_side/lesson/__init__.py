@@ -1,0 +1,1 @@
+"""The lesson: real runs are recorded, and one page replays them."""
