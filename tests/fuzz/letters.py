@@ -103,7 +103,10 @@ class Letters:
 
 
 def _of_letter(letter: Got) -> tuple[bytes, bytes, bytes, tuple[bytes, ...]]:
-    """What of a letter a replay keeps: body, content type and encoding, and the names of its own headers."""
-    names = tuple(sorted(name for name in letter.headers if not name.startswith(_ADDED)))
+    """What of a letter a replay keeps: body, content type and encoding, and the names of its own headers.
+
+    A replay removes the number of retries, because a replayed message starts anew.
+    """
+    names = tuple(sorted(it for it in letter.headers if it != b"retries" and not it.startswith(_ADDED)))
     properties = letter.properties
     return letter.body, properties.get("content_type", b""), properties.get("content_encoding", b""), names

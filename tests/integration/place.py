@@ -131,6 +131,11 @@ class Place:
         """How many messages are ready in ``queue``; none while there is no such queue."""
         return queue_state(self.url, queue)[0]
 
+    def all_acknowledged(self) -> bool:
+        """Whether the queue has no message any more, neither ready nor unacknowledged, by its statistics."""
+        queue = self.node.api("GET", f"queues/{self.virtual_host}/baozi")
+        return "messages" in queue and int(queue["messages"]) == 0
+
     def noted(self, event: Event) -> Counter[int]:
         """How often each number has ``event`` in the journals of workers started with ``journal=home``."""
         entries = (entry for path in self.home.glob("consumer/*.journal") for entry in read_journal(path))

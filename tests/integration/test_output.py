@@ -79,16 +79,11 @@ def test_a_worker_whose_output_fails_eats_all_and_dead_letters_nothing(
     with started(output, environment, "-m", "celery", "--quiet", "-A", "tasks", "worker", "-c", "1"):
         private_place.produce("r", "alex", COUNT)
         wait_until(lambda: private_place.eaten("r") == COUNT, "all to be eaten", timeout=60)
-        wait_until(lambda: nothing_is_in_hand(private_place), "the worker to acknowledge all", timeout=30)
+        wait_until(private_place.all_acknowledged, "the worker to acknowledge all", timeout=30)
         assert private_place.waiting("baozi.dead") == 0
         sums = private_place.sums("r")
         assert sums is not None
         assert (sums.total.lost, sums.total.duplicated) == (0, 0)
-
-
-def nothing_is_in_hand(place: Place) -> bool:
-    queue = place.node.api("GET", f"queues/{place.virtual_host}/baozi")
-    return "messages" in queue and int(queue["messages"]) == 0
 
 
 @pytest.mark.parametrize("pool", ["solo", "threads"])
@@ -97,7 +92,7 @@ def test_a_worker_of_each_pool_ends_soon_when_it_is_stopped(private_place: Place
     with started("/dev/full", private_place.environment(), *command):
         private_place.produce("r", "alex", COUNT)
         wait_until(lambda: private_place.eaten("r") == COUNT, "all to be eaten", timeout=60)
-        wait_until(lambda: nothing_is_in_hand(private_place), "the worker to acknowledge all", timeout=30)
+        wait_until(private_place.all_acknowledged, "the worker to acknowledge all", timeout=30)
         assert private_place.waiting("baozi.dead") == 0
 
 
@@ -106,7 +101,7 @@ def test_a_worker_with_trays_of_a_producer_ends_soon_when_it_is_stopped(private_
     with started("/dev/full", environment, "-m", "celery", "--quiet", "-A", "tasks", "worker", "-c", "1"):
         private_place.produce("r", "alex", COUNT, "--tray", "3")
         wait_until(lambda: private_place.eaten("r") == COUNT, "all to be eaten", timeout=60)
-        wait_until(lambda: nothing_is_in_hand(private_place), "the worker to acknowledge all", timeout=30)
+        wait_until(private_place.all_acknowledged, "the worker to acknowledge all", timeout=30)
         assert private_place.waiting("baozi.dead") == 0
 
 
@@ -182,6 +177,6 @@ def test_a_worker_that_cannot_write_its_journal_eats_all_and_says_so(
     worker = private_place.worker("小明", journal=tmp_path / "journals", tray=tray)
     private_place.produce("r", "alex", COUNT)
     wait_until(lambda: private_place.eaten("r") == COUNT, "all to be eaten", timeout=60)
-    wait_until(lambda: nothing_is_in_hand(private_place), "the worker to acknowledge all", timeout=30)
+    wait_until(private_place.all_acknowledged, "the worker to acknowledge all", timeout=30)
     assert private_place.waiting("baozi.dead") == 0
     assert worker.log.read_text().count("incomplete from here on") == 1
