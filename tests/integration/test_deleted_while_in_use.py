@@ -14,7 +14,8 @@ CELERYS_OWN = r"celeryev(\..+)?|(.+\.)?(reply\.)?celery\.pidbox|celery_delayed_.
 
 
 def last_line(log: Path) -> str:
-    return log.read_text().strip().splitlines()[-1]
+    """The last line that is not from a logger: py-amqp warns of what comes while it closes a channel."""
+    return [line for line in log.read_text().strip().splitlines() if not line.startswith("[")][-1]
 
 
 def at_work(place: Place, count: int, **settings: object) -> "subprocess.Popen[str]":

@@ -19,7 +19,7 @@ def test_a_log_file_has_a_line_for_each_batch_and_not_for_each_baozi(
     start_worker(
         private_place.process_group,
         "小明",
-        private_place.environment(),
+        private_place.environment(tray=100),
         changes=[f"--logfile={log}", "--loglevel=WARNING"],
     )
     wait_until(lambda: private_place.eaten("lunch") == 250, "all to be eaten", timeout=60)
