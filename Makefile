@@ -19,7 +19,7 @@ demo: $(SET_UP)  ## the main job: broker, workers, producers, Flower and the aud
 	@trap '' INT; exec $(BIN)/baozi demo
 
 .PHONY: test
-test: $(SET_UP)  ## all tests against a real broker, three files at a time; fifty minutes on two cores
+test: $(SET_UP)  ## all tests against a real broker, three files at a time; forty-five minutes on two cores
 	@$(BIN)/pytest --numprocesses 3 --dist loadfile
 
 .PHONY: test-fast
