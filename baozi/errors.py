@@ -125,15 +125,15 @@ class BrokerAway(BrokerError):
 
 
 class BrokerRefused(BrokerError):
-    """The broker refuses the user or the password; mend BAOZI_BROKER_URL."""
+    """The broker refuses the user or the password. Correct BAOZI_BROKER_URL; with docker compose, .env."""
 
 
 class NoVirtualHost(BrokerError):
-    """The broker has no such virtual host, or the user may not enter it; mend BAOZI_BROKER_URL."""
+    """The broker has no such virtual host, or the user may not enter it. Correct it in BAOZI_BROKER_URL."""
 
 
 class BrokerBlocked(BrokerError):
-    """The broker takes no messages, for a memory or disk alarm is on; give it room, then try again."""
+    """The broker takes no messages because a memory or disk alarm is on. Free some, then try again."""
 
 
 class NotPermitted(BrokerError):

@@ -175,11 +175,13 @@ def connect_errors(uri: str) -> Iterator[None]:
         yield
     except AccessRefused as error:
         raise BrokerRefused(
-            "The broker at {uri} refuses the user or the password; mend BAOZI_BROKER_URL.", uri=uri
+            "The broker at {uri} refuses the user or the password. Correct BAOZI_BROKER_URL; with docker"
+            " compose, .env.",
+            uri=uri,
         ) from error
     except NotAllowed as error:
         raise NoVirtualHost(
-            "The broker at {uri} has no such virtual host, or the user may not enter it; mend"
+            "The broker at {uri} has no such virtual host, or the user may not enter it. Correct it in"
             " BAOZI_BROKER_URL.",
             uri=uri,
         ) from error
