@@ -19,7 +19,6 @@ os.environ["LANGUAGE"] = "en"
 HERE = Path(__file__).parent
 #: Modules that run real processes and are quick nevertheless: alone on two cores, a test takes a few seconds.
 QUICK = {
-    "test_eating.py",
     "test_ledger.py",
     "test_worker_start.py",
 }
