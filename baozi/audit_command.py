@@ -118,7 +118,7 @@ def _remarks(row: Sums) -> list[str]:
     if row.accepted is None:
         remarks.append(
             Sentence(
-                "{producer}: the order is not closed, so nobody can say what it got accepted.", producer=name
+                "{producer}: the order is not closed, so how many were accepted is not known.", producer=name
             )
         )
     if row.missing:

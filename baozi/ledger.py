@@ -213,7 +213,7 @@ class Ledger:
         return [next(left) if is_known else None for is_known in known]
 
     def record_opening(self, opening: Opening) -> None:
-        """Record, in a transaction of its own, that an order is open.
+        """Record in a separate transaction that an order is open.
 
         Raises:
             LedgerAway: the ledger cannot be written.
@@ -222,7 +222,7 @@ class Ledger:
             connection.execute(ledger_statements.opening(self._statements.insert, opening))
 
     def record_order(self, order: Closing) -> None:
-        """Record, in a transaction of its own, that an order is closed.
+        """Record in a separate transaction that an order is closed.
 
         If an order is closed several times, its last session counts. An order without an id has no sessions:
         the largest numbers count.

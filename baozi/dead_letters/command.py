@@ -128,7 +128,7 @@ def _confirmed_ids(wanted: list[str], timeout: float | None) -> list[str]:
     with browsing(timeout) as browser:
         found = find(browser, wanted)
     _table(found).print(sys.stderr)
-    one, several = Sentence("Drop this for ever?"), Sentence("Drop these for ever?")
+    one, several = Sentence("Delete this letter permanently?"), Sentence("Delete these letters permanently?")
     typer.confirm(translated(one if len(found) == 1 else several), abort=True, err=True)
     return list({letter.id for letter in found})
 

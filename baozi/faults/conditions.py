@@ -27,7 +27,7 @@ DOES = {
     "only-to-the-broker": "No byte from the broker arrives.",
     "only-from-the-broker": "No byte from the clients arrives.",
     "latency": "Each chunk arrives about a second late.",
-    "one-byte-at-a-time": "Each byte is sent in a packet of its own.",
+    "one-byte-at-a-time": "Each byte is sent in a separate packet.",
     "halt-in-a-frame": "The broker's bytes stop in the middle of a frame.",
     "cut-after-bytes": "Each connection is reset after some bytes.",
 }

@@ -1,4 +1,4 @@
-"""Sends a signal to several processes. A process that has ended meanwhile is no error."""
+"""Sends a signal to several processes. A process that has already ended is not an error."""
 
 import os
 import signal

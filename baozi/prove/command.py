@@ -94,7 +94,7 @@ def prove(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON.")] = False,
 ) -> None:
-    """Run a Celery app on a broker of its own, inject faults, and count what is lost or done twice.
+    """Run a Celery app on a separate broker, inject faults, and count what is lost or done twice.
 
     Exit codes: 1 something is lost; 6 nothing is lost, but work stops; 0 otherwise.
     """

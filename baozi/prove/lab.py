@@ -1,4 +1,4 @@
-"""The lab: a broker, and for each trial the user's workers and a producer of its own, behind a proxy."""
+"""The lab: one broker, and for each trial new workers and a new producer, which connect through a proxy."""
 
 import shlex
 import sys
@@ -288,7 +288,7 @@ class AppTrial:
             NotApplicable: the workers' pool has no processes.
         """
         if not any(it.has_children for it in self.records.workers):
-            raise NotApplicable("The workers' pool has no processes of its own.")
+            raise NotApplicable("The workers' pool has no child processes.")
         return [child for worker in self.workers() for child in worker.children()]
 
     def expect_end_of(self, process: psutil.Process) -> None:
@@ -404,7 +404,7 @@ class AppTrial:
 
 def _ids(connection: Any, queue: str) -> Iterator[str]:
     """Yield the task id of each message in ``queue``. The messages stay there."""
-    with suppress(AMQPError):  # the queue is deleted meanwhile, because its worker has gone
+    with suppress(AMQPError):  # its worker has ended, so the queue is already deleted
         channel = connection.channel()
         while (message := channel.basic_get(queue)) is not None:
             yield str((message.headers or {}).get("id") or message.properties.get("correlation_id"))

@@ -1,6 +1,6 @@
 """Records what happens to each task of the user's app, through Celery's signals.
 
-Each process appends to a file of its own, one unbuffered write for each event, so that ``kill -9`` loses no
+Each process appends to a separate file, with one unbuffered write for each event. So ``kill -9`` loses no
 event that was recorded. Nothing else of the app is changed, unless fixes are wanted.
 """
 
