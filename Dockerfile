@@ -22,6 +22,8 @@ RUN /opt/build/bin/pip wheel --no-deps --no-build-isolation --wheel-dir /wheel .
  && beside=$(/opt/baozi/bin/python3 -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
  && cp -r tasks producers local_mp side_by_side "$beside" \
  && /opt/baozi/bin/python3 -m compileall -q "$beside/tasks" "$beside/producers" "$beside/local_mp" "$beside/side_by_side" \
+ # In a clone made with umask 077 only the owner may read them.
+ && chmod -R a+rX "$beside" \
  # Nothing in the image needs pip at run time.
  && /opt/baozi/bin/pip uninstall --yes --quiet pip
 
@@ -33,7 +35,7 @@ LABEL org.opencontainers.image.title="baozi" \
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /var/lib/baozi --shell /usr/sbin/nologin baozi \
  && install --directory --owner 10001 --group 10001 --mode 0750 /var/lib/baozi
 COPY --from=build /opt/baozi /opt/baozi
-COPY deploy/image/ /usr/local/bin/
+COPY --chmod=0755 deploy/image/ /usr/local/bin/
 # `docker stop` sends SIGTERM, which starts a worker's soft shutdown: it finishes what it has started and returns the rest.
 ENV PATH=/opt/baozi/bin:$PATH \
     LANG=C.UTF-8 \

@@ -101,6 +101,32 @@ def test_each_service_that_others_wait_for_has_a_health_check(services: dict[str
                 assert "healthcheck" in services[other], (name, other)
 
 
+def test_of_a_clone_that_only_its_owner_can_read_the_containers_can_read_what_is_mounted(
+    services: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    clone = tmp_path / "clone"
+    for name in ("deploy", "tasks"):
+        shutil.copytree(ROOT / name, clone / name)
+    for path in clone.rglob("*"):
+        path.chmod(path.stat().st_mode & 0o700)
+    # A project whose volumes this machine does not have.
+    environment = {**os.environ, "COMPOSE_PROJECT_NAME": "baozi-private-clone"}
+    made = subprocess.run(
+        [clone / "deploy/secrets"], env=environment, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (made.returncode, made.stdout) == (0, "Made .env.\n"), made.stderr
+    sources = [
+        Path(volume["source"]) for service in services.values() for volume in service.get("volumes", [])
+    ]
+    here = [
+        path.relative_to(ROOT) for path in (*sources, ROOT / "tasks/flowerconfig.py") if ROOT in path.parents
+    ]
+    mounted = [path for path in here if path.parts[0] != "certificates"]  # deploy/certificates makes those
+    assert len(mounted) > 2
+    assert [path for path in mounted if not (clone / path).stat().st_mode & 0o004] == []
+    assert (clone / ".env").stat().st_mode & 0o077 == 0
+
+
 def test_without_secrets_compose_says_what_to_do() -> None:
     done = config((BASE,), "--quiet", env="/dev/null")
     assert done.returncode != 0
