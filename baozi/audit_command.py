@@ -8,7 +8,7 @@ import typer
 from baozi.audit import Audit, Sums, settled_audit
 from baozi.dead_letters import queue as dead_letters
 from baozi.errors import ExitCode, UsageError
-from baozi.language import Sentence, joined, translated
+from baozi.language import Sentence, listed, translated
 from baozi.ledger import Ledger
 from baozi.model import checked_name
 from baozi.progress import JournalReader
@@ -127,9 +127,7 @@ def _remarks(row: Sums) -> list[str]:
             for first, last in row.missing
         ]
         remarks.append(
-            Sentence(
-                "{producer}: the first missing numbers are {gaps}.", producer=name, gaps=joined(", ", gaps)
-            )
+            Sentence("{producer}: the first missing numbers are {gaps}.", producer=name, gaps=listed(gaps))
         )
     if row.refused:
         remarks.append(

@@ -44,10 +44,13 @@ class Sentence(str):
         return made
 
 
-def joined(separator: str, texts: Iterable[str]) -> Sentence:
-    """Return the texts as one sentence. Those that are sentences are translated with it."""
-    fields: dict[str, object] = {f"text{number}": text for number, text in enumerate(texts)}
-    return Sentence(separator.join(f"{{{name}}}" for name in fields), **fields)
+def listed(texts: Iterable[str]) -> Sentence:
+    """Return the texts with a comma between two of them. Those that are sentences are translated with it."""
+    first, *rest = texts
+    whole = first if isinstance(first, Sentence) else Sentence("{text}", text=first)
+    for text in rest:
+        whole = Sentence("{list}, {text}", list=whole, text=text)
+    return whole
 
 
 def translated(text: str, **fields: object) -> str:

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any
+from urllib.parse import unquote
 
 import typer
 
@@ -88,7 +89,7 @@ def _ledger_lines(facts: dict[str, Any]) -> Iterator[str]:
         "schema {schema}, {size}, {url}",
         schema=facts["schema"],
         size=memory(facts["bytes"]),
-        url=facts["url"],
+        url=unquote(facts["url"]),  # a path with spaces or Chinese is readable only without escapes
     )
     order = facts["oldest_open_order"]
     if order:

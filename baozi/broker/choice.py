@@ -8,12 +8,12 @@ from baozi.broker.address import Broker
 from baozi.broker.state import Folder, Record
 from baozi.broker_url import MEMORY, nodes
 from baozi.errors import BrokerNotInstalled, NoBroker
-from baozi.language import Sentence, joined, translated
+from baozi.language import Sentence, listed, translated
 from baozi.settings import settings
 
-_MEMORY_PROMISES = (
-    "what is put is lost when this process ends, no other process sees it, and nothing confirms it; for the"
-    " real thing install rabbitmq-server or Docker and run `baozi broker start`, or set BAOZI_BROKER_URL"
+_MEMORY_PROMISES = Sentence(
+    "no other process sees its messages, they are lost when this process ends, and nothing is confirmed. For"
+    " a real broker install rabbitmq-server or Docker and run `baozi broker start`, or set BAOZI_BROKER_URL"
 )
 
 
@@ -97,9 +97,13 @@ def _found_or_started(folder: Folder, say: Callable[[str], None]) -> Broker:
             return _broker(outcome, outcome.why)
         lacks.append(outcome)
     why = Sentence(
-        "kombu's in-memory transport, everything in one process, for {reasons}", reasons=joined(", ", lacks)
+        "kombu's in-memory transport ({reasons}): {promises}",
+        reasons=listed(lacks),
+        promises=_MEMORY_PROMISES,
     )
-    return _memory(why, say)
+    # It is not recorded, because another process could not use it.
+    say(Sentence("Broker: {why}.", why=why))
+    return Broker(kind="memory", url="memory://", why=why)
 
 
 def _private_node(folder: Folder, say: Callable[[str], None], _lacks: list[str]) -> Record | str:
@@ -115,35 +119,27 @@ def _container(folder: Folder, say: Callable[[str], None], lacks: list[str]) -> 
     if not engine.answers():
         return Sentence("no Docker engine answers")
     why = Sentence(
-        "a container of {image}, for {reasons} and a Docker engine answers",
+        "a container of {image} ({reasons}, but a Docker engine answers)",
         image=container.IMAGE,
-        reasons=joined(", ", lacks),
+        reasons=listed(lacks),
     )
     say(Sentence("Broker: {why}.", why=why))
     try:
         container.fetch_image()
     except BrokerNotInstalled as error:
-        return Sentence("the container cannot be had ({problem})", problem=str(error).rstrip("."))
+        return Sentence("the container's image cannot be fetched ({problem})", problem=str(error).rstrip("."))
     return container.start_container(folder, why)
 
 
 def _package(folder: Folder, say: Callable[[str], None], lacks: list[str]) -> Record | str:
     if not install.can_install():
-        return Sentence("and it cannot be installed without apt and root")
-    reasons = joined(", ", lacks)
-    say(Sentence("Installing the distribution's rabbitmq-server, for {reasons}.", reasons=reasons))
+        return Sentence("it can be installed only by root, with apt")
+    say(Sentence("Installing the distribution's rabbitmq-server ({reasons}).", reasons=listed(lacks)))
     try:
         install.install()
     except BrokerNotInstalled as error:
-        return Sentence("and apt did not install it ({problem})", problem=str(error).rstrip("."))
+        return Sentence("apt did not install it ({problem})", problem=str(error).rstrip("."))
     return _private_node(folder, say, lacks)
-
-
-def _memory(why: str, say: Callable[[str], None]) -> Broker:
-    """Return the in-memory broker. It is not recorded, because another process could not use it."""
-    broker = Broker(kind="memory", url="memory://", why=f"{why}: {_MEMORY_PROMISES}")
-    say(Sentence("Broker: {why}.", why=broker.why))
-    return broker
 
 
 def _named() -> Broker | None:
@@ -152,7 +148,9 @@ def _named() -> Broker | None:
         return None
     url = secret.get_secret_value()
     if nodes(url)[0].scheme == MEMORY:
-        why = f"kombu's in-memory transport, for BAOZI_BROKER_URL asks for it: {_MEMORY_PROMISES}"
+        why = Sentence(
+            "kombu's in-memory transport (BAOZI_BROKER_URL names it): {promises}", promises=_MEMORY_PROMISES
+        )
         return Broker(kind="memory", url=url, why=why)
     return Broker(kind="url", url=url, why=Sentence("BAOZI_BROKER_URL names it"))
 

@@ -47,9 +47,7 @@ def name_of(home: Path) -> str:
 def test_a_container_is_started_found_and_stopped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broker = start()
     assert broker.kind == "container"
-    assert capsys.readouterr().err.startswith(
-        "Broker: a container of rabbitmq:4.3-management, for no rabbitmq"
-    )
+    assert capsys.readouterr().err.startswith("Broker: a container of rabbitmq:4.3-management (no rabbitmq")
     assert find().url == start().url == broker.url
     log_in(broker.url)
     name = name_of(home)

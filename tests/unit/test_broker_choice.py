@@ -118,7 +118,7 @@ def test_without_a_container_engine_the_package_is_installed(machine: Machine, d
     assert machine.said[-2].startswith("Installing the distribution's rabbitmq-server")
 
 
-@pytest.mark.parametrize(("apt", "told"), [(None, "without apt and root"), ("broken", "No network")])
+@pytest.mark.parametrize(("apt", "told"), [(None, "only by root, with apt"), ("broken", "No network")])
 def test_without_any_broker_memory_is_used_and_the_reason_is_printed(
     machine: Machine, apt: str | None, told: str
 ) -> None:

@@ -24,7 +24,7 @@ from baozi.doctor import report
 from baozi.doctor.examination import Examination, Finding
 from baozi.doctor.rules import RULES
 from baozi.errors import BrokerAway, ExitCode, UsageError
-from baozi.language import Sentence, joined, readers_language, translated
+from baozi.language import Sentence, listed, readers_language, translated
 from baozi.library_sentences import recognized
 from baozi.settings import settings
 from baozi.status import Part, Status
@@ -151,8 +151,8 @@ def test_a_sentence_is_english_as_a_text_and_translated_with_its_fields() -> Non
     assert translated("Missing option {name}.", name="Commands") == "缺少选项 Commands。"
     assert translated("Missing command.") == "缺少命令。"
     assert translated("Not in the catalogue: {name}.", name="x") == "Not in the catalogue: x."
-    both = joined("; ", [Sentence("required"), "a {plain} text"])
-    assert (both, translated(both)) == ("required; a {plain} text", "必填; a {plain} text")
+    three = listed([Sentence("required"), "a {plain} text", Sentence("none")])
+    assert (three, translated(three)) == ("required, a {plain} text, none", "必填，a {plain} text，无")
     assert translated("") == ""
 
 
@@ -264,7 +264,7 @@ def test_the_audit_s_table_is_chinese_within_eighty_columns_and_its_json_is_the_
         "合计  ?  9,000  2  0  1  0  1",
         "",
         "小红：订单没有关闭，所以不知道有多少被接收。",
-        "小红：最先缺少的编号是 3 到 5, 7。",
+        "小红：最先缺少的编号是 3 到 5，7。",
         "小红：1 个在死信里。",
         "没有关闭：小红 的订单。",
         "丢失：2 个被接收，但没有被吃掉。",
