@@ -7,6 +7,7 @@ import typer
 from baozi.language import Sentence, translated
 from baozi.ledger import Ledger
 from baozi.quantities import count, date, memory
+from baozi.runs import State
 from baozi.runs import runs as all_runs
 from baozi.settings import settings
 from baozi.shown import shown, shown_json
@@ -23,6 +24,13 @@ _COLUMNS: dict[str, bool] = {
     Sentence("rows"): True,
     Sentence("journal"): True,
     Sentence("last (UTC)"): False,
+}
+#: The states as the reader's words. JSON has the English ones.
+_STATES: dict[State, Sentence] = {
+    State.SOUND: Sentence("sound"),
+    State.OPEN: Sentence("open"),
+    State.LOST: Sentence("lost"),
+    State.UNPROVEN: Sentence("unproven"),
 }
 
 
@@ -63,5 +71,6 @@ def runs(
     )
     for one in listed:
         counts = map(count, (one.accepted, one.eaten, one.lost, one.duplicated, one.rows))
-        table.add_row(one.run, one.state, *counts, memory(one.journal_bytes), date(one.last_at))
+        state = translated(_STATES[one.state])
+        table.add_row(one.run, state, *counts, memory(one.journal_bytes), date(one.last_at))
     table.print()

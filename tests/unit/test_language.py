@@ -289,7 +289,7 @@ def test_the_status_is_chinese_and_keeps_its_columns() -> None:
         dead_letters=Part(facts={"reasons": {}, "at_most": 0, "looked_at": 0}),
     )
     assert list(status_command.lines(seen)) == [
-        "home          /home (由 BAOZI_HOME 指定)",
+        "文件夹        /home (由 BAOZI_HOME 指定)",
         "broker        RabbitMQ 4.3，amqp://host",
         "worker        别的进程看不到内存里的 worker。",
         "账本          broker 没有响应；请确认它在运行，而且地址正确。",
