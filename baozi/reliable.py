@@ -26,6 +26,7 @@ from baozi.task import ReliableTask
 from baozi.topology import Topology
 from baozi.upstream.forking import drop_connections_after_fork
 from baozi.upstream.soft_shutdown import SoftShutdown
+from baozi.upstream.worker_command import end_with_named_exit_codes
 from baozi.worker.configuration import CONFIRMED, LONGEST_TASK, Need, apply_requirements, celery_settings
 from baozi.worker.renewing import LedgerUseRenewal
 
@@ -130,6 +131,7 @@ class Reliable:
         guarded.Worker = self._worker
         guarded.steps["worker"].update((SoftShutdown, LedgerUseRenewal))
         drop_connections_after_fork(app)
+        end_with_named_exit_codes()
 
     def _configure(self, source: Any, **_: object) -> None:
         self.not_promised = apply_requirements(source)

@@ -1,12 +1,14 @@
 """Celery's worker with the project's exit codes, where 1 only means a loss that an audit found.
 
-Celery exits with 1 after any error and after a second SIGINT.
+Celery exits with 1 after any error and after a second SIGINT, and with 73 if another worker has the file of
+``--pidfile``.
 
 Upstream: celery/celery#7358 and celery/celery#8650 are about other exit codes. No thread about this one is
 known.
 Checked with: celery 5.7.0.
 """
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,7 +56,9 @@ class Worker(CeleryWorker):
             super().start()
 
     def stop(self, in_sighandler: bool = False, exitcode: int | None = None) -> None:
-        """Stop, and exit with ``exitcode``. 1, Celery's code for any error, is replaced."""
+        """Stop, and exit with ``exitcode``. Celery's own codes, 1 and 73, are replaced."""
+        if exitcode == os.EX_CANTCREAT:
+            exitcode = ExitCode.USAGE
         if exitcode == ExitCode.LOSS:
             error = sys.exception()
             if isinstance(error, LockFailed):  # the file that --pidfile names

@@ -38,6 +38,16 @@ _DEFAULT_CONSUMER = "celery"
 #: The most bytes of a node name. Celery appends some words and uses it as a queue's name, which has at most
 #: 255.
 _LONGEST_NODE_NAME = 200
+#: Options of the command line that are numbers. Celery accepts negative ones and fails later.
+_NUMBERS = (
+    "prefetch_multiplier",
+    "time_limit",
+    "soft_time_limit",
+    "max_tasks_per_child",
+    "max_memory_per_child",
+    "heartbeat_interval",
+    "autoscale",
+)
 
 
 class Guarded(Protocol):
@@ -90,8 +100,9 @@ def check(reliable: Guarded, instance: Any, conf: Any, options: dict[str, Any]) 
     _ignore_usr2()
     try:
         instance.hostname = _node_name(instance.hostname, sys.argv)
+        check_options(options)
         if reliable.whole_app:
-            _check_queues(reliable.topology, options.get("queues"))
+            _check_queues(reliable.topology, _listed(options, "queues"), _listed(options, "exclude_queues"))
         _check_open_files(options.get("concurrency") or conf.worker_concurrency or cpu_count())
         _open_ledger(reliable)
         # The main process does not use confirms. During an alarm it would wait for a confirm, and so would
@@ -182,11 +193,37 @@ def _node_name(name: str, arguments: Sequence[str]) -> str:
     return name
 
 
-def _check_queues(topology: Topology, queues: str | list[str] | None) -> None:
-    names = queues.split(",") if isinstance(queues, str) else queues or []
+def _listed(options: dict[str, Any], name: str) -> list[str]:
+    """Return an option that has several values, separated by commas if a program passes a text."""
+    values: str | list[str] = options.get(name) or []
+    return values.split(",") if isinstance(values, str) else values
+
+
+def check_options(options: dict[str, Any]) -> None:
+    """Check the options that Celery accepts and with which its worker fails later.
+
+    Raises:
+        UsageError: one of them cannot be used.
+    """
+    for name in _NUMBERS:
+        value = options.get(name)
+        if value and min(value if isinstance(value, tuple) else (value,)) < 0:
+            raise UsageError(f"The worker's option --{name.replace('_', '-')} must not be negative.")
+    if "" in _listed(options, "include"):
+        raise UsageError("The worker's option --include names no module.")
+    folder = Path(options.get("pidfile") or ".").parent
+    if not os.access(folder, os.W_OK):
+        raise UsageError(f"The folder of the worker's option --pidfile cannot be written: {shown(folder)}.")
+
+
+def _check_queues(topology: Topology, names: Sequence[str], excluded: Sequence[str]) -> None:
     for name in names:
         if name != topology.name:
             raise UsageError(f"There is no queue {name!r} to work on; the queue is {topology.name!r}.")
+    if topology.name in excluded:
+        raise UsageError(
+            f"The worker's option --exclude-queues leaves no queue: {topology.name!r} is the one."
+        )
 
 
 def _check_open_files(processes: int) -> None:

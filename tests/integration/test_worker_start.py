@@ -123,17 +123,31 @@ def test_a_node_name_that_cannot_be_a_consumers_is_a_usage_error(
     ("option", "value", "said"),
     [
         ("--include", "no.such.module", "A module of the app cannot be imported: No module named 'no'."),
-        ("--pidfile", "/nowhere/pid", "No such file or directory: '/nowhere/pid'"),
+        ("--pidfile", "/nowhere/pid", "--pidfile cannot be written: /nowhere."),
         ("--logfile", "/nowhere/log", "The system refuses: No such file or directory: /nowhere/log."),
         ("--pool", "nosuch", "'nosuch' is not one of"),
+        ("--pidfile", "{home}/pid", "Seems we're already running?"),
+        ("--statedb", "/nowhere/db", "The system refuses: No such file or directory: b'/nowhere/db"),
+        ("--uid", "no-such-user", "the worker's options: getpwnam(): name not found: 'no-such-user'. See"),
+        ("--exclude-queues", "baozi", "--exclude-queues leaves no queue: 'baozi' is the one."),
     ],
 )
 def test_an_option_that_celery_cannot_use_is_a_usage_error(
     private_place: Place, option: str, value: str, said: str
 ) -> None:
-    done = start(private_place, option, value)
+    (private_place.home / "pid").write_text(f"{os.getpid()}\n")
+    done = start(private_place, option, value.format(home=private_place.home))
     assert done.returncode == 2, done.stderr
     assert said in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_pool_that_is_not_installed_fails_before_celery_imports_the_app() -> None:
+    """No code of the project runs, so the README names this exit code."""
+    command = [sys.executable, "-W", "ignore", "-m", "celery", "-A", "tasks", "worker", "--pool", "eventlet"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ModuleNotFoundError: No module named 'eventlet'"
 
 
 @pytest.mark.parametrize("limit", [40, 60])

@@ -15,6 +15,7 @@ import types
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from copy import copy
 from pathlib import Path
 from typing import Any, TypeVar
 from unittest import mock
@@ -25,6 +26,8 @@ import celery.apps.worker
 import pytest
 from celery import Celery
 from celery.app.amqp import AMQP as CeleryAMQP
+from celery.bin import worker as celerys_commands
+from celery.bin.base import CLIContext
 from celery.concurrency.base import BasePool
 from celery.events.dispatcher import EventDispatcher
 from celery.exceptions import TaskRevokedError
@@ -42,7 +45,8 @@ from kombu.transport import pyamqp
 
 from baozi import upstream
 from baozi.amqp import reading
-from baozi.errors import ExitCode, UpstreamChanged
+from baozi.errors import ExitCode, UpstreamChanged, UsageError
+from baozi.upstream import worker_command
 from baozi.upstream.events import Dispatcher
 from baozi.upstream.prefetch import consume_with_prefetch
 
@@ -534,6 +538,32 @@ def test_celery_ends_with_1_after_any_error() -> None:
     WorkController.start(worker)
     worker.stop.assert_called_once_with(exitcode=EX_FAILURE)
     assert EX_FAILURE == ExitCode.LOSS
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--uid", "no-such-user"], "getpwnam(): name not found: 'no-such-user'"),
+        (["--gid", "no-such-group"], "getgrnam(): name not found: 'no-such-group'"),
+        (["--uid", "99999"], "getpwuid(): uid not found: 99999"),
+        (["--autoscale", "1,x"], "invalid literal for int() with base 10: 'x'"),
+    ],
+)
+@contract("worker_command")
+def test_celerys_worker_command_passes_on_errors_of_options(
+    monkeypatch: pytest.MonkeyPatch, options: list[str], said: str
+) -> None:
+    command = copy(celerys_commands.worker)
+    for name in ("make_context", "invoke"):  # another test's app may have changed it
+        vars(command).pop(name, None)
+    monkeypatch.setattr(celerys_commands, "worker", command)
+    with Celery(set_as_current=False) as app:
+        context = CLIContext(app, no_color=True, workdir=None)
+        with pytest.raises((KeyError, AttributeError)):
+            command.main(options, obj=context, standalone_mode=False)
+        worker_command.end_with_named_exit_codes()
+        with pytest.raises(UsageError, match=re.escape(f"the worker's options: {said}. See")):
+            command.main(options, obj=context, standalone_mode=False)
 
 
 @contract("stdout")
