@@ -60,8 +60,12 @@ compare-machines: secrets $(SET_UP)  ## the comparison across hosts, in containe
 	@$(BIN)/baozi report results-machines
 
 .PHONY: bench
-bench: $(SET_UP)  ## measure the speed of this project and its peers on a private broker; some forty minutes
+bench: $(SET_UP)  ## measure the speed of this project and its peers on each broker; more than an hour
 	@$(BIN)/python -m benchmarks
+
+.PHONY: bench-quick
+bench-quick: $(SET_UP)  ## measure only what the speed targets name; some ten minutes
+	@$(BIN)/python -m benchmarks --quick
 
 .PHONY: lint
 lint: $(SET_UP)  ## ruff, mypy --strict and the import rules

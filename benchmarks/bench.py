@@ -18,6 +18,12 @@ class Bench:
     """The broker's URL, with a virtual host only for this measurement."""
     confirm: bool = False
     """Whether the publisher uses publisher confirms."""
+    task_seconds: float = 0
+    """Seconds that each task sleeps."""
+    database: str = ""
+    """The URL of the database for a peer that writes to one."""
+    c_client: str = ""
+    """The path of the compiled client in C."""
 
     @classmethod
     def here(cls) -> Self:

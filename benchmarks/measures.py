@@ -1,64 +1,100 @@
-"""What is measured: each function makes one turn of one contender, on a stand of its own."""
+"""What is measured: each job makes one turn of one contender, or of several that share a backlog."""
 
-import contextlib
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 
+import psycopg
+from sqlalchemy.exc import SQLAlchemyError
+
 from baozi.audit import settled_audit
-from baozi.broker.temporary import TemporaryBroker
+from baozi.errors import BaoziError
 from baozi.journal import Event, read_journal
 from baozi.ledger import Ledger
-from baozi.ledger_url import file_url
-from benchmarks import contenders, measuring
-from benchmarks.contenders import Eater, PublishingContender
-from benchmarks.measuring import Stand, stand
-from benchmarks.results import Measure, Turn
+from benchmarks import bought, contenders, measuring
+from benchmarks.contenders import POSTGRESQL, Eater, PublishingContender
+from benchmarks.measuring import Rig, Stand, TooSlow, stand
+from benchmarks.not_measured import NotMeasured
+from benchmarks.results import Gap, Measure, Tried, Turn
 from benchmarks.tally import read_tally
 
 #: Seconds of publishing; of eating at a fixed rate; baozi a second at that rate.
 _PUBLISH_SECONDS, _RATE_SECONDS, _RATE = 2.0, 5.0, 50.0
-#: Seconds for the last to be eaten, and the order to be closed.
-_SETTLE = 120
+#: Seconds for the rest to be eaten, and for the audit.
+_REST, _AUDIT = 60, 20
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row of the tables: a contender under one measure."""
+
+    measure: Measure
+    name: str
+    settings: str
+    promises: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a turn found: the value in the measure's unit, a 99th percentile, and how many were lost."""
+
+    value: float
+    p99: float | None = None
+    lost: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One turn to be made."""
+    """One turn to be made, of one row or of several."""
 
-    measure: Measure
-    name: str
-    promises: str
-    do: Callable[[Stand], tuple[float, float | None, int | None]]
-    """Returns the value, a 99th percentile, and how many were lost."""
+    rows: tuple[Row, ...]
+    do: Callable[[Stand], Iterator[Measured | NotMeasured]]
+    """Yields a result for each row."""
 
-    def turn(self, broker: TemporaryBroker, number: int) -> Turn:
-        """Make the turn.
+    def turn(self, rig: Rig, on: str, number: int) -> list[Turn | Gap]:
+        """Make the turn. What cannot be measured, or fails, is a gap with its reason.
 
-        Raises:
-            BaoziError: a process failed, or took too long.
+        Args:
+            rig: what the measurements share.
+            on: the kind of broker.
+            number: which turn it is, from 0.
         """
-        with stand(broker) as here:
-            value, p99, lost = self.do(here)
-        return Turn(
-            measure=self.measure,
-            contender=self.name,
-            promises=self.promises,
-            turn=number,
-            value=value,
-            p99=p99,
-            lost=lost,
-        )
+        found: list[Measured | NotMeasured] = []
+        failure: Exception | None = None
+        try:
+            with stand(rig) as here:
+                found += self.do(here)
+        except (BaoziError, OSError, psycopg.Error, SQLAlchemyError) as error:
+            failure = error
+        made: list[Turn | Gap] = []
+        for place, row in enumerate(self.rows):
+            known = Tried(
+                measure=row.measure,
+                contender=row.name,
+                settings=row.settings,
+                promises=row.promises,
+                turn=number,
+                on=on,
+            )
+            result = found[place] if place < len(found) else failure
+            if isinstance(result, Measured):
+                made.append(known.with_result(result.value, result.p99, result.lost))
+            else:
+                reason = " ".join(str(result or "nothing was measured").split())
+                made.append(known.without_result(reason, failed=not isinstance(result, NotMeasured)))
+        return made
 
 
-def jobs(measures: set[Measure], part: float = 1) -> list[Job]:
+def jobs(measures: Set[Measure], part: float = 1) -> list[Job]:
     """Return the jobs in which each contender is measured once.
 
     Args:
         measures: which measures.
         part: the factor for the sizes of the backlogs.
     """
-    made = [_publishing(it) for it in contenders.PUBLISHERS]
+    made = [_eating(Measure.TASKS, it, part) for it in contenders.TASKS]
+    made += [_eating(Measure.EVENTS, it, part) for it in contenders.EVENTS]
+    made += [_eating(Measure.INSERT, it, part) for it in contenders.INSERTS]
+    made += [_publishing(it) for it in contenders.PUBLISHERS]
     made += [_eating(Measure.EAT, it, part) for it in contenders.EATERS]
     made += [_eating(Measure.BOTH, it, part, at_once=True) for it in contenders.BOTH]
     made += [_at_a_rate(it, it.filled_by) for it in contenders.AT_A_RATE if it.filled_by]
@@ -66,29 +102,47 @@ def jobs(measures: set[Measure], part: float = 1) -> list[Job]:
     made += [_eating(Measure.GROWTH, it, part) for it in contenders.GROWTH]
     made += [_publishing(it, Measure.WINDOW) for it in contenders.WINDOWS]
     made += [_eating(Measure.KNOBS, it, part) for it in contenders.KNOBS]
-    return [job for job in made if job.measure in measures]
+    return [job for job in made if job.rows[0].measure in measures]
 
 
-def memory_jobs() -> list[Job]:
+def memory_jobs(part: float = 1) -> list[Job]:
     """Return the jobs that measure memory. They are done only once: a backlog of a million takes minutes."""
-    return [_memory(backlog, role) for role in ("worker", "producer") for backlog in contenders.BACKLOGS]
+    return [_memory(max(_LEAST, round(backlog * part))) for backlog in contenders.BACKLOGS]
+
+
+def _row(measure: Measure, contender: Eater | PublishingContender) -> Row:
+    return Row(measure, contender.name, contender.settings, contender.promises)
 
 
 def _publishing(publisher: PublishingContender, measure: Measure = Measure.PUBLISH) -> Job:
-    def do(here: Stand) -> tuple[float, None, None]:
+    def do(here: Stand) -> Iterator[Measured]:
         said = here.publish(publisher, seconds=_PUBLISH_SECONDS)
-        return said["count"] / said["seconds"], None, None
+        yield Measured(said["count"] / said["seconds"])
 
-    return Job(measure, publisher.name, publisher.promises, do)
+    return Job((_row(measure, publisher),), do)
+
+
+#: The fewest baozi of a measurement, so that there is something to measure: of tasks that sleep for long, and
+#: of others.
+_FEWEST, _LEAST = 20, 2_000
+#: Seconds from which a task sleeps for long.
+_LONG = 0.005
+
+
+def _goal(eater: Eater, part: float) -> int:
+    whole = eater.backlog_for_its_tasks
+    return min(whole, max(round(whole * part), _FEWEST if eater.task_seconds > _LONG else _LEAST))
 
 
 def _eating(measure: Measure, eater: Eater, part: float, *, at_once: bool = False) -> Job:
-    def do(here: Stand) -> tuple[float, None, int | None]:
+    def do(here: Stand) -> Iterator[Measured]:
+        goal = _goal(eater, part)
+        if eater.table == bought.bought.name and eater.database:
+            bought.make(here.database(eater.database).url)
         if eater.filled_by is None:
-            here.start(eater)
-            return measuring.rate_of(here, eater, eater.backlog), None, None
-        goal = round(eater.backlog * part)
-        if at_once:
+            here.start(eater, goal)
+            rate = measuring.rate_of(here, eater, goal)
+        elif at_once:
             here.start(eater)
             with here.publishing(eater.filled_by, count=goal):
                 rate = measuring.rate_of(here, eater, goal)
@@ -96,13 +150,13 @@ def _eating(measure: Measure, eater: Eater, part: float, *, at_once: bool = Fals
             here.publish(eater.filled_by, count=goal)
             here.start(eater)
             rate = measuring.rate_of(here, eater, goal)
-        return rate, None, _lost(here, eater)
+        yield Measured(rate, lost=_lost(here, eater, goal))
 
-    return Job(measure, eater.name, eater.promises, do)
+    return Job((_row(measure, eater),), do)
 
 
 def _at_a_rate(eater: Eater, publisher: PublishingContender) -> Job:
-    def do(here: Stand) -> tuple[float, float, int | None]:
+    def do(here: Stand) -> Iterator[Measured]:
         here.start(eater, journal=True)
         # One message first, so that the queues are declared, the modules imported and the connections open.
         here.publish(publisher, count=1)
@@ -110,12 +164,13 @@ def _at_a_rate(eater: Eater, publisher: PublishingContender) -> Job:
         count = int(_RATE * _RATE_SECONDS)
         here.publish(publisher, count=count, rate=_RATE)
         here.wait_for(eater, count)
-        return *measuring.waits(_our_waits(here) if eater.ours else read_tally(here.folder)[1]), None
+        found = _our_waits(here, eater.database) if eater.database else read_tally(here.folder)[1]
+        yield Measured(*measuring.waits(found))
 
-    return Job(Measure.LATENCY, eater.name, eater.promises, do)
+    return Job((_row(Measure.LATENCY, eater),), do)
 
 
-def _our_waits(here: Stand) -> list[float]:
+def _our_waits(here: Stand, database: str) -> list[float]:
     """Return the latencies of Baozi: seconds from making to the commit, by the journal."""
     committed = {
         entry.baozi_id: entry.at
@@ -123,30 +178,56 @@ def _our_waits(here: Stand) -> list[float]:
         for entry in read_journal(path)
         if entry.event is Event.EATEN
     }
-    with contextlib.closing(sqlite3.connect(here.ledger)) as ledger:
-        made = ledger.execute("SELECT baozi_id, made_at FROM eaten ORDER BY made_at").fetchall()
+    made = here.database(database).rows("SELECT baozi_id, made_at FROM eaten ORDER BY made_at")
     return [committed[baozi_id] - made_at for baozi_id, made_at in made if baozi_id in committed]
 
 
-def _memory(backlog: int, role: str) -> Job:
-    def do(here: Stand) -> tuple[float, None, None]:
-        eater = contenders.ours()
-        used = here.publish_and_weigh(contenders.OURS, count=backlog)
-        if role == "worker":
-            members = here.start(eater)
-            here.wait_for(eater, min(contenders.BACKLOGS) * 9 // 10)
-            used = measuring.memory_of([member.process for member in members])
-        return used, None, None
+def _memory(backlog: int) -> Job:
+    """Return the job that fills a queue once, and weighs the producer and then a worker on each database."""
+    # So few that the smallest backlog is enough for both, and is not eaten up.
+    few = min(4_000, backlog * 4 // 10)
+    workers = [contenders.ours(kind, database=kind) for kind in (contenders.SQLITE, POSTGRESQL)]
+    names = ["producer", *(f"worker, {worker.name}" for worker in workers)]
+    rows = tuple(
+        Row(Measure.MEMORY, f"{name}, backlog {backlog:,}", workers[0].settings, "") for name in names
+    )
 
-    return Job(Measure.MEMORY, f"{role}, backlog {backlog:,}", "", do)
+    def do(here: Stand) -> Iterator[Measured | NotMeasured]:
+        yield Measured(here.publish_and_weigh(contenders.OURS, count=backlog))
+        for worker in workers:
+            try:
+                members = here.start(worker)
+            except NotMeasured as error:
+                yield error
+                continue
+            here.wait_for(worker, few)
+            yield Measured(measuring.memory_of([member.process for member in members]))
+            here.stop()
+
+    return Job(rows, do)
 
 
-def _lost(here: Stand, eater: Eater) -> int | None:
-    """Return how many baozi the audit counts as lost, or None for a peer."""
-    if not eater.ours:
+class BaoziLost(BaoziError):
+    """The audit after a measurement counts lost baozi, so that its speed means nothing."""
+
+
+def _lost(here: Stand, eater: Eater, goal: int) -> int | None:
+    """Wait for the rest, and audit. Return 0, or None if there is no ledger or the rest takes long.
+
+    Raises:
+        BaoziLost: the audit counts a loss.
+    """
+    if not eater.audited or eater.database is None:
         return None
-    ledger = Ledger(file_url(here.ledger))
     try:
-        return settled_audit(ledger, "bench", lambda: {}, _SETTLE).total.lost
+        here.wait_for(eater, goal, _REST)
+    except TooSlow:
+        return None
+    ledger = Ledger(here.database(eater.database).url)
+    try:
+        lost = settled_audit(ledger, "bench", lambda: {}, _AUDIT).total.lost
     finally:
         ledger.close()
+    if lost:
+        raise BaoziLost(f"the audit counts {lost} lost baozi")
+    return lost

@@ -4,14 +4,14 @@ import contextlib
 import json
 import os
 import shutil
-import sqlite3
+import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from statistics import median, quantiles
@@ -20,17 +20,22 @@ import psutil
 
 from baozi.broker.temporary import TemporaryBroker
 from baozi.errors import BaoziError
-from baozi.ledger_url import file_url
 from baozi.process_group import ProcessGroup, StartedProcess
+from benchmarks import c_client
 from benchmarks.bench import Bench
-from benchmarks.contenders import Eater, PublishingContender
+from benchmarks.contenders import POSTGRESQL, SQLITE, Eater, PublishingContender
+from benchmarks.databases import Database, PostgreSQL, SQLiteDatabase
+from benchmarks.not_measured import NotMeasured
 from benchmarks.tally import new_tally, read_tally
 
 #: Seconds that one step may take. The longest step fills a queue with a million messages.
 _DEADLINE = 600
-#: Seconds between two readings of the count, and of the memory.
-_LOOK_EVERY, _WEIGH_EVERY = 0.05, 0.25
-#: Seconds within which the first baozi must be eaten.
+#: Seconds between two readings of the count: usually, and of a count so small that reading it costs nothing.
+_LOOK_EVERY, _LOOK_OFTEN = 0.05, 0.01
+_SMALL = 5_000
+#: Seconds between two readings of the memory.
+_WEIGH_EVERY = 0.25
+#: Seconds within which the first baozi must be eaten, and in which Flower must answer.
 _START = 60
 #: Seconds after which a consumer is stopped, because its rate is known.
 _LONG_ENOUGH = 4
@@ -43,22 +48,87 @@ class TooSlow(BaoziError):
     """A measurement did not end in time."""
 
 
+class Rig:
+    """What all measurements on one broker share: the broker, the PostgreSQL server and the client in C."""
+
+    def __init__(self, broker: TemporaryBroker, postgresql: PostgreSQL, folder: Path) -> None:
+        """Use ``broker`` and ``postgresql``. Compile the client in C into ``folder``, if that is possible."""
+        self.broker, self.postgresql = broker, postgresql
+        self._c_client: tuple[Path, str] | NotMeasured
+        try:
+            self._c_client = c_client.compiled(folder)
+        except NotMeasured as error:
+            self._c_client = error
+
+    def c_client(self) -> str:
+        """Return the path of the client in C.
+
+        Raises:
+            NotMeasured: it was not compiled.
+        """
+        if isinstance(self._c_client, NotMeasured):
+            raise self._c_client
+        return str(self._c_client[0])
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The versions of what was used, by name."""
+        found = {"postgresql": self.postgresql.version}
+        if not isinstance(self._c_client, NotMeasured):
+            found["librabbitmq"] = self._c_client[1]
+        return {name: version for name, version in found.items() if version}
+
+
 @dataclass(frozen=True)
 class Stand:
-    """The environment of one measurement: a folder, a virtual host and the processes."""
+    """The environment of one measurement: a folder, a virtual host, the databases and the processes."""
 
     folder: Path
     url: str
     process_group: ProcessGroup
+    rig: Rig
+    open: ExitStack
+    """Closes the databases at the end."""
+    databases: dict[str, Database] = field(default_factory=dict)
 
-    def environment(self, eater: Eater | None = None) -> dict[str, str]:
+    def database(self, kind: str) -> Database:
+        """Return the measurement's database of this kind, which is made when it is first needed.
+
+        Raises:
+            NotMeasured: this machine has no such database.
+        """
+        if kind not in self.databases:
+            self.databases[kind] = (
+                self.open.enter_context(self.rig.postgresql.database())
+                if kind == POSTGRESQL
+                else SQLiteDatabase(self.folder / "ledger.sqlite3")
+            )
+        return self.databases[kind]
+
+    def environment(self, contender: Eater | PublishingContender) -> dict[str, str]:
         """Return the variables for Baozi's programs. The peers read the file of :class:`Bench`."""
+        ledger = self.database(contender.database or SQLITE).url.render_as_string(hide_password=False)
         ours = {
             "BAOZI_BROKER_URL": self.url,
             "BAOZI_HOME": str(self.folder),
-            "BAOZI_LEDGER_URL": file_url(self.ledger).render_as_string(),
+            "BAOZI_LEDGER_URL": ledger,
         }
-        return ours | dict(eater.environment if eater else ())
+        return ours | dict(contender.environment)
+
+    def set_up(self, contender: Eater | PublishingContender) -> None:
+        """Write the file that the peers read.
+
+        Raises:
+            NotMeasured: this machine lacks what the contender needs.
+        """
+        command = contender.worker if isinstance(contender, Eater) else contender.command
+        Bench(
+            self.url,
+            contender.confirm,
+            contender.task_seconds if isinstance(contender, Eater) else 0,
+            self.environment(contender)["BAOZI_LEDGER_URL"] if contender.database else "",
+            self.rig.c_client() if command[0].endswith("c_peer") else "",
+        ).set_up(self.folder)
 
     @property
     def said(self) -> Path:
@@ -69,11 +139,6 @@ class Stand:
     def complained(self) -> Path:
         """The file with the publisher's stderr."""
         return self.folder / "complained"
-
-    @property
-    def ledger(self) -> Path:
-        """The file of Baozi's ledger."""
-        return self.folder / "ledger.sqlite3"
 
     @property
     def journals(self) -> Path:
@@ -87,12 +152,12 @@ class Stand:
         Raises:
             BaoziError: the publisher failed. The message has the end of its stderr.
         """
-        publisher.bench(self.url).set_up(self.folder)
+        self.set_up(publisher)
         with self.said.open("w") as out, self.complained.open("w") as err:
             process = psutil.Popen(
                 [sys.executable, "-m", *publisher.arguments(**limits)],
                 cwd=self.folder,
-                env={**os.environ, **self.environment(), **dict(publisher.environment)},
+                env={**os.environ, **self.environment(publisher)},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -101,6 +166,8 @@ class Stand:
             yield process
             if process.wait(_DEADLINE):
                 raise BaoziError(f"{publisher.name} failed: {self.complained.read_text().strip()[-300:]}")
+        except (psutil.TimeoutExpired, subprocess.TimeoutExpired):
+            raise TooSlow(f"{publisher.name} was not done after {_DEADLINE} s.") from None
         finally:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -115,69 +182,112 @@ class Stand:
     def publish_and_weigh(self, publisher: PublishingContender, **limits: float) -> int:
         """Run a publisher to its end. Return its largest unique set size in bytes."""
         most = 0
+        deadline = time.monotonic() + _DEADLINE
         with self.publishing(publisher, **limits) as process:
-            while process.poll() is None:
+            while process.poll() is None and time.monotonic() < deadline:
                 most = max(most, memory_of([process]))
                 time.sleep(_WEIGH_EVERY)
         return most
 
-    def start(self, eater: Eater, *, journal: bool = False) -> list[StartedProcess]:
-        """Start the processes of a consumer. With ``journal``, Baozi's worker writes a journal."""
-        Bench(self.url, eater.confirm).set_up(self.folder)
+    def start(self, eater: Eater, goal: int = 0, *, journal: bool = False) -> list[StartedProcess]:
+        """Start the processes of a consumer, and Flower before them if it is to be attached.
+
+        Args:
+            eater: the consumer.
+            goal: how many baozi a command that also publishes puts.
+            journal: whether Baozi's worker writes a journal.
+
+        Raises:
+            NotMeasured: this machine lacks what the consumer needs.
+            TooSlow: Flower did not answer in time.
+        """
+        self.set_up(eater)
         environment = self.environment(eater)
         if journal:
             environment["BAOZI_JOURNAL"] = str(self.journals)
+        if eater.flower:
+            self._start_flower(environment)
         return [
             self.process_group.start(
                 "worker",
                 f"{number}",
-                [word.replace("{number}", str(number)) for word in eater.worker],
+                [
+                    word.replace("{number}", str(number)).replace("{count}", str(goal))
+                    for word in eater.worker
+                ],
                 environment,
                 self.folder,
             )
             for number in range(eater.processes)
         ]
 
-    def eaten(self, eater: Eater) -> int:
-        """Return how many baozi are eaten so far, from the ledger or from the tally."""
-        if not eater.ours:
-            return read_tally(self.folder)[0]
-        with contextlib.closing(sqlite3.connect(f"file:{self.ledger}?mode=ro", uri=True)) as ledger:
-            return int(ledger.execute("SELECT count(*) FROM eaten").fetchone()[0])
+    def _start_flower(self, environment: dict[str, str]) -> None:
+        """Start Flower on a free port of loopback, and wait until it answers."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = int(free.getsockname()[1])
+        options = ("--address=127.0.0.1", f"--port={port}", "--read_only")
+        self.process_group.start(
+            "flower",
+            "flower",
+            ["celery", "--quiet", "-A", "tasks", "flower", *options],
+            environment,
+            self.folder,
+        )
+        deadline = time.monotonic() + _START
+        while True:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                return
+            self.process_group.check()
+            if time.monotonic() > deadline:
+                raise TooSlow(f"Flower did not answer within {_START} s.")
+            time.sleep(_LOOK_EVERY)
 
-    def wait_for(self, eater: Eater, count: int) -> None:
+    def stop(self) -> None:
+        """Kill all processes. The broker puts unacknowledged messages back."""
+        for started in self.process_group.processes:
+            _kill(started)
+        self.process_group.processes.clear()
+
+    def eaten(self, eater: Eater) -> int:
+        """Return how many baozi are eaten so far, from the database or from the tally."""
+        if eater.table is None or eater.database is None:
+            return read_tally(self.folder)[0]
+        rows = self.database(eater.database).rows(f"SELECT count(*) FROM {eater.table}")  # noqa: S608  # ours
+        return int(rows[0][0]) if rows else 0
+
+    def wait_for(self, eater: Eater, count: int, seconds: float = _START) -> None:
         """Wait until ``count`` baozi are eaten.
 
         Raises:
             TooSlow: they were not eaten within the timeout.
         """
-        deadline = time.monotonic() + _START
+        deadline = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(sqlite3.Error):  # the ledger is not made yet
-                if self.eaten(eater) >= count:
-                    return
+            if self.eaten(eater) >= count:
+                return
             if time.monotonic() > deadline:
-                raise TooSlow(f"{eater.name} did not eat {count} within {_START} s.")
+                raise TooSlow(f"{eater.name} did not eat {count} within {seconds:g} s.")
             time.sleep(_LOOK_EVERY)
 
 
 @contextmanager
-def stand(broker: TemporaryBroker) -> Iterator[Stand]:
+def stand(rig: Rig) -> Iterator[Stand]:
     """Yield a new environment with an empty virtual host and folder. Its processes are ended afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="baozi-bench-"))
     try:
         new_tally(folder)
         with (
-            broker.virtual_host(f"bench-{next(_numbers)}", "quorum") as url,
+            rig.broker.virtual_host(f"bench-{next(_numbers)}", "quorum") as url,
+            ExitStack() as databases,
             Path(os.devnull).open("w") as nowhere,
             ProcessGroup(folder / "logs", nowhere) as process_group,
         ):
+            here = Stand(folder, url, process_group, rig, databases)
             try:
-                yield Stand(folder, url, process_group)
+                yield here
             finally:
                 # Killed, because the queue is deleted with the virtual host.
-                for started in process_group.processes:
-                    _kill(started)
+                here.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -201,11 +311,12 @@ def rate_of(stand: Stand, eater: Eater, goal: int) -> float:
         TooSlow: nothing was eaten in time.
     """
     samples = [(time.monotonic(), 0)]
+    look_every = stand.database(eater.database).look_every if eater.database else _LOOK_EVERY
+    look_every = _LOOK_OFTEN if goal <= _SMALL else look_every
     deadline = time.monotonic() + _START
     while True:
-        time.sleep(_LOOK_EVERY)
-        with contextlib.suppress(sqlite3.Error):  # the ledger is not made yet
-            samples.append((time.monotonic(), stand.eaten(eater)))
+        time.sleep(look_every)
+        samples.append((time.monotonic(), stand.eaten(eater)))
         at, eaten = samples[-1]
         begun = next((moment for moment, number in samples if number), None)
         if eaten >= goal or (begun is not None and at - begun > _LONG_ENOUGH):
@@ -219,7 +330,7 @@ def rate_of(stand: Stand, eater: Eater, goal: int) -> float:
     first = next(sample for sample in samples if sample[1] >= samples[-1][1] * _WARM_UP)
     last = next(sample for sample in samples if sample[1] == samples[-1][1])
     if last[0] <= first[0]:
-        raise TooSlow(f"{eater.name} was too fast for a look every {_LOOK_EVERY} s: give it more.")
+        raise TooSlow(f"{eater.name} was too fast for a look every {look_every} s: give it more.")
     return (last[1] - first[1]) / (last[0] - first[0])
 
 
