@@ -1,7 +1,6 @@
 """``python -m benchmarks``: runs the benchmarks, compares results with the targets, renews the documents."""
 
 import json
-import os
 import random
 import secrets
 import subprocess
@@ -20,6 +19,7 @@ from rich.text import Text
 from baozi.broker import engine, private_node
 from baozi.broker.temporary import temporary_broker
 from baozi.errors import UsageError
+from baozi.settings import settings
 from baozi.shown import shown_json
 from benchmarks import page
 from benchmarks.databases import PostgreSQL
@@ -35,6 +35,8 @@ BROKERS = ("private", "container")
 #: Turns, and part of the backlogs: of a complete run, and of a quick one.
 _TURNS, _QUICK_TURNS = 5, 2
 _PART, _QUICK_PART = 1.0, 0.5
+#: Settings that each measurement has of its own.
+_REPLACED = {"home", "broker_url", "ledger_url"}
 _ROOT = Path(__file__).parents[1]
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -83,7 +85,7 @@ def bench(
     if context.invoked_subcommand is not None:
         _refuse_options(context)
         return
-    _forget_settings()
+    _check_settings()
     measures = set(measure or Measure)
     seed = secrets.randbelow(2**31) if seed is None else seed
     turns = turns or (_QUICK_TURNS if quick else _TURNS)
@@ -153,10 +155,11 @@ def _refuse_options(context: typer.Context) -> None:
         raise UsageError(f"Write no option before the command {context.invoked_subcommand}: --{option}.")
 
 
-def _forget_settings() -> None:
-    """Remove this user's own settings, so that "default settings" are what is measured."""
-    for name in [name for name in os.environ if name.startswith(("BAOZI_", "CELERY_", "FLOWER_"))]:
-        del os.environ[name]
+def _check_settings() -> None:
+    """Check that this user's own settings do not replace the defaults, which are what is measured."""
+    for name in sorted(settings().model_fields_set - _REPLACED):
+        variable = f"BAOZI_{name}".upper()
+        raise UsageError(f"Unset {variable} first: the benchmarks measure with the default settings.")
 
 
 def _brokers(on: list[str] | None, quick: bool) -> list[str]:

@@ -24,7 +24,7 @@ _REST, _AUDIT = 60, 20
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ContenderRow:
     """One row of the tables: a contender under one measure."""
 
     measure: Measure
@@ -46,7 +46,7 @@ class Measured:
 class Job:
     """One turn to be made, of one row or of several."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[ContenderRow, ...]
     do: Callable[[Stand], Iterator[Measured | NotMeasured]]
     """Yields a result for each row."""
 
@@ -110,8 +110,8 @@ def memory_jobs(part: float = 1) -> list[Job]:
     return [_memory(max(_LEAST, round(backlog * part))) for backlog in contenders.BACKLOGS]
 
 
-def _row(measure: Measure, contender: Eater | PublishingContender) -> Row:
-    return Row(measure, contender.name, contender.settings, contender.promises)
+def _row(measure: Measure, contender: Eater | PublishingContender) -> ContenderRow:
+    return ContenderRow(measure, contender.name, contender.settings, contender.promises)
 
 
 def _publishing(publisher: PublishingContender, measure: Measure = Measure.PUBLISH) -> Job:
@@ -189,7 +189,8 @@ def _memory(backlog: int) -> Job:
     workers = [contenders.ours(kind, database=kind) for kind in (contenders.SQLITE, POSTGRESQL)]
     names = ["producer", *(f"worker, {worker.name}" for worker in workers)]
     rows = tuple(
-        Row(Measure.MEMORY, f"{name}, backlog {backlog:,}", workers[0].settings, "") for name in names
+        ContenderRow(Measure.MEMORY, f"{name}, backlog {backlog:,}", workers[0].settings, "")
+        for name in names
     )
 
     def do(here: Stand) -> Iterator[Measured | NotMeasured]:

@@ -1,6 +1,7 @@
 """The benchmarks run, end to end, on a few contenders; what they measure is no test's affair."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +12,11 @@ from baozi.broker import private_node
 from tests.requirements import need, need_engine
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=400, check=False, env={**os.environ, **variables}
+    )
 
 
 def test_each_kind_of_contender_is_measured_audited_drawn_and_compared_with_the_targets(
@@ -64,7 +67,7 @@ def test_for_an_unknown_contender_the_error_lists_the_known_ones(tmp_path: Path)
     assert "celery .delay(), confirmed" in done.stderr
 
 
-def test_an_unknown_broker_and_an_option_before_a_command_are_one_sentence(tmp_path: Path) -> None:
+def test_wrong_input_is_one_sentence(tmp_path: Path) -> None:
     done = bench("--on", "cluster", "--out", str(tmp_path))
     assert (done.returncode, done.stderr) == (
         2,
@@ -74,4 +77,9 @@ def test_an_unknown_broker_and_an_option_before_a_command_are_one_sentence(tmp_p
     assert (done.returncode, done.stderr) == (
         2,
         "Write no option before the command targets: --turns.\n",
+    )
+    done = bench("--out", str(tmp_path), BAOZI_TRAY="1")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "Unset BAOZI_TRAY first: the benchmarks measure with the default settings.\n",
     )

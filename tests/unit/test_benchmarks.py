@@ -15,7 +15,7 @@ from benchmarks import page
 from benchmarks.c_client import compiled
 from benchmarks.contenders import LENGTHS_MS, of_length
 from benchmarks.databases import PostgreSQL
-from benchmarks.measures import Job, Measured, Row, jobs, memory_jobs
+from benchmarks.measures import ContenderRow, Job, Measured, jobs, memory_jobs
 from benchmarks.not_measured import NotMeasured
 from benchmarks.results import BenchmarkResults, Gap, Measure, Turn
 from benchmarks.table import measure_table, tables, targets_table
@@ -169,7 +169,7 @@ def test_a_turn_that_fails_keeps_what_it_has_found_and_lets_the_others_go_on(
         yield NotMeasured("there is no PostgreSQL")
         raise OSError("the broker went away")
 
-    rows = tuple(Row(Measure.MEMORY, name, "", "") for name in ("producer", "worker", "other"))
+    rows = tuple(ContenderRow(Measure.MEMORY, name, "", "") for name in ("producer", "worker", "other"))
     monkeypatch.setattr("benchmarks.measures.stand", lambda _: nullcontext())
     rig: Any = None
     first, second, third = Job(rows, do).turn(rig, "private", 0)
