@@ -22,7 +22,7 @@ from baozi.errors import UsageError
 from baozi.settings import settings
 from baozi.shown import shown_json
 from benchmarks import page
-from benchmarks.databases import PostgreSQL
+from benchmarks.databases import DatabaseServer
 from benchmarks.measures import Job, jobs, memory_jobs
 from benchmarks.measuring import Rig, TooSlow
 from benchmarks.results import BenchmarkResults, Gap, Measure, Turn
@@ -224,7 +224,7 @@ def _measured(
     brokers: dict[str, str] = {}
     with (
         tempfile.TemporaryDirectory(prefix="baozi-bench-") as folder,
-        PostgreSQL(server) as databases,
+        DatabaseServer(server) as databases,
         _progress(sum(map(len, plan.values()))) as progress,
     ):
         for kind, everybody in plan.items():

@@ -85,8 +85,8 @@ class PostgreSQLDatabase:
         self._connection.close()
 
 
-class PostgreSQL:
-    """The server, which is only started or connected to when it is needed."""
+class DatabaseServer:
+    """A PostgreSQL server, which is only started or connected to when it is needed."""
 
     def __init__(self, url: str | None = None) -> None:
         """Use the server at ``url``, whose user can create databases. Default: a container."""

@@ -182,12 +182,16 @@ def _our_waits(here: Stand, database: str) -> list[float]:
     return [committed[baozi_id] - made_at for baozi_id, made_at in made if baozi_id in committed]
 
 
+#: Seconds for the few that a worker eats before it is weighed.
+_FEW_EATEN = 120
+
+
 def _memory(backlog: int) -> Job:
     """Return the job that fills a queue once, and weighs the producer and then a worker on each database."""
     # So few that the smallest backlog is enough for both, and is not eaten up.
-    few = min(4_000, backlog * 4 // 10)
-    workers = [contenders.ours(kind, database=kind) for kind in (contenders.SQLITE, POSTGRESQL)]
-    names = ["producer", *(f"worker, {worker.name}" for worker in workers)]
+    few = min(2_000, backlog * 4 // 10)
+    workers = [contenders.ours(f"worker, {kind}", database=kind) for kind in (contenders.SQLITE, POSTGRESQL)]
+    names = ["producer", *(worker.name for worker in workers)]
     rows = tuple(
         ContenderRow(Measure.MEMORY, f"{name}, backlog {backlog:,}", workers[0].settings, "")
         for name in names
@@ -201,7 +205,7 @@ def _memory(backlog: int) -> Job:
             except NotMeasured as error:
                 yield error
                 continue
-            here.wait_for(worker, few)
+            here.wait_for(worker, few, _FEW_EATEN)
             yield Measured(measuring.memory_of([member.process for member in members]))
             here.stop()
 

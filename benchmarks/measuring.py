@@ -24,7 +24,7 @@ from baozi.process_group import ProcessGroup, StartedProcess
 from benchmarks import c_client
 from benchmarks.bench import Bench
 from benchmarks.contenders import POSTGRESQL, SQLITE, Eater, PublishingContender
-from benchmarks.databases import Database, PostgreSQL, SQLiteDatabase
+from benchmarks.databases import Database, DatabaseServer, SQLiteDatabase
 from benchmarks.not_measured import NotMeasured
 from benchmarks.tally import new_tally, read_tally
 
@@ -51,7 +51,7 @@ class TooSlow(BaoziError):
 class Rig:
     """What all measurements on one broker share: the broker, the PostgreSQL server and the client in C."""
 
-    def __init__(self, broker: TemporaryBroker, postgresql: PostgreSQL, folder: Path) -> None:
+    def __init__(self, broker: TemporaryBroker, postgresql: DatabaseServer, folder: Path) -> None:
         """Use ``broker`` and ``postgresql``. Compile the client in C into ``folder``, if that is possible."""
         self.broker, self.postgresql = broker, postgresql
         self._c_client: tuple[Path, str] | NotMeasured

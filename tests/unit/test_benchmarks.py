@@ -14,7 +14,7 @@ from baozi.errors import UsageError
 from benchmarks import page
 from benchmarks.c_client import compiled
 from benchmarks.contenders import LENGTHS_MS, of_length
-from benchmarks.databases import PostgreSQL
+from benchmarks.databases import DatabaseServer
 from benchmarks.measures import ContenderRow, Job, Measured, jobs, memory_jobs
 from benchmarks.not_measured import NotMeasured
 from benchmarks.results import BenchmarkResults, Gap, Measure, Turn
@@ -204,7 +204,7 @@ def test_without_docker_and_a_url_postgresql_says_so_and_is_not_tried_again(
         return False
 
     monkeypatch.setattr("baozi.broker.engine.answers", answers)
-    with PostgreSQL() as server:
+    with DatabaseServer() as server:
         for _ in range(2):
             with pytest.raises(NotMeasured, match="Docker does not answer"), server.database():
                 pass
