@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Self
 
@@ -37,7 +38,8 @@ class Sentence(str):
 
         Args:
             template: a text with fields in braces, as ``str.format`` has it. Without fields, braces are text.
-            fields: their values. A value that is a sentence, or an error, is translated with the whole.
+            fields: their values. A sentence, an error or a member of a ``StrEnum`` is translated with the
+                whole.
         """
         made = super().__new__(cls, template.format(**fields) if fields else template)
         made.template, made.fields = template, fields
@@ -71,7 +73,7 @@ def translated(text: str, **fields: object) -> str:
 
 def _in_language(value: object) -> object:
     value = getattr(value, "sentence", value)  # an error has one
-    return translated(value) if isinstance(value, Sentence) else value
+    return translated(value) if isinstance(value, Sentence | StrEnum) else value
 
 
 def readers_language(arguments: Sequence[str]) -> str:

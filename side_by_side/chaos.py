@@ -11,6 +11,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, ValidationError
 
 from baozi.errors import BaoziError, UsageError
+from baozi.language import Sentence
 from side_by_side.chaos_environment import ChaosConfiguration, ChaosEnvironment
 from side_by_side.faults.fault import Effect, Fault, Killed
 from side_by_side.results import Machine, ResultModel, this_machine
@@ -109,7 +110,9 @@ def read_chaos(path: Path) -> ChaosResults:
             "The results in {path} cannot be read: {strerror}.", path=path, strerror=error.strerror
         ) from None
     except ValidationError:
-        raise UsageError("The file {path} does not hold the results of a chaos.", path=path) from None
+        raise UsageError(
+            "The file {path} does not contain the results of `baozi chaos`.", path=path
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +161,7 @@ class ChaosPlan:
 
 
 def chaos(
-    plan: ChaosPlan, target: BrokerTarget, folder: Path, on_line: Callable[[str], object]
+    plan: ChaosPlan, target: BrokerTarget, folder: Path, on_line: Callable[[Sentence], object]
 ) -> ChaosResults:
     """Do the ``plan`` and return its results, even if something was lost.
 
@@ -166,7 +169,7 @@ def chaos(
         plan: what to do.
         target: the broker.
         folder: for the ledger, journals and logs.
-        on_line: called with one line of text after each fault.
+        on_line: called with one line after each fault.
 
     Raises:
         DeadlinePassed, ProcessFailed: the environment was not ready for the first fault.
@@ -180,11 +183,17 @@ def chaos(
             for planned in planned_faults(plan.seed, plan.faults, plan.times):
                 if time.monotonic() - start >= plan.seconds:
                     break
-                step, may_be_redelivered = _inject(environment, planned, start)
+                step, effect = _inject(environment, planned, start)
                 steps.append(step)
-                redelivered += may_be_redelivered
+                redelivered += effect.may_be_redelivered
                 on_line(
-                    f"{step.at:7.1f} s  {step.fault}: {step.whom}; again after {step.recovered_after:.2f} s"
+                    Sentence(
+                        "{at:7.1f} s  {fault}: {target}; work went on after {recovered_after:.2f} s",
+                        at=step.at,
+                        fault=step.fault,
+                        target=effect.target,
+                        recovered_after=step.recovered_after,
+                    )
                 )
         except BaoziError as its_error:
             error = its_error
@@ -207,8 +216,10 @@ def chaos(
     )
 
 
-def _inject(environment: ChaosEnvironment, planned: PlannedFault, start: float) -> tuple[InjectedFault, int]:
-    """Inject one fault, and wait until work goes on. Returns it, and its ``may_be_redelivered``."""
+def _inject(
+    environment: ChaosEnvironment, planned: PlannedFault, start: float
+) -> tuple[InjectedFault, Effect]:
+    """Inject one fault, and wait until work goes on. Returns both what is recorded and its effect."""
     environment.wait_for_work()
     environment.pause(planned.pause)
     at, chance = time.monotonic() - start, Random(planned.seed)
@@ -223,7 +234,7 @@ def _inject(environment: ChaosEnvironment, planned: PlannedFault, start: float) 
         at=at,
         recovered_after=environment.seconds_to_recovery(),
     )
-    return step, effect.may_be_redelivered
+    return step, effect
 
 
 def _count(environment: ChaosEnvironment, redelivered: int) -> ChaosCounts:

@@ -14,6 +14,7 @@ import typer
 
 from baozi.errors import ExitCode, UsageError
 from baozi.faults.single_node import single_node
+from baozi.language import Sentence, translated
 from baozi.lines import say
 from baozi.quantities import count
 from baozi.shown import shown, shown_json
@@ -64,7 +65,8 @@ def chaos(
     """
     if transport not in MAIN_JOB:
         raise UsageError(
-            "There is no chaos on {transport!r}; there is on celery and celery-trays.", transport=transport
+            "`baozi chaos` cannot run on {transport!r}. It can run on celery and celery-trays.",
+            transport=transport,
         )
     if on not in ANY_BROKER:
         raise UsageError(
@@ -85,16 +87,20 @@ def chaos(
         seconds=seconds if times is None else inf,
         times=times,
     )
-    say(f"seed {chosen_seed}", sys.stderr)
+    say(translated("seed {seed}", seed=chosen_seed), sys.stderr)
     with _target(on) as target, _folder() as folder:
-        results = run_chaos(plan, target, folder, lambda line: say(shown(line), sys.stderr))
+        results = run_chaos(plan, target, folder, lambda line: say(shown(translated(line)), sys.stderr))
         if not results.sound:
             kept = Path(tempfile.mkdtemp(prefix="baozi-chaos-"))
             shutil.copytree(folder, kept, dirs_exist_ok=True)
-            say(f"Ledger, journals and logs are kept in {kept}.", sys.stderr)
+            say(translated("Ledger, journals and logs are kept in {folder}.", folder=kept), sys.stderr)
     if out is not None:
         out.write_text(results.model_dump_json(indent=1) + "\n")
-    print(shown_json(results.model_dump_json()) if as_json else "\n".join(map(shown, _summary(results))))
+    if as_json:
+        print(shown_json(results.model_dump_json()))
+    else:
+        for line in _summary(results):
+            print(shown(translated(line)))
     if not results.sound:
         raise typer.Exit(ExitCode.LOSS)
 
@@ -125,26 +131,50 @@ def _faults(names: list[str] | None, transport: str, on: str) -> list[Fault[Chao
     return [fault for fault in CHAOS_FAULTS.values() if fault.obstacle(transport, on) is None]
 
 
-def _summary(results: ChaosResults) -> list[str]:
+def _summary(results: ChaosResults) -> list[Sentence]:
     counts = results.sums
     times: dict[str, list[float]] = {}
     for step in results.steps:
         times.setdefault(step.fault, []).append(step.recovered_after)
     width = max(map(len, times), default=0)
-    lines = [
-        f"{name:{width}}  {len(seconds):4} times, worst {max(seconds):6.2f} s"
-        for name, seconds in times.items()
-    ]
     return [
-        *lines,
-        f"{results.transport} on {results.on}, seed {results.seed}, {results.seconds:.0f} s:"
-        f" {results.kills('worker')} worker kills, {results.kills('producer')} producer kills,"
-        f" {results.kills('broker')} broker kills",
-        f"{count(counts.accepted)} accepted, {count(counts.eaten)} eaten, {count(counts.lost)} lost,"
-        f" {counts.eaten_twice} eaten twice, {counts.recovered} recovered, {counts.unexpected} unexpected,"
-        f" {counts.dead} dead",
-        f"{count(counts.deliveries)} deliveries; at most {count(counts.most_deliveries)} are allowed",
-        *([results.error] if results.error else []),
+        *(
+            Sentence(
+                "{fault}  {count:4} times, worst {worst:6.2f} s",
+                fault=name.ljust(width),
+                count=len(seconds),
+                worst=max(seconds),
+            )
+            for name, seconds in times.items()
+        ),
+        Sentence(
+            "{transport} on {broker}, seed {seed}, {seconds:.0f} s: {workers} worker kills,"
+            " {producers} producer kills, {brokers} broker kills",
+            transport=results.transport,
+            broker=results.on,
+            seed=results.seed,
+            seconds=results.seconds,
+            workers=results.kills("worker"),
+            producers=results.kills("producer"),
+            brokers=results.kills("broker"),
+        ),
+        Sentence(
+            "{accepted} accepted, {eaten} eaten, {lost} lost, {twice} eaten twice, {recovered} recovered,"
+            " {unexpected} unexpected, {dead} dead",
+            accepted=count(counts.accepted),
+            eaten=count(counts.eaten),
+            lost=count(counts.lost),
+            twice=counts.eaten_twice,
+            recovered=counts.recovered,
+            unexpected=counts.unexpected,
+            dead=counts.dead,
+        ),
+        Sentence(
+            "{deliveries} deliveries; at most {most} are allowed",
+            deliveries=count(counts.deliveries),
+            most=count(counts.most_deliveries),
+        ),
+        *([Sentence(results.error)] if results.error else []),
     ]
 
 

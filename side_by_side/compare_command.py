@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from baozi.broker.temporary import can_run
 from baozi.errors import ExitCode, UsageError
+from baozi.language import translated
 from baozi.lines import best_effort, say
 from baozi.quantities import count, seconds
 from baozi.shown import shown, shown_json
@@ -21,7 +22,7 @@ from baozi.workload import Workload, checked_workload
 from side_by_side.comparison import ComparisonPlan, PlannedRun
 from side_by_side.comparison import compare as run_all
 from side_by_side.comparison_results import ComparisonResults
-from side_by_side.comparison_table import legend, remarks, speed_tables, verdict_table
+from side_by_side.comparison_table import legend, remarks, run_title, speed_tables, verdict_table
 from side_by_side.faults.registry import COMPARE_FAULTS
 from side_by_side.findings import findings
 from side_by_side.results_folder import ResultsFolder
@@ -112,7 +113,10 @@ def _transports(names: list[str] | None) -> list[Transport]:
             )
     chosen = [TRANSPORTS[name] for name in dict.fromkeys(names or TRANSPORTS)]
     if not names and not can_run():
-        print("celery is left out: this machine has neither rabbitmq-server nor Docker.", file=sys.stderr)
+        print(
+            translated("celery is left out: this machine has neither rabbitmq-server nor Docker."),
+            file=sys.stderr,
+        )
         chosen = [transport for transport in chosen if transport.is_local]
     return chosen
 
@@ -181,7 +185,10 @@ class _Lines:
         """Take the number of runs, and say it."""
         self._total = total
         self._done = 0
-        say(f"{count(total)} runs, each of one transport, without or with one fault.", sys.stderr)
+        say(
+            translated("{count} runs, each of one transport, without or with one fault.", count=count(total)),
+            sys.stderr,
+        )
 
     def begin(self, planned: PlannedRun) -> None:
         """Print nothing."""
@@ -192,9 +199,16 @@ class _Lines:
             return
         self._done = len(results.runs)
         run = results.runs[-1]
-        lost = f"lost {count(run.counts.lost)} of {count(run.counts.accepted)}"
-        title = f"{run.transport}, {run.fault or run.measure}"
-        line = f"{self._done} of {self._total}  {title}: {run.verdict}, {lost}, {seconds(run.seconds)}"
+        line = translated(
+            "{done} of {total}  {run}: {verdict}, lost {lost} of {accepted}, {time}",
+            done=self._done,
+            total=self._total,
+            run=run_title(run),
+            verdict=run.verdict,
+            lost=count(run.counts.lost),
+            accepted=count(run.counts.accepted),
+            time=seconds(run.seconds),
+        )
         say(shown(line), sys.stderr)
 
 
@@ -204,11 +218,11 @@ class _Bar:
     def __init__(self, bar: Progress, total: int) -> None:
         """Add a task of ``total`` runs to ``bar``."""
         self._bar = bar
-        self._task = bar.add_task("starting", total=total)
+        self._task = bar.add_task(translated("starting"), total=total)
 
     def begin(self, planned: PlannedRun) -> None:
         """Show which run is being done."""
-        self._bar.update(self._task, description=planned.title)
+        self._bar.update(self._task, description=translated(planned.title))
 
     def done(self, results: ComparisonResults) -> None:
         """Show how many runs are done."""
@@ -238,12 +252,12 @@ def _print(results: ComparisonResults) -> None:
         table.print()
     if tables:
         for line in legend(results):
-            print(shown(line))
+            print(shown(translated(line)))
     for sentence in (*findings(results), *remarks(results)):
-        print(shown(sentence))
+        print(shown(translated(sentence)))
 
 
 def _say_report(path: Path, open_it: bool, file: TextIO) -> None:
-    say(f"The report is {shown(path)}.", file)
+    say(translated("The report is {path}.", path=shown(path)), file)
     if open_it and not webbrowser.open(path.absolute().as_uri()):
-        say("No browser could be started. Open the report yourself.", sys.stderr)
+        say(translated("No browser could be started. Open the report yourself."), sys.stderr)

@@ -11,6 +11,7 @@ from pathlib import Path
 from baozi.broker.temporary import TemporaryBroker, temporary_broker
 from baozi.errors import BaoziError, DeadlinePassed, ExitCode
 from baozi.journal import Event
+from baozi.language import Sentence, joined
 from baozi.workload import Workload, checked_workload
 from side_by_side import journal_analysis
 from side_by_side.comparison_results import ComparisonResults, NotRun, Run, RunKind, Verdict
@@ -42,9 +43,9 @@ class PlannedRun:
     fault: Fault[ObservedRun] | None = None
 
     @property
-    def title(self) -> str:
+    def title(self) -> Sentence:
         """The transport, and the fault or the kind of the run."""
-        return f"{self.transport.name}, {self.fault.name if self.fault else self.kind}"
+        return joined(", ", (self.transport.name, self.fault.name if self.fault else self.kind))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +167,7 @@ def _no_runs(plan: ComparisonPlan, broker: TemporaryBroker | None) -> Comparison
 
 def _obstacle(fault: Fault[ObservedRun], transport: Transport, broker: TemporaryBroker | None) -> str | None:
     if broker is not None and not transport.is_local and broker.record.kind not in fault.brokers:
-        return "The broker runs in a container, in which this fault cannot be injected."
+        return Sentence("The broker runs in a container, in which this fault cannot be injected.")
     return fault.obstacle(transport.name, None)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError
 
 from baozi.errors import UsageError
+from baozi.language import Sentence
 from baozi.workload import Workload
 from side_by_side.results import Machine, ResultModel
 
@@ -17,19 +18,19 @@ FORMAT: Literal[2] = 2
 class Verdict(StrEnum):
     """What happened to a run's baozi, the worst first. A run that is wedged may also have lost some."""
 
-    WEDGED = "wedged"
-    LOST = "lost"
-    DUPLICATED = "duplicated"
-    SOUND = "sound"
+    WEDGED = Sentence("wedged")
+    LOST = Sentence("lost")
+    DUPLICATED = Sentence("duplicated")
+    SOUND = Sentence("sound")
 
 
 class RunKind(StrEnum):
     """What a run measures."""
 
-    FLAT_OUT = "flat out"
-    FIXED_RATE = "fixed rate"
-    FAULT = "fault"
-    ACROSS_MACHINES = "across machines"
+    FLAT_OUT = Sentence("flat out")
+    FIXED_RATE = Sentence("fixed rate")
+    FAULT = Sentence("fault")
+    ACROSS_MACHINES = Sentence("across machines")
 
 
 class Counts(ResultModel):
@@ -153,9 +154,8 @@ def read_results(path: Path) -> ComparisonResults:
             raise UsageError(
                 "The results in {path} have another format version than {format}.", path=path, format=FORMAT
             ) from None
-        what = (
-            "was cut off or is not JSON"
-            if first["type"] == "json_invalid"
-            else f"is not a results file of baozi ({where})"
-        )
-        raise UsageError("The results file {path} {what}.", path=path, what=what) from None
+        if first["type"] == "json_invalid":
+            raise UsageError("The results file {path} was cut off or is not JSON.", path=path) from None
+        raise UsageError(
+            "The file {path} is not a results file of baozi ({where}).", path=path, where=where
+        ) from None

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from baozi.errors import ExitCode
+from baozi.language import translated
 from baozi.quantities import count
 from baozi.shown import shown, shown_json
 from baozi.tables import Column, Table
@@ -44,12 +45,18 @@ def gather(
 
 
 def _print(results: ComparisonResults) -> None:
-    table = Table("who ate what", "on", Column("eaten", right=True), "verdict")
-    verdicts = {run.transport: str(run.verdict) for run in results.runs}
+    table = Table(
+        translated("who ate what"),
+        translated("machine"),
+        Column(translated("eaten"), right=True),
+        translated("verdict"),
+    )
+    verdicts = {run.transport: translated(run.verdict) for run in results.runs}
     for transport, its in shares(results).items():
         for share in its:
             table.add_row(f"{transport}: {share.consumer}", share.machine, count(share.eaten), "")
-        table.add_row(transport, "all", count(sum(share.eaten for share in its)), verdicts[transport])
+        total = count(sum(share.eaten for share in its))
+        table.add_row(transport, translated("all"), total, verdicts[transport])
     table.print()
     for remark in remarks(results):
-        print(shown(remark))
+        print(shown(translated(remark)))

@@ -18,6 +18,7 @@ from typing import Any, Self, cast
 
 from baozi.errors import BaoziError, DeadlinePassed, ExitCode
 from baozi.journal import Journal
+from baozi.language import Sentence
 from baozi.workload import Workload
 from local_mp.guarded import end_with_parent
 
@@ -37,9 +38,9 @@ class ProcessFailed(BaoziError):
 class Role(StrEnum):
     """What a process does in a run."""
 
-    PRODUCER = "producer"
-    CONSUMER = "consumer"
-    STORE = "store"
+    PRODUCER = Sentence("producer")
+    CONSUMER = Sentence("consumer")
+    STORE = Sentence("store")
     """Stores what was put, where a process does that: the Manager or the broker."""
     CLOSER = "closer"
     """Puts the ``None`` that tells the consumers to stop."""

@@ -1,14 +1,17 @@
-"""Makes ``report.html``: a comparison in one file that opens offline, made from the results alone."""
+"""Makes ``report.html``: a comparison in one file that opens offline, in the reader's language.
+
+It is made from the results alone.
+"""
 
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from baozi import quantities
 from baozi.errors import UsageError
+from baozi.language import Sentence, joined, speaks_english, translated
 from side_by_side import findings, summary
 from side_by_side.charts import latency, throughput, timeline
 from side_by_side.comparison_results import ComparisonResults
@@ -25,7 +28,7 @@ def write_report(results: ComparisonResults, path: Path) -> None:
         _replace(path, page)
     except OSError as error:
         reason = error.strerror or error
-        raise UsageError(f"The report {path} cannot be written: {reason}.") from None
+        raise UsageError("The report {path} cannot be written: {reason}.", path=path, reason=reason) from None
 
 
 def _page(results: ComparisonResults) -> str:
@@ -41,15 +44,19 @@ def _page(results: ComparisonResults) -> str:
         "seconds": quantities.seconds,
         "memory": quantities.memory,
         "count": quantities.count,
-        "moment": _moment,
+        "date": quantities.date,
     }
     environment.globals |= {
         "number": quantities.number,
         "seconds": quantities.seconds,
         "interval": quantities.interval,
+        "_": translated,
     }
     return environment.get_template("report.html").render(
+        language="en" if speaks_english() else "zh-CN",
         results=results,
+        versions=joined(", ", _versions(results)),
+        tallied=_tallied,
         rows=summary.rows(results),
         columns=summary.columns(results),
         grid=summary.grid(results),
@@ -69,11 +76,20 @@ def _page(results: ComparisonResults) -> str:
     )
 
 
-def _moment(epoch: float) -> str:
-    try:
-        return f"{datetime.fromtimestamp(epoch, UTC):%d %B %Y, %H:%M} UTC"
-    except (ValueError, OverflowError, OSError):
-        return f"{epoch:g} s after 1970"
+def _versions(results: ComparisonResults) -> list[str]:
+    machine = results.machine
+    return [f"Python {machine.python}", *(f"{name} {version}" for name, version in machine.versions.items())]
+
+
+def _tallied(tally: summary.VerdictTally) -> Sentence:
+    """Return how many runs had which verdict."""
+    return joined(
+        ", ",
+        (
+            Sentence("{times} {verdict}", times=times, verdict=verdict)
+            for verdict, times in tally.times.items()
+        ),
+    )
 
 
 def _replace(path: Path, page: str) -> None:

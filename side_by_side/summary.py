@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 
+from baozi.language import Sentence
 from side_by_side.comparison_results import ComparisonResults, Latency, Run, RunKind, Verdict
 
 #: A range wider than this part of its median is called unstable. For five runs this is about the limit of
@@ -103,7 +104,7 @@ def _in_order(runs: Iterable[Run]) -> list[Run]:
 
 
 #: The first column of the grid of verdicts: runs without a fault.
-NO_FAULT = "no fault"
+NO_FAULT = Sentence("no fault")
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from baozi.language import Sentence
+
 #: The deadline of a run with a fault, and how long nothing may happen before it counts as wedged, in seconds.
 #: Between local processes nothing takes longer than a second. A broker needs ten seconds to start again, and
 #: its clients some to notice.
@@ -42,51 +44,58 @@ class Transport:
         return LOCAL_LIMITS if self.is_local else BROKER_LIMITS
 
 
-_BUFFERED = "it is in a buffer of the producer's own process"
-_CONFIRMED = "RabbitMQ has confirmed it: it is in a quorum queue, on the disk"
+_BUFFERED = Sentence("it is in a buffer of the producer's own process")
+_CONFIRMED = Sentence("RabbitMQ has confirmed it: it is in a quorum queue, on the disk")
 
 _ALL = (
     Transport(
         "file-lock",
         Program.LOCAL,
-        "A file and a lock; consumers read it again and again.",
-        "it is in the file, which is not synced to the disk",
+        Sentence("A file and a lock; consumers read it again and again."),
+        Sentence("it is in the file, which is not synced to the disk"),
     ),
-    Transport("pipe-lock", Program.LOCAL, "A pipe with a lock at each end.", "it is in the kernel's pipe"),
+    Transport(
+        "pipe-lock",
+        Program.LOCAL,
+        Sentence("A pipe with a lock at each end."),
+        Sentence("it is in the kernel's pipe"),
+    ),
     Transport(
         "queue",
         Program.LOCAL,
-        "multiprocessing.Queue: a pipe, locks, and a thread in each producer that writes to the pipe.",
+        Sentence(
+            "multiprocessing.Queue: a pipe, locks, and a thread in each producer that writes to the pipe."
+        ),
         _BUFFERED,
     ),
     Transport(
         "joinable-queue",
         Program.LOCAL,
-        "multiprocessing.JoinableQueue: a Queue that also counts what has been eaten.",
+        Sentence("multiprocessing.JoinableQueue: a Queue that also counts what has been eaten."),
         _BUFFERED,
     ),
     Transport(
         "manager-queue",
         Program.LOCAL,
-        "A queue in the process of a multiprocessing Manager, which others reach over TCP.",
-        "it is in the memory of the Manager's process",
+        Sentence("A queue in the process of a multiprocessing Manager, which others reach over TCP."),
+        Sentence("it is in the memory of the Manager's process"),
     ),
     Transport(
         "rabbitmq-queue",
         Program.QUEUE,
-        "remote_mp.JoinableQueue: multiprocessing's interface to a queue in RabbitMQ.",
+        Sentence("remote_mp.JoinableQueue: multiprocessing's interface to a queue in RabbitMQ."),
         _CONFIRMED,
     ),
     Transport(
         "celery",
         Program.CELERY,
-        "Celery on RabbitMQ, with a ledger: each baozi is one message and one transaction.",
+        Sentence("Celery on RabbitMQ, with a ledger: each baozi is one message and one transaction."),
         _CONFIRMED,
     ),
     Transport(
         "celery-trays",
         Program.CELERY,
-        "Celery on RabbitMQ, with a ledger: up to 100 messages are one transaction.",
+        Sentence("Celery on RabbitMQ, with a ledger: up to 100 messages are one transaction."),
         _CONFIRMED,
         tray=100,
     ),

@@ -8,6 +8,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
+from baozi.language import Sentence, joined, translated
 from baozi.quantities import seconds
 from side_by_side.charts.drawing import COLOURS, GROUND, INK, NARROW, WIDE, Picture, canvas, short, svg
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind
@@ -63,7 +64,7 @@ def _draw(curves: dict[str, _Curve], width: int, key: str) -> Markup:
                 linewidth=1.8,
             )
         _name_lines(axes, curves, most, height=figure.get_figheight() * 72 - 70)
-        return svg(figure, key, "Latency by percentile", _said(curves))
+        return svg(figure, key, translated("Latency by percentile"), _said(curves))
 
 
 def _step(percentile: float) -> float:
@@ -76,9 +77,11 @@ def _scale(axes: Axes, last: float, most: float, narrow: bool) -> None:
         # These labels would overlap: "fastest" with "half", the last percentile with "slowest".
         named = [percentile for percentile in named if percentile and most - _step(percentile) > 0.9]
     axes.xaxis.set_major_locator(FixedLocator([*map(_step, named), most]))
-    labels = ["fastest" if p == 0 else "half" if p == 50 else f"{p:g}%" for p in named]
-    axes.set_xticklabels([*labels, "slowest"])
-    axes.set_xlabel("percentage that took no longer")
+    labels = [
+        translated("fastest") if p == 0 else translated("half") if p == 50 else f"{p:g}%" for p in named
+    ]
+    axes.set_xticklabels([*labels, translated("slowest")])
+    axes.set_xlabel(translated("percentage that took no longer"))
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(10, numticks=12))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -130,7 +133,12 @@ def _apart(wanted: list[float], gap: float) -> list[float]:
 
 def _said(curves: dict[str, _Curve]) -> str:
     each = (
-        f"{name} from {seconds(curve[0][1])} for the fastest to {seconds(curve[-1][1])} for the slowest"
+        Sentence(
+            "{transport} from {low} for the fastest to {high} for the slowest",
+            transport=name,
+            low=seconds(curve[0][1]),
+            high=seconds(curve[-1][1]),
+        )
         for name, curve in curves.items()
     )
-    return f"{'; '.join(each)}."
+    return translated("{each}.", each=joined("; ", each))

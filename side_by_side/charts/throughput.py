@@ -6,7 +6,8 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from baozi.quantities import number
+from baozi.language import Sentence, joined, translated
+from baozi.quantities import interval, number
 from side_by_side.charts.drawing import COLOURS, GROUND, NARROW, WIDE, Picture, canvas, short, svg
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind
 from side_by_side.summary import Spread, runs_of, spread_of, transports
@@ -52,7 +53,7 @@ def _draw(rates: _Rates, width: int, key: str) -> Markup:
             [] if narrow else range(len(rates)), [] if narrow else list(map(short, rates)), size=13
         )
         axes.spines["left"].set_visible(False)
-        return svg(figure, key, "Baozi a second, flat out", _said(rates))
+        return svg(figure, key, translated("Baozi per second, flat out"), _said(rates))
 
 
 def _scale(axes: Axes, rates: _Rates, room: float) -> None:
@@ -60,14 +61,14 @@ def _scale(axes: Axes, rates: _Rates, room: float) -> None:
     values = [value for spreads in rates.values() for spread in spreads if spread for value in spread.values]
     seen = [value for value in values if value > 0] or [1.0]
     low, high = min(seen), max(seen)
-    label = "baozi a second"
+    label = translated("baozi per second")
     if high / low > _LOGARITHMIC_FROM:
         axes.set_xscale("log")
         left = low / 3
         axes.set_xlim(left, left * (high / left) ** (1 / (1 - room)))
         axes.xaxis.set_major_locator(LogLocator(10, numticks=12))
         axes.xaxis.set_minor_locator(NullLocator())
-        label += ", each line is ten times the one before"
+        label = translated("baozi per second, each line is ten times the one before")
     else:
         axes.set_xlim(0, high / (1 - room))
         axes.xaxis.set_major_locator(MaxNLocator(4))
@@ -80,24 +81,31 @@ def _dot(axes: Axes, place: float, spread: Spread | None, colour: str, mark: str
     """Draw the median and the range. An unstable median is not drawn."""
     start = axes.get_xlim()[0]
     if spread is None or spread.median <= start:
-        axes.text(start, place, "  none", va="center", size=11)
+        axes.text(start, place, f"  {translated('none')}", va="center", size=11)
         return
     low, high = max(spread.low, start), spread.high
     if high > low:
         axes.plot([low, high], [place, place], color=colour, linewidth=2, marker="|", markersize=9)
     if not spread.unstable:
         axes.plot(spread.median, place, color=colour, marker=mark, markersize=9, markeredgecolor=GROUND)
-    text = "unstable" if spread.unstable else number(spread.median)
+    text = translated("unstable") if spread.unstable else number(spread.median)
     axes.annotate(text, (high, place), (9, 0), textcoords="offset points", va="center", size=11)
 
 
 def _said(rates: _Rates) -> str:
-    said = {name: list(map(_figure, spreads)) for name, spreads in rates.items()}
-    each = "; ".join(f"{name} {' and '.join(two)}" for name, two in said.items())
-    return f"Baozi per second, accepted and eaten: {each}."
+    each = (
+        Sentence(
+            "{transport} {accepted} and {eaten}",
+            transport=name,
+            accepted=_figure(first),
+            eaten=_figure(second),
+        )
+        for name, (first, second) in rates.items()
+    )
+    return translated("Baozi per second, accepted and eaten: {each}.", each=joined("; ", each))
 
 
 def _figure(spread: Spread | None) -> str:
     if spread is None:
-        return "none"
-    return f"{number(spread.low)} to {number(spread.high)}" if spread.unstable else number(spread.median)
+        return Sentence("none")
+    return interval(number(spread.low), number(spread.high)) if spread.unstable else number(spread.median)

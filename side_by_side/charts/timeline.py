@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from baozi.language import Sentence, joined, translated
 from baozi.quantities import number, seconds
 from side_by_side.charts.drawing import COLOURS, INK, canvas, svg
 from side_by_side.comparison_results import ComparisonResults, Moment, Run, RunKind
-from side_by_side.summary import faults, runs_of, transports
+from side_by_side.summary import NO_FAULT, faults, runs_of, transports
 
 #: The size of a picture in CSS pixels: two fit side by side on a phone.
 _WIDTH, _HEIGHT = 174, 118
@@ -29,7 +30,7 @@ def timeline(results: ComparisonResults) -> dict[str, list[Panel]]:
     """Draw, for each transport, a flat-out run and one run under each fault."""
     panels: dict[str, list[Panel]] = {}
     for place, name in enumerate(transports(results)):
-        kinds = [("no fault", runs_of(results.runs, name, RunKind.FLAT_OUT))]
+        kinds = [(str(NO_FAULT), runs_of(results.runs, name, RunKind.FLAT_OUT))]
         kinds += [(fault, runs_of(results.runs, name, fault=fault)) for fault in faults(results.runs)]
         drawn = [
             Panel(heading, run, _draw(run, heading, f"time-{place}-{column}"))
@@ -66,7 +67,7 @@ def _draw(run: Run, heading: str, key: str) -> Markup:
         first.set_horizontalalignment("left")
         last.set_horizontalalignment("right")
         axes.grid(axis="y")
-        return svg(figure, key, f"{run.transport}, {heading}", _said(run))
+        return svg(figure, key, f"{run.transport}, {translated(heading)}", _said(run))
 
 
 def _mark_fault(axes: Axes, run: Run, most: float) -> None:
@@ -85,6 +86,15 @@ def _thinned(moments: list[Moment]) -> list[Moment]:
 
 
 def _said(run: Run) -> str:
-    fault = "" if run.fault_at is None else f" The fault came at {seconds(run.fault_at)}."
-    counts = f"{number(run.counts.accepted)} accepted and {number(run.counts.eaten)} eaten"
-    return f"After {seconds(run.seconds)}: {counts}, {run.verdict}.{fault}"
+    told = [
+        Sentence(
+            "After {time}: {accepted} accepted and {eaten} eaten, {verdict}.",
+            time=seconds(run.seconds),
+            accepted=number(run.counts.accepted),
+            eaten=number(run.counts.eaten),
+            verdict=run.verdict,
+        )
+    ]
+    if run.fault_at is not None:
+        told.append(Sentence("The fault came at {time}.", time=seconds(run.fault_at)))
+    return translated(joined(" ", told))

@@ -4,6 +4,7 @@ from random import Random
 
 import psutil
 
+from baozi.language import Sentence
 from side_by_side.chaos_environment import ChaosEnvironment, PromiseBroken
 from side_by_side.faults.fault import Effect, Fault, Killed
 
@@ -24,7 +25,7 @@ def kill_broker(environment: ChaosEnvironment, chance: Random) -> Effect:
     environment.broker.kill(chance)
     environment.ignore_eaten_so_far()
     environment.broker.revive()
-    return Effect("the broker", environment.most_redelivered)
+    return Effect(Sentence("the broker"), environment.most_redelivered)
 
 
 def broker_away(environment: ChaosEnvironment, chance: Random) -> Effect:
@@ -38,7 +39,8 @@ def broker_away(environment: ChaosEnvironment, chance: Random) -> Effect:
     if grown > _MOST_GROWTH:
         raise PromiseBroken("A producer grew by {grown} bytes while the broker was away.", grown=grown)
     return Effect(
-        f"the broker, for {environment.configuration.away_seconds:g} s", environment.most_redelivered
+        Sentence("the broker, for {seconds:g} s", seconds=environment.configuration.away_seconds),
+        environment.most_redelivered,
     )
 
 
@@ -73,7 +75,7 @@ def _alarm(environment: ChaosEnvironment, on: tuple[str, ...], off: tuple[str, .
     finally:
         environment.start_recovery_clock()
         environment.broker.control(*off)
-    return Effect("all publishers")
+    return Effect(Sentence("all publishers"))
 
 
 FAULTS = (

@@ -2,6 +2,7 @@
 
 from random import Random
 
+from baozi.language import Sentence
 from side_by_side.chaos_environment import ChaosEnvironment
 from side_by_side.faults.fault import Effect, Fault
 
@@ -19,7 +20,7 @@ def jump_clocks(environment: ChaosEnvironment, _: Random) -> Effect:
     environment.wait_until(lambda: producer.process.poll() == 0, f"{producer.name} to put all", _DEADLINE)
     environment.wait_until_eats(worker.name, _DEADLINE)
     environment.stop_worker(worker)
-    return Effect("a worker and a producer")
+    return Effect(Sentence("a worker and a producer"))
 
 
 FAULTS = (

@@ -3,6 +3,7 @@
 from random import Random
 from typing import cast
 
+from baozi.language import Sentence
 from side_by_side.chaos_environment import ChaosEnvironment
 from side_by_side.faults.fault import CLUSTER, Effect, Fault, Killed
 from side_by_side.targets.target import ClusterTarget
@@ -20,7 +21,7 @@ def kill_leader(environment: ChaosEnvironment, _: Random) -> Effect:
     environment.ignore_eaten_so_far()
     environment.seconds_to_recovery()
     nodes.revive()
-    return Effect(f"node {leader}, the queue's leader", environment.most_redelivered)
+    return Effect(Sentence("node {node}, the queue's leader", node=leader), environment.most_redelivered)
 
 
 def cut_off_a_node(environment: ChaosEnvironment, chance: Random) -> Effect:
@@ -44,7 +45,7 @@ def cut_off_a_node(environment: ChaosEnvironment, chance: Random) -> Effect:
         )
     finally:
         nodes.join(node)
-    return Effect(f"node {node}", 2 * environment.most_redelivered)
+    return Effect(Sentence("node {node}", node=node), 2 * environment.most_redelivered)
 
 
 def restart_each_node(environment: ChaosEnvironment, _: Random) -> Effect:
@@ -54,7 +55,7 @@ def restart_each_node(environment: ChaosEnvironment, _: Random) -> Effect:
     for node in range(nodes.nodes):
         nodes.restart(node)
         environment.wait_for_work()
-    return Effect("each node", environment.most_redelivered * nodes.nodes)
+    return Effect(Sentence("each node"), environment.most_redelivered * nodes.nodes)
 
 
 FAULTS = (

@@ -7,6 +7,7 @@ from enum import StrEnum
 from random import Random
 from typing import Generic, TypeVar
 
+from baozi.language import Sentence
 from side_by_side.comparison_results import Verdict
 
 #: The transports that do the main job: Celery workers that take one baozi at once, or a tray of them.
@@ -79,7 +80,7 @@ class Fault(Generic[Work]):
     requirement: Callable[[], str | None] = lambda: None
     """Returns what this machine lacks for it, as in "needs git"; None if it lacks nothing."""
 
-    def obstacle(self, transport: str, broker: str | None) -> str | None:
+    def obstacle(self, transport: str, broker: str | None) -> Sentence | None:
         """Return why the fault cannot run there, in one sentence; None if it can.
 
         Args:
@@ -87,10 +88,16 @@ class Fault(Generic[Work]):
             broker: "private", "container" or "cluster"; None if the transport has no broker.
         """
         if transport not in self.transports:
-            possible = ", ".join(self.transports)
-            return self.elsewhere or f"The fault {self.name} cannot run on {transport}; it can on {possible}."
+            if self.elsewhere:
+                return Sentence(self.elsewhere)
+            return Sentence(
+                "The fault {fault} cannot run on {transport}. It can run on {possible}.",
+                fault=self.name,
+                transport=transport,
+                possible=", ".join(self.transports),
+            )
         if broker is not None and broker not in self.brokers:
-            needed = " or ".join(f"--on {one}" for one in self.brokers)
-            return f"The fault {self.name} needs {needed}."
+            options = "/".join(f"--on {one}" for one in self.brokers)
+            return Sentence("The fault {fault} needs {options}.", fault=self.name, options=options)
         lacks = self.requirement()
-        return f"The fault {self.name} {lacks}." if lacks else None
+        return Sentence("The fault {fault} {lacks}.", fault=self.name, lacks=lacks) if lacks else None

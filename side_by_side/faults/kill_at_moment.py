@@ -8,6 +8,7 @@ from random import Random
 import psutil
 
 from baozi.journal import Event
+from baozi.language import Sentence
 from side_by_side.comparison_results import Verdict
 from side_by_side.faults.fault import Case, Effect, Fault, Killed
 from side_by_side.journal_analysis import count, read_lines
@@ -211,7 +212,7 @@ _HOLDS = "each transport has the verdict that it is known to have; on a broker, 
 FAULTS: tuple[Fault[ObservedRun], ...] = (
     Fault(
         "kill-busy-consumer",
-        "Kills a consumer that is eating.",
+        Sentence("Kills a consumer that is eating."),
         _HOLDS,
         kill_busy_consumer,
         transports=tuple(_BUSY),
@@ -220,7 +221,7 @@ FAULTS: tuple[Fault[ObservedRun], ...] = (
     ),
     Fault(
         "kill-idle-consumer",
-        "Kills a consumer that waits for a baozi.",
+        Sentence("Kills a consumer that waits for a baozi."),
         _HOLDS,
         kill_idle_consumer,
         transports=tuple(_IDLE),
@@ -229,7 +230,7 @@ FAULTS: tuple[Fault[ObservedRun], ...] = (
     ),
     Fault(
         "kill-producer",
-        "Kills a producer whose put has just returned.",
+        Sentence("Kills a producer whose put has just returned."),
         _HOLDS,
         kill_producer,
         transports=tuple(_PRODUCER),
@@ -238,11 +239,11 @@ FAULTS: tuple[Fault[ObservedRun], ...] = (
     ),
     Fault(
         "kill-store",
-        "Kills the process that stores the baozi, and starts it again on its data.",
+        Sentence("Kills the process that stores the baozi, and starts it again on its data."),
         _HOLDS,
         kill_store,
         transports=tuple(_STORE),
-        elsewhere="No process stores the baozi.",
+        elsewhere=Sentence("No process stores the baozi."),
         # A container's broker does not come back at the same address.
         brokers=("private",),
         kills=Killed.BROKER,

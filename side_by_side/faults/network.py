@@ -6,6 +6,7 @@ from random import Random
 
 from baozi.faults.conditions import CONDITIONS, DOES
 from baozi.faults.proxy import NetworkCondition
+from baozi.language import Sentence
 from side_by_side.chaos_environment import ChaosEnvironment
 from side_by_side.faults.fault import Effect, Fault
 
@@ -18,7 +19,7 @@ _HOLDS = "each put is confirmed, or raises by its deadline; 0 lost; no process n
 def _cut(environment: ChaosEnvironment, _: Random, *, reset: bool) -> Effect:
     environment.start_recovery_clock()
     ended = sum(proxy.cut(reset) for proxy in environment.proxies)
-    return Effect(f"{ended} connections", environment.most_redelivered)
+    return Effect(Sentence("{count} connections", count=ended), environment.most_redelivered)
 
 
 def _bad_condition(
@@ -34,7 +35,8 @@ def _bad_condition(
         for proxy in environment.proxies:
             proxy.set_condition(NetworkCondition())
     # Meanwhile a connection may be lost, opened and lost again, each time with unacknowledged messages.
-    return Effect("all connections", environment.most_redelivered * (20 if chosen.cut_after else 2))
+    most = environment.most_redelivered * (20 if chosen.cut_after else 2)
+    return Effect(Sentence("all connections"), most)
 
 
 FAULTS = (

@@ -8,6 +8,7 @@ from random import Random
 import psutil
 
 from baozi.faults.signals import kill, send
+from baozi.language import Sentence
 from side_by_side.chaos_environment import ChaosEnvironment, choose
 from side_by_side.faults.fault import Effect, Fault, Killed
 
@@ -26,7 +27,7 @@ def kill_pool_child(environment: ChaosEnvironment, chance: Random) -> Effect:
     worker = choose(chance, environment.ready_workers())
     environment.start_recovery_clock()
     kill([choose(chance, worker.process.children())])
-    return Effect(f"a pool process of {worker.name}", environment.configuration.tray)
+    return Effect(Sentence("a pool process of {worker}", worker=worker.name), environment.configuration.tray)
 
 
 def kill_worker(environment: ChaosEnvironment, chance: Random) -> Effect:
@@ -59,7 +60,10 @@ def orphan_pool(environment: ChaosEnvironment, chance: Random) -> Effect:
     environment.wait_until(
         lambda: not any(map(psutil.Process.is_running, children)), "the orphans to end", _ORPHANS
     )
-    return Effect(f"the main process of {worker.name}", 2 * environment.configuration.most_unacknowledged)
+    return Effect(
+        Sentence("the main process of {worker}", worker=worker.name),
+        2 * environment.configuration.most_unacknowledged,
+    )
 
 
 def freeze_worker(environment: ChaosEnvironment, chance: Random) -> Effect:

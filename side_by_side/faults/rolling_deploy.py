@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from baozi.errors import DeadlinePassed
+from baozi.language import Sentence
 from side_by_side.chaos_environment import ChaosEnvironment
 from side_by_side.faults.fault import Effect, Fault
 
@@ -27,7 +28,7 @@ def _missing() -> str | None:
     """Return what is missing to run a worker of the last release; None if nothing is."""
     if shutil.which("git") is not None and _git("cat-file", "-e", LAST_RELEASE).returncode == 0:
         return None
-    return "needs a clone with its history, and git"
+    return Sentence("needs a clone with its history, and git")
 
 
 def unpack(archive: bytes, folder: Path) -> None:
@@ -49,7 +50,7 @@ def worker_of_the_last_release(environment: ChaosEnvironment, _: Random) -> Effe
     except DeadlinePassed:
         # That release used Celery's own soft shutdown, which can hang. A service manager would kill it.
         os.killpg(worker.process.pid, signal.SIGKILL)
-    return Effect("nothing", environment.configuration.most_unacknowledged)
+    return Effect(Sentence("nothing"), environment.configuration.most_unacknowledged)
 
 
 def _git(*words: str) -> "subprocess.CompletedProcess[bytes]":

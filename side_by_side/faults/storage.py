@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from random import Random
 
+from baozi.language import Sentence
 from side_by_side.chaos_environment import ChaosEnvironment, PromiseBroken
 from side_by_side.faults.fault import Effect, Fault
 
@@ -23,7 +24,7 @@ def lock_ledger(environment: ChaosEnvironment, _: Random) -> Effect:
             raise PromiseBroken("A baozi was eaten while the ledger was locked.")
         environment.start_recovery_clock()
         ledger.execute("ROLLBACK")
-    return Effect("the ledger")
+    return Effect(Sentence("the ledger"))
 
 
 FAULTS = (

@@ -89,7 +89,7 @@ def test_a_comparison_expects_a_verdict_on_each_transport_on_which_a_fault_can_r
             "kill-worker",
             "queue",
             None,
-            "The fault kill-worker cannot run on queue; it can on celery, celery-trays.",
+            "The fault kill-worker cannot run on queue. It can run on celery, celery-trays.",
         ),
         ("kill-store", "manager-queue", None, None),
         ("kill-store", "celery", "container", "The fault kill-store needs --on private."),

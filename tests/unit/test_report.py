@@ -4,21 +4,26 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
+from baozi import language
 from baozi.errors import ReportNotInstalled
+from baozi.language import translated
 from baozi.quantities import interval, seconds
 from side_by_side import results_folder
 from side_by_side.charts.throughput import throughput
 from side_by_side.charts.timeline import timeline
 from side_by_side.comparison_results import ComparisonResults, Moment, RunKind, Verdict, read_results
-from side_by_side.comparison_table import speed_tables, verdict_table
+from side_by_side.comparison_table import legend, remarks, speed_tables, verdict_table
 from side_by_side.faults.registry import COMPARE_FAULTS
-from side_by_side.findings import fault_meanings, repeat_advice, transport_meanings, why_not_run
+from side_by_side.findings import fault_meanings, findings, repeat_advice, transport_meanings, why_not_run
 from side_by_side.report import write_report
 from side_by_side.results_folder import ResultsFolder
+from side_by_side.transports import TRANSPORTS
 from tests.unit.sample_results import a_run, sample_results
 
 
@@ -31,6 +36,51 @@ def page(results: ComparisonResults, folder: Path) -> str:
 def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of the sample results, which takes a while to draw."""
     return page(sample_results(), tmp_path_factory.mktemp("sample"))
+
+
+@pytest.fixture
+def chinese(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """This process prints Chinese."""
+    monkeypatch.setenv("LANGUAGE", "")  # `speak` sets it, and monkeypatch sets it back
+    language.speak("zh")
+    yield
+    language.speak("en")
+
+
+#: Two English words in a row. Names, numbers, units and options do not match.
+_ENGLISH = re.compile(r"(?<![-\w])[A-Za-z]{2,} [a-z]{2,}(?![-\w])")
+
+
+def with_real_meanings() -> ComparisonResults:
+    """Return the sample results with the meanings of "accepted" that a comparison writes."""
+    means = {name: str(transport.accepted_means) for name, transport in TRANSPORTS.items()}
+    return sample_results().model_copy(update={"accepted_means": means})
+
+
+@pytest.mark.usefixtures("chinese")
+def test_in_chinese_the_report_has_no_english_sentence_but_the_errors_of_the_runs(tmp_path: Path) -> None:
+    html = page(with_real_meanings(), tmp_path)
+    assert '<html lang="zh-CN">' in html
+    assert '<p class="finding">rabbitmq-queue 和 celery 在 4 种故障下没有丢失任何包子。</p>' in html
+    attributes = re.findall(r'(?:aria-label|data-column)="([^"]+)"', html)
+    texts = re.findall(r">([^<]+)<", re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL))
+    errors = {run.error for run in sample_results().runs}
+    english = [it.strip() for it in (*attributes, *texts) if _ENGLISH.search(it)]
+    assert [it for it in english if it not in errors] == []
+    assert any("每秒包子数" in it for it in texts), "the pictures"
+    one_word = {it for it in (*attributes, *texts) if re.fullmatch(r"[a-z]+", it)}
+    assert one_word <= {*TRANSPORTS, "celery"}
+
+
+@pytest.mark.usefixtures("chinese")
+def test_in_chinese_the_tables_have_no_english_words_and_fit_eighty_columns() -> None:
+    results = with_real_meanings()
+    tables = [verdict_table(results), *speed_tables(results)]
+    lines = [line for table in tables for line in table.text(80).splitlines()]
+    assert max(map(cell_len, lines)) <= 80
+    sentences = [translated(it) for it in (*legend(results), *findings(results), *remarks(results))]
+    assert [line for line in (*lines, *sentences) if _ENGLISH.search(line)] == []
+    assert "全速：3 个生产者各做 2000 个，2 个消费者吃；5 次的中位数和范围。" in sentences
 
 
 def report(folder: Path) -> subprocess.CompletedProcess[str]:
