@@ -1,7 +1,7 @@
 """The tables that ``baozi compare`` prints, within 80 columns. They are made from the results alone."""
 
 from baozi.language import Sentence, joined, translated
-from baozi.quantities import interval, memory, number, seconds
+from baozi.quantities import memory, number, seconds
 from baozi.tables import Column, Table
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind
 from side_by_side.faults.registry import COMPARE_FAULTS
@@ -112,7 +112,7 @@ def _verdicts(runs: list[Run]) -> str:
 
 def _rate(spread: Spread) -> str:
     """Return the median and, if it was measured several times, the range. An unstable median is left out."""
-    between = interval(number(spread.low), number(spread.high))
+    between = translated("{first} to {last}", first=number(spread.low), last=number(spread.high))
     if spread.unstable:
         return f"{between}\n{translated('unstable')}"
     return number(spread.median) if spread.low == spread.high else f"{number(spread.median)}\n{between}"

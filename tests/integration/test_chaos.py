@@ -104,7 +104,10 @@ def test_a_producer_that_does_not_end_leaves_its_order_open_and_its_log_says_whe
     [
         (["--fault", "kill-all"], "There is no fault 'kill-all'; there are kill-pool-child, "),
         (["--on", "the-moon"], "There is no broker 'the-moon'; there are private, container, cluster."),
-        (["--transport", "queue"], "There is no chaos on 'queue'; there is on celery and celery-trays."),
+        (
+            ["--transport", "queue"],
+            "`baozi chaos` cannot run on 'queue'. It can run on celery and celery-trays.",
+        ),
         (["--fault", "kill-leader"], "The fault kill-leader needs --on cluster."),
         (["--out", "/proc/of-nobody"], "The file /proc/of-nobody cannot be written: "),
     ],
