@@ -11,7 +11,7 @@ from pathlib import Path
 from baozi.broker.temporary import TemporaryBroker, temporary_broker
 from baozi.errors import BaoziError, DeadlinePassed, ExitCode
 from baozi.journal import Event
-from baozi.language import Sentence, joined
+from baozi.language import Sentence, listed
 from baozi.workload import Workload, checked_workload
 from side_by_side import journal_analysis
 from side_by_side.comparison_results import ComparisonResults, NotRun, Run, RunKind, Verdict
@@ -45,7 +45,7 @@ class PlannedRun:
     @property
     def title(self) -> Sentence:
         """The transport, and the fault or the kind of the run."""
-        return joined(", ", (self.transport.name, self.fault.name if self.fault else self.kind))
+        return listed((self.transport.name, self.fault.name if self.fault else self.kind))
 
 
 @dataclass(frozen=True, slots=True)

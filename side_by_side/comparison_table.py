@@ -1,6 +1,6 @@
 """The tables that ``baozi compare`` prints, within 80 columns. They are made from the results alone."""
 
-from baozi.language import Sentence, joined, translated
+from baozi.language import Sentence, listed, translated
 from baozi.quantities import memory, number, seconds
 from baozi.tables import Column, Table
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind
@@ -69,7 +69,7 @@ def _remark(run: Run) -> Sentence:
 
 def run_title(run: Run) -> Sentence:
     """Return the transport, and the fault or the kind of the run."""
-    return joined(", ", (run.transport, run.fault or run.measure))
+    return listed((run.transport, run.fault or run.measure))
 
 
 def legend(results: ComparisonResults) -> list[Sentence]:

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from baozi.language import Sentence, joined
+from baozi.language import Sentence, listed
 from baozi.quantities import number
 from side_by_side.comparison_results import ComparisonResults, Verdict
 from side_by_side.faults.registry import COMPARE_FAULTS
@@ -112,8 +112,8 @@ def _is_unstable(row: Row) -> bool:
 
 
 def _names(names: list[str]) -> Sentence:
-    last = joined("", names[-1:])
-    return Sentence("{names} and {last}", names=joined(", ", names[:-1]), last=last) if names[1:] else last
+    last = listed(names[-1:])
+    return Sentence("{names} and {last}", names=listed(names[:-1]), last=last) if names[1:] else last
 
 
 def _faults(count: int) -> Sentence:

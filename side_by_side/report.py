@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from baozi import quantities
 from baozi.errors import UsageError
-from baozi.language import Sentence, joined, speaks_english, translated
+from baozi.language import Sentence, listed, speaks_english, translated
 from side_by_side import findings, summary
 from side_by_side.charts import latency, throughput, timeline
 from side_by_side.comparison_results import ComparisonResults
@@ -55,7 +55,7 @@ def _page(results: ComparisonResults) -> str:
     return environment.get_template("report.html").render(
         language="en" if speaks_english() else "zh-CN",
         results=results,
-        versions=joined(", ", _versions(results)),
+        versions=listed(_versions(results)),
         tallied=_tallied,
         rows=summary.rows(results),
         columns=summary.columns(results),
@@ -83,8 +83,7 @@ def _versions(results: ComparisonResults) -> list[str]:
 
 def _tallied(tally: summary.VerdictTally) -> Sentence:
     """Return how many runs had which verdict."""
-    return joined(
-        ", ",
+    return listed(
         (
             Sentence("{times} {verdict}", times=times, verdict=verdict)
             for verdict, times in tally.times.items()

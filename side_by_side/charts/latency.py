@@ -8,7 +8,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 
-from baozi.language import Sentence, joined, translated
+from baozi.language import Sentence, listed, translated
 from baozi.quantities import seconds
 from side_by_side.charts.drawing import COLOURS, GROUND, INK, NARROW, WIDE, Picture, canvas, short, svg
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind
@@ -141,4 +141,4 @@ def _said(curves: dict[str, _Curve]) -> str:
         )
         for name, curve in curves.items()
     )
-    return translated("{each}.", each=joined("; ", each))
+    return translated("{each}.", each=listed(each))

@@ -6,7 +6,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from baozi.language import Sentence, joined, translated
+from baozi.language import Sentence, listed, translated
 from baozi.quantities import interval, number
 from side_by_side.charts.drawing import COLOURS, GROUND, NARROW, WIDE, Picture, canvas, short, svg
 from side_by_side.comparison_results import ComparisonResults, Run, RunKind
@@ -102,7 +102,7 @@ def _said(rates: _Rates) -> str:
         )
         for name, (first, second) in rates.items()
     )
-    return translated("Baozi per second, accepted and eaten: {each}.", each=joined("; ", each))
+    return translated("Baozi per second, accepted and eaten: {each}.", each=listed(each))
 
 
 def _figure(spread: Spread | None) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from baozi.language import Sentence, joined, translated
+from baozi.language import Sentence, translated
 from baozi.quantities import number, seconds
 from side_by_side.charts.drawing import COLOURS, INK, canvas, svg
 from side_by_side.comparison_results import ComparisonResults, Moment, Run, RunKind
@@ -97,4 +97,4 @@ def _said(run: Run) -> str:
     ]
     if run.fault_at is not None:
         told.append(Sentence("The fault came at {time}.", time=seconds(run.fault_at)))
-    return translated(joined(" ", told))
+    return " ".join(map(translated, told))
