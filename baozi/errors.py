@@ -24,6 +24,8 @@ class ExitCode(IntEnum):
     REFUSED = 5
     UNHEALTHY = 6
     """`baozi status`: no worker answers, or a part did not answer in time. `baozi prove`: work stops."""
+    NOT_SHOWN = 7
+    """`baozi prove --danger`: a danger was not seen, or its fix does not hold."""
     BUG = 70
     """An error that no part of the project expects: ``EX_SOFTWARE`` of ``sysexits.h``."""
     INTERRUPTED = 130

@@ -51,6 +51,8 @@ class _Link:
         """Bytes since the condition changed."""
         self.from_broker = 0
         """Bytes from the broker since the condition changed."""
+        self.dropped = False
+        """Whether no byte of it arrives any more, in either direction."""
 
     def end(self, reset: bool) -> None:
         for end in self.ends:
@@ -78,6 +80,8 @@ class Proxy:
         """
         self.target = target
         self._chance = Random(seed)
+        self.accepted = 0
+        """How many connections clients have made."""
         self._condition = NetworkCondition()
         self._links: set[_Link] = set()
         self._lock = threading.Lock()
@@ -102,6 +106,12 @@ class Proxy:
             link.end(reset)
         return len(links)
 
+    def drop(self) -> None:
+        """Drop every connection without telling either end, as a firewall does. New connections work."""
+        with self._lock:
+            for link in self._links:
+                link.dropped = True
+
     def close(self) -> None:
         """Accept no more connections, and close all."""
         self._closed = True
@@ -116,6 +126,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            self.accepted += 1
             threading.Thread(target=self._connect, args=(client,), daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
@@ -161,7 +172,7 @@ class Proxy:
         self._end(link)
 
     def _wait_for_way(self, link: _Link, upwards: bool) -> None:
-        while not (self._condition.up if upwards else self._condition.down):
+        while link.dropped or not (self._condition.up if upwards else self._condition.down):
             self._pause_while_connected(link)
 
     def _halt(self, link: _Link, sink: socket.socket, data: bytes, condition: NetworkCondition) -> bytes:

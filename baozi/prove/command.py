@@ -16,7 +16,7 @@ from baozi.errors import ExitCode, UsageError
 from baozi.shown import shown, shown_lines, to_json
 
 if TYPE_CHECKING:
-    from baozi.prove.lab import LabBroker
+    from baozi.prove.lab_broker import LabBroker
     from baozi.prove.report import ProofReport
 
 #: The command that starts a worker, unless another is given.
@@ -50,8 +50,16 @@ def prove(
             " Default: all."
         ),
     ] = None,
+    danger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ID",
+            help="Instead of an app of yours: show dangers of `baozi doctor` on small apps, such as BZ104, or"
+            " several separated by commas, or `all`. `help` lists them.",
+        ),
+    ] = None,
     times: Annotated[
-        int | None, typer.Option(min=1, help="How often each fault is tried. Default: once.")
+        int | None, typer.Option(min=1, help="How often each fault or danger is tried. Default: once.")
     ] = None,
     seconds: Annotated[
         float | None,
@@ -96,12 +104,18 @@ def prove(
 ) -> None:
     """Run a Celery app on a separate broker, inject faults, and count what is lost or done twice.
 
-    Exit codes: 1 something is lost; 6 nothing is lost, but work stops; 0 otherwise.
+    Exit codes: 1 something is lost; 6 nothing is lost, but work stops; with --danger, 7 a danger was not seen
+    or its fix does not hold; 0 otherwise.
     """
     from baozi.prove.judging import Judgement  # noqa: PLC0415  # only this command needs it
 
     if faults == "help":
         _list_faults()
+        return
+    if danger is not None:
+        if app or broker or i_own_this_broker:
+            raise UsageError("--danger has apps and a broker of its own. Leave out -A and --broker.")
+        _show_dangers(danger, times or 1, on, out, as_json)
         return
     if app is None:
         raise UsageError("No app is named. Name it with -A, as `celery -A` finds it.")
@@ -120,8 +134,7 @@ def prove(
     )
     if (effect_sql is None) != (effect_db is None):
         raise UsageError("--effect-sql and --effect-db need each other.")
-    if on not in {None, "private", "container"}:
-        raise UsageError("There is no broker {on!r}. There are private and container.", on=on)
+    _check_kind(on)
     with ExitStack() as stack:
         folder = _folder(out, stack)
         _ask_before(wanted, yes)
@@ -264,7 +277,7 @@ def _ask_before(wanted: _Wanted, yes: bool) -> None:
 def _broker(kind: str | None, url: str | None, management: str | None, owned: bool) -> "Iterator[LabBroker]":
     from baozi.broker.readiness import check_broker_answers  # noqa: PLC0415  # only this command needs it
     from baozi.broker_url import nodes, safe_url  # noqa: PLC0415  # the same
-    from baozi.prove.lab import LabBroker, own_broker  # noqa: PLC0415  # the same
+    from baozi.prove.lab_broker import LabBroker, own_broker  # noqa: PLC0415  # the same
 
     if url is None:
         if owned or management:
@@ -355,6 +368,25 @@ def _print(report: "ProofReport", as_json: bool, out: Path | None) -> None:
     print(f"Seed {report.seed} repeats this plan.")
     if out is not None:
         print(f"The report is {shown(out / 'report.html')}.")
+
+
+def _check_kind(on: str | None) -> None:
+    if on not in {None, "private", "container"}:
+        raise UsageError("There is no broker {on!r}. There are private and container.", on=on)
+
+
+def _show_dangers(names: str, times: int, on: str | None, out: Path | None, as_json: bool) -> None:
+    from baozi.prove.dangers import command, report  # noqa: PLC0415  # only this option needs them
+    from baozi.prove.dangers.catalogue import chosen  # noqa: PLC0415  # the same
+
+    if names == "help":
+        for line in report.listed():
+            print(line)
+        return
+    _check_kind(on)
+    chosen(names.split(","))  # an error is better now than after the folder is made
+    with ExitStack() as stack:
+        command.run(names, times, on, _folder(out, stack), out, as_json)
 
 
 def _list_faults() -> None:

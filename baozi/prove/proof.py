@@ -10,8 +10,9 @@ from typing import Any
 from baozi.errors import UsageError
 from baozi.prove.faults import FAULTS
 from baozi.prove.judging import Judgement, TrialResult, judge, worst
-from baozi.prove.lab import AppTrial, Lab, NotApplicable, TooLate
+from baozi.prove.lab import AppTrial, Lab, NotApplicable
 from baozi.prove.plan import NOW, PlannedStep
+from baozi.prove.trial import TooLate
 
 #: The name of the trial without a fault.
 NO_FAULT = "no fault"

@@ -1,0 +1,118 @@
+"""The shown dangers as lines for a terminal, as JSON, and as the table of docs/dangers.md."""
+
+import json
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import celery
+
+from baozi.doctor.facts import version_of
+from baozi.prove.dangers.catalogue import CITED
+from baozi.prove.dangers.demonstration import DANGERS, DEMONSTRATIONS, Demonstration
+from baozi.prove.dangers.showing import Shown
+from baozi.tables import Table
+
+#: Columns of the lines for a terminal.
+_WIDTH = 100
+
+
+def listed() -> Iterator[str]:
+    """Yield a line for each danger, as `--danger help` prints it."""
+    for rule in DANGERS.values():
+        told = DEMONSTRATIONS[rule.id].does if rule.id in DEMONSTRATIONS else f"only cited: {CITED[rule.id]}."
+        yield from textwrap.wrap(f"{rule.id} {rule.severity.word}: {rule.sentence}", _WIDTH)
+        yield from textwrap.wrap(told, _WIDTH, initial_indent="      ", subsequent_indent="      ")
+
+
+def lines(tries: Sequence[Shown]) -> Iterator[str]:
+    """Yield what is printed at the end: for each danger the lines of the app, and the numbers."""
+    for demonstration, own in _by_rule(tries):
+        rule = DANGERS[demonstration.rule]
+        yield f"{rule.id} {rule.severity.word}: {rule.sentence}"
+        yield from textwrap.wrap(demonstration.does, _WIDTH, initial_indent="  ", subsequent_indent="  ")
+        for title, code, numbers in (
+            ("with", _code(demonstration, "danger"), [it.with_danger for it in own]),
+            ("with the fix", _code(demonstration, "fix"), [it.with_fix for it in own]),
+        ):
+            yield f"  {title}"
+            yield from (f"      {it}" for it in code.splitlines())
+            yield f"    {_range(demonstration, numbers)}"
+        yield f"  {conclusion(own)}"
+        yield ""
+
+
+def _code(demonstration: Demonstration, part: str) -> str:
+    """Return the lines that differ: those of the settings, or those of the code."""
+    settings, tasks, other = (
+        (demonstration.danger, demonstration.tasks, demonstration.fixed_tasks)
+        if part == "danger"
+        else (demonstration.fix, demonstration.fixed_tasks, demonstration.tasks)
+    )
+    if demonstration.instead:
+        return demonstration.instead if part == "fix" else ""
+    return settings if tasks == other else f"{settings}\n{tasks.strip()}".strip()
+
+
+def conclusion(tries: Sequence[Shown]) -> str:
+    """Return the result of the tries of one danger in a sentence."""
+    complete, problems = sum(it.complete for it in tries), sorted({it.problem for it in tries if it.problem})
+    versions = ", ".join(sorted({it.rabbitmq for it in tries}))
+    told = f"Shown, and fixed, in {complete} of {len(tries)} tries on RabbitMQ {versions}."
+    return " ".join([told, *problems])
+
+
+def _range(demonstration: Demonstration, numbers: Iterable[int | None]) -> str:
+    """Return the numbers of some tries: ``5 of 5 calls lost``, ``3 to 5 of 5 calls lost``."""
+    known = [it for it in numbers if it is not None]
+    if not known:
+        return "not counted"
+    least, most = min(known), max(known)
+    return demonstration.told(most) if least == most else f"{least:,} to {demonstration.told(most)}"
+
+
+def _by_rule(tries: Sequence[Shown]) -> Iterator[tuple[Demonstration, list[Shown]]]:
+    for name in dict.fromkeys(it.rule for it in tries):
+        yield DEMONSTRATIONS[name], [it for it in tries if it.rule == name]
+
+
+def as_json(tries: Iterable[Shown]) -> dict[str, Any]:
+    """Return what ``--json`` prints and ``results.json`` contains."""
+    return {
+        "celery": celery.__version__,
+        "tries": [{**vars(it), "seconds": round(it.seconds, 1), "complete": it.complete} for it in tries],
+    }
+
+
+def recorded(paths: Iterable[Path]) -> list[Shown]:
+    """Return the tries of some ``results.json``."""
+    found = [it for path in paths for it in json.loads(path.read_text(encoding="utf-8"))["tries"]]
+    return [Shown(**{name: value for name, value in it.items() if name != "complete"}) for it in found]
+
+
+def rows(tries: Sequence[Shown]) -> list[str]:
+    """Return the table of docs/dangers.md: a row for each danger, and for each version on which it was tried."""
+    table = Table(
+        "id", "what happens", "tries", "RabbitMQ", "with the danger", "with the fix", "what is done"
+    )
+    for rule in DANGERS.values():
+        happens, own = f"{rule.severity.word}: {rule.sentence}", [it for it in tries if it.rule == rule.id]
+        for version in sorted({it.rabbitmq for it in own}, key=version_of):
+            table.add_row(rule.id, happens, *_cells([it for it in own if it.rabbitmq == version]))
+        if not own:
+            table.add_row(
+                rule.id, happens, "only cited", "–", "–", "–", f"{CITED.get(rule.id, 'not recorded')}."
+            )
+    return table.markdown().splitlines()
+
+
+def _cells(tries: Sequence[Shown]) -> tuple[str, ...]:
+    demonstration = tries[0].demonstration
+    return (
+        f"{sum(it.complete for it in tries)} of {len(tries)}",
+        tries[0].rabbitmq,
+        _range(demonstration, [it.with_danger for it in tries]),
+        _range(demonstration, [it.with_fix for it in tries]),
+        demonstration.does,
+    )
