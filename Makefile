@@ -77,11 +77,20 @@ lint: $(SET_UP)  ## ruff, mypy --strict and the import rules
 	@$(BIN)/mypy deploy/reference
 	@$(BIN)/mypy deploy/translations
 	@$(BIN)/mypy deploy/messages
+	@$(BIN)/mypy deploy/dangers
 	@$(BIN)/lint-imports --no-logo --no-cache
 
 .PHONY: lesson
 lesson: $(SET_UP)  ## record the runs of the lesson again and write docs/lesson/index.html; some ten minutes
 	@$(BIN)/python -m side_by_side.lesson
+
+.PHONY: dangers
+dangers: $(SET_UP)  ## show each danger three times, and write docs/dangers.md; some forty minutes
+	@rm -rf results-dangers
+	@# 7 means that a danger was not seen, which the table says.
+	@$(BIN)/baozi prove --danger all --times 3 --out results-dangers || test $$? -eq 7
+	@cp results-dangers/results.json docs/dangers/results.json
+	@$(BIN)/python deploy/dangers
 
 .PHONY: docs
 docs: $(SET_UP)  ## make docs/reference.md from the docstrings

@@ -74,6 +74,7 @@ def test_the_exit_codes_are_what_scripts_rely_on() -> None:
         "NO_LEDGER": 4,
         "REFUSED": 5,
         "UNHEALTHY": 6,
+        "NOT_SHOWN": 7,
         "BUG": 70,
         "INTERRUPTED": 130,
     }

@@ -1,5 +1,7 @@
 """Dangers of the process that calls a task: its results, its transactions and its broker."""
 
+import time
+
 from baozi.prove.dangers.demonstration import demonstrates
 from baozi.prove.dangers.trial import DEAD, DangerTrial
 
@@ -24,7 +26,7 @@ def results(trial: DangerTrial) -> int:
     """Each of five clients makes a call. None of them has ended yet."""
     trial.start_python(_FIVE_CLIENTS)
     trial.wait_until(lambda: trial.ready("work") == 5, "five calls", 60)
-    trial.rest(2)  # the management API is up to date
+    time.sleep(2)  # the management API is up to date
     return sum(it["name"] not in {"work", DEAD} for it in trial.queues())
 
 

@@ -1,7 +1,7 @@
 """``baozi prove --danger`` on the command line."""
 
-import json
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import typer
@@ -9,7 +9,7 @@ import typer
 from baozi.errors import ExitCode
 from baozi.prove.dangers import report
 from baozi.prove.dangers.catalogue import chosen
-from baozi.prove.dangers.showing import show
+from baozi.prove.dangers.showing import Shown, line, show
 from baozi.shown import shown, shown_lines, to_json
 
 
@@ -21,27 +21,26 @@ def run(names: str, times: int, kind: str | None, folder: Path, out: Path | None
         times: how often each is shown.
         kind: the kind of broker; see :class:`baozi.prove.dangers.showing.Brokers`.
         folder: gets the apps and the logs.
-        out: gets ``results.json``.
+        out: gets ``results.json``, which is written anew after each try.
         as_json: whether to print JSON.
 
     Raises:
         UsageError: a danger is unknown or only cited.
         typer.Exit: a danger was not seen, or its fix does not hold.
     """
-    tries = show(chosen(names.split(",")), times, kind, folder, _say)
-    found = report.as_json(tries)
-    if out is not None:
-        (out / "results.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    tries: list[Shown] = []
+    with closing(show(chosen(names.split(",")), times, kind, folder)) as each:
+        for one in each:
+            print(shown_lines(line(one)), file=sys.stderr, flush=True)
+            tries.append(one)
+            if out is not None:
+                (out / "results.json").write_text(report.dumped(tries), encoding="utf-8")
     if as_json:
-        print(to_json(found))
+        print(to_json(report.as_json(tries)))
     else:
-        for line in report.lines(tries):
-            print(shown(line))
+        for text in report.lines(tries):
+            print(shown(text))
         if out is not None:
             print(f"The apps and the logs are in {shown(out)}.")
     if not all(it.complete for it in tries):
         raise typer.Exit(ExitCode.NOT_SHOWN)
-
-
-def _say(line: str) -> None:
-    print(shown_lines(line), file=sys.stderr, flush=True)

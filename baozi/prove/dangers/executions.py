@@ -1,5 +1,7 @@
 """Dangers of a task's execution: what becomes of its message if it is killed, fails or hangs."""
 
+import time
+
 from baozi.prove.dangers.demonstration import demonstrates
 from baozi.prove.dangers.trial import DangerTrial
 
@@ -69,7 +71,7 @@ def failing_task(trial: DangerTrial) -> int:
     trial.start_worker()
     trial.call(5)
     trial.wait_until(lambda: all(it.failed for it in trial.calls), "the errors", 30)
-    trial.rest(1)
+    time.sleep(1)
     return trial.lost()
 
 

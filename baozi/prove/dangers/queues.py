@@ -1,5 +1,7 @@
 """Dangers of queues: their type, limits and dead letters."""
 
+import time
+
 from baozi.prove.dangers.demonstration import DANGERS, demonstrates
 from baozi.prove.dangers.executions import FAILS, POISON
 from baozi.prove.dangers.trial import DEAD, DangerTrial
@@ -45,7 +47,7 @@ def over_the_limit(trial: DangerTrial) -> int:
     trial.start_worker()
     trial.call(3)
     trial.wait_until(lambda: trial.executions >= 9, "three executions of each", 60)
-    trial.rest(2)
+    time.sleep(2)
     return trial.lost()
 
 
@@ -73,7 +75,7 @@ def given_back(trial: DangerTrial) -> int:
                 channel.basic_reject(message.delivery_tag, requeue=True)
             else:
                 channel.send_method(_NACK, "Lbb", (message.delivery_tag, False, True))
-            trial.rest(0.2)
+            time.sleep(0.2)
     return 10
 
 
@@ -91,7 +93,7 @@ def dead_letters_without_a_queue(trial: DangerTrial) -> int:
     trial.start_worker()
     trial.call(5)
     trial.wait_until(lambda: all(it.failed for it in trial.calls), "the errors", 30)
-    trial.rest(2)
+    time.sleep(2)
     trial.bind_dead_letters()
     trial.within(20, lambda: trial.ready(DEAD) >= 5)
     return trial.lost()

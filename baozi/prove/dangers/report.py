@@ -85,6 +85,11 @@ def as_json(tries: Iterable[Shown]) -> dict[str, Any]:
     }
 
 
+def dumped(tries: Iterable[Shown]) -> str:
+    """Return ``results.json``."""
+    return json.dumps(as_json(tries), indent=1) + "\n"
+
+
 def recorded(paths: Iterable[Path]) -> list[Shown]:
     """Return the tries of some ``results.json``."""
     found = [it for path in paths for it in json.loads(path.read_text(encoding="utf-8"))["tries"]]
@@ -92,18 +97,17 @@ def recorded(paths: Iterable[Path]) -> list[Shown]:
 
 
 def rows(tries: Sequence[Shown]) -> list[str]:
-    """Return the table of docs/dangers.md: a row for each danger, and for each version on which it was tried."""
+    """Return the table of docs/dangers.md: a row for each danger and each version on which it was tried."""
     table = Table(
         "id", "what happens", "tries", "RabbitMQ", "with the danger", "with the fix", "what is done"
     )
     for rule in DANGERS.values():
         happens, own = f"{rule.severity.word}: {rule.sentence}", [it for it in tries if it.rule == rule.id]
-        for version in sorted({it.rabbitmq for it in own}, key=version_of):
+        for version in sorted({it.rabbitmq for it in own}, key=lambda it: version_of(it) or ()):
             table.add_row(rule.id, happens, *_cells([it for it in own if it.rabbitmq == version]))
         if not own:
-            table.add_row(
-                rule.id, happens, "only cited", "–", "–", "–", f"{CITED.get(rule.id, 'not recorded')}."
-            )
+            why = f"only cited: {CITED[rule.id]}." if rule.id in CITED else "not recorded"
+            table.add_row(rule.id, happens, *"––––", why)
     return table.markdown().splitlines()
 
 

@@ -1,13 +1,17 @@
 """Shows dangers: starts the brokers that they need, and runs each app with the danger and with the fix."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+import psutil
+from amqp.exceptions import AMQPError
 
 from baozi.broker import engine
+from baozi.doctor.application import masked
 from baozi.doctor.facts import version_of
 from baozi.errors import BaoziError
 from baozi.prove.dangers.app import write_app
@@ -114,29 +118,20 @@ def _fits(broker: LabBroker, demonstration: Demonstration) -> bool:
 
 
 def show(
-    demonstrations: Iterable[Demonstration],
-    times: int,
-    kind: str | None,
-    folder: Path,
-    say: Callable[[str], Any],
-) -> list[Shown]:
-    """Show each danger, and its fix.
+    demonstrations: Iterable[Demonstration], times: int, kind: str | None, folder: Path
+) -> Generator[Shown, None, None]:
+    """Show each danger and its fix, and yield each try.
 
     Args:
         demonstrations: which.
         times: how often.
         kind: of the broker; see :class:`Brokers`.
         folder: gets the files and logs of each app.
-        say: called with a line about each try.
     """
-    found = []
     with Brokers(kind) as brokers:
         for demonstration in demonstrations:
             for number in range(1, times + 1):
-                shown = _try(demonstration, brokers, folder / demonstration.rule / str(number))
-                found.append(shown)
-                say(line(shown))
-    return found
+                yield _try(demonstration, brokers, folder / demonstration.rule / str(number))
 
 
 def _try(demonstration: Demonstration, brokers: Brokers, folder: Path) -> Shown:
@@ -151,8 +146,8 @@ def _try(demonstration: Demonstration, brokers: Brokers, folder: Path) -> Shown:
                 ("fix", demonstration.fix, demonstration.fixed_tasks),
             )
         )
-    except BaoziError as error:
-        return Shown(demonstration.rule, version, problem=str(error), seconds=time.monotonic() - began)
+    except (BaoziError, AMQPError, OSError, psutil.Error) as error:
+        return Shown(demonstration.rule, version, problem=masked(error), seconds=time.monotonic() - began)
     return Shown(demonstration.rule, version, danger, fix, seconds=time.monotonic() - began)
 
 

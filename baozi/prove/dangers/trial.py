@@ -172,6 +172,11 @@ class DangerTrial(Trial):
         return sum(it.accepted for it in self.calls)
 
     @property
+    def received(self) -> int:
+        """How many calls a worker has received."""
+        return sum(bool(it.received) for it in self.calls)
+
+    @property
     def executions(self) -> int:
         """How often a task was started."""
         return sum(it.started for it in self.calls)
@@ -202,22 +207,13 @@ class DangerTrial(Trial):
         """How many accepted calls have not succeeded."""
         return sum(it.accepted and not it.succeeded for it in self.calls)
 
-    def wait_for(self, started: int = 0, succeeded: int = 0, received: int = 0) -> None:
-        """Wait until so many tasks are started, have succeeded, or are in a worker.
+    def wait_for(self, started: int) -> None:
+        """Wait until tasks were started so often.
 
         Raises:
-            TooLate: they are not.
+            TooLate: they were not.
         """
-
-        def enough() -> bool:
-            calls = self.calls
-            return (
-                sum(it.started for it in calls) >= started
-                and sum(it.succeeded for it in calls) >= succeeded
-                and sum(it.received for it in calls) >= received
-            )
-
-        self.wait_until(enough, "the tasks", _START)
+        self.wait_until(lambda: self.executions >= started, "the tasks", _START)
 
     def within(self, seconds: float, seen: Callable[[], object]) -> bool:
         """Wait at most ``seconds`` until ``seen`` returns what is true; return whether it did."""
@@ -226,10 +222,6 @@ class DangerTrial(Trial):
         except TooLate:
             return False
         return True
-
-    def rest(self, seconds: float) -> None:
-        """Wait for ``seconds``."""
-        time.sleep(seconds)
 
     def settle(self, seconds: float = 10) -> None:
         """Wait until each accepted call has succeeded, at most so long."""
@@ -310,7 +302,8 @@ class DangerTrial(Trial):
 
     def queue(self, name: str) -> dict[str, Any]:
         """Return what the management API says of a queue."""
-        return next(it for it in self.queues() if it["name"] == name)
+        found: dict[str, Any] = self.broker.api("GET", f"queues/{self.virtual_host}/{name}")
+        return found
 
     def delivered(self) -> int:
         """Return how many messages were delivered on the virtual host, by the management API."""

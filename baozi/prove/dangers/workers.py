@@ -1,5 +1,7 @@
 """Dangers of workers: their connections, their pools and their end."""
 
+import time
+
 from baozi.prove.dangers.demonstration import demonstrates
 from baozi.prove.dangers.trial import DangerTrial
 
@@ -46,7 +48,7 @@ def broker_away(trial: DangerTrial) -> int:
     """The broker is away for 15 seconds. Then three calls are made. Celery's default is 100 retries."""
     trial.start_worker()
     with trial.broker_away():
-        trial.rest(15)
+        time.sleep(15)
     trial.call(3)
     trial.within(40, lambda: trial.succeeded >= 3)
     return 3 - trial.succeeded
@@ -79,7 +81,7 @@ def gossip(trial: DangerTrial) -> int:
         options = [] if trial.fixed else ["--gossip"]
         trial.start_worker(1, "-P", "solo", *options, "-n", f"worker-{number}@%h")
     before = trial.delivered()
-    trial.rest(10)
+    time.sleep(10)
     return trial.delivered() - before
 
 
@@ -178,7 +180,7 @@ def autoscaler(trial: DangerTrial) -> int:
     worker = trial.start_worker(2)
     trial.call(2, 8)
     trial.wait_for(started=2)
-    trial.rest(2)  # the management API is up to date
+    time.sleep(2)  # the management API is up to date
     queue = trial.queue("work")
     if queue["messages_ready"] + (queue["messages_unacknowledged"] if trial.fixed else 0) == 0:
         trial.stop(worker, 3)
