@@ -297,13 +297,19 @@ class Trial:
         for number, fault in enumerate(self._faults):
             self._allow(max(self._allowed, (number + _LEAD) * self._part))
             least = number * self._part
-            self._wait(partial(self._accepted_more_than, least), "payments to be put")
+            self._wait(partial(self._has_come_to, least), "payments to be put and booked")
             in_flight = self._do(fault)
             at = time.monotonic() - self._began
             self._injected.append(Injected(fault=fault, at=at, in_flight=in_flight))
 
-    def _accepted_more_than(self, least: int) -> bool:
-        return self._accepted() > least
+    def _has_come_to(self, least: int) -> bool:
+        """Return whether so many are accepted, and the workers are not far behind or have nothing left.
+
+        Without the second condition, most faults would come while the first payments are booked.
+        """
+        if self._accepted() <= least:
+            return False
+        return self._bank_rows() > least - _LEAD * self._part or not self._asked()[0]
 
     def _do(self, fault: Fault) -> int:
         if fault is Fault.PRODUCER:
