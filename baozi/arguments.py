@@ -57,7 +57,9 @@ class Arguments:
         try:
             hints = get_type_hints(function, include_extras=True)
         except Exception as error:  # evaluating an annotation runs the user's code
-            raise UsageError(f"{name}: its annotations cannot be read: {error}.") from error
+            raise UsageError(
+                "{name}: its annotations cannot be read: {error}.", name=name, error=error
+            ) from error
         parameters = list(inspect.signature(function).parameters.values())[1 if bound else 0 :]
         key: Any = list[Key] if as_list else Key
         given = {it.name: hints.get(it.name) for it in parameters if hints.get(it.name) in (key, Transaction)}
@@ -69,7 +71,9 @@ class Arguments:
         if as_list:
             hints |= _of_one_item(name, of_message, hints)
         if any(it.kind is it.VAR_POSITIONAL for it in of_message):
-            raise UsageError(f"{name}: a reliable task's function cannot take *args. Let it take a list.")
+            raise UsageError(
+                "{name}: a reliable task's function cannot take *args. Let it take a list.", name=name
+            )
         self._names = [
             it.name for it in of_message if it.kind in (it.POSITIONAL_ONLY, it.POSITIONAL_OR_KEYWORD)
         ]
@@ -84,7 +88,9 @@ class Arguments:
             )
         except (PydanticUserError, PydanticSchemaGenerationError) as error:
             raise UsageError(
-                f"{name}: an annotation cannot be checked: {str(error).splitlines()[0]}"
+                "{name}: an annotation cannot be checked: {problem}",
+                name=name,
+                problem=str(error).splitlines()[0],
             ) from error
 
     def checked(
@@ -103,7 +109,12 @@ class Arguments:
             taken, named = self._checked(*args, **kwargs)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            raise BadArguments(f"{self._name}: {self._field(first['loc'])} {reason(error)}.") from None
+            raise BadArguments(
+                "{task}: {field} {problem}.",
+                task=self._name,
+                field=self._field(first["loc"]),
+                problem=reason(error),
+            ) from None
         # By name, so that the parameters for the library's values may be in any position.
         rest = len(self._by_position)
         return taken[:rest], {**dict(zip(self._names[rest:], taken[rest:], strict=False)), **named}
@@ -148,8 +159,10 @@ def _of_one_item(
         if by_position and only.default is only.empty and list in (kind, get_origin(kind)):
             return {only.name: get_args(kind)[0] if get_args(kind) else Any}
     raise UsageError(
-        f"{name}: with as_list its function must take one parameter that is annotated as a list and has no"
-        " default, such as `orders: list[Order]`, and besides it at most a Transaction and a list[Key]."
+        "{name}: with as_list its function must take one parameter that is annotated as a list and"
+        " has no default, such as `orders: list[Order]`, and besides it at most a Transaction and a"
+        " list[Key].",
+        name=name,
     )
 
 

@@ -393,7 +393,12 @@ def _as_json(task: str, result: Any) -> str:
         text: str = dumps(result)
         loads(text)
     except (EncodeError, TypeError, ValueError, RecursionError) as error:
-        raise NotJSON(f"{task} returned a {type(result).__name__}, which is not JSON: {error}.") from None
+        raise NotJSON(
+            "{task} returned a {type}, which is not JSON: {error}.",
+            task=task,
+            type=type(result).__name__,
+            error=error,
+        ) from None
     return text
 
 

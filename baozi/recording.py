@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, bindparam, delete, update
 
 from baozi.errors import NameInUse, TransactionOver
+from baozi.language import Sentence
 from baozi.ledger_engine import ledger_errors
 from baozi.ledger_schema import done, eaten, refused
 from baozi.ledger_statements import DoneRow, EatenRow, Insert, Statements
@@ -307,10 +308,17 @@ def note_refused(connection: Connection, insert: Insert, rows: Sequence[EatenRow
 
 def name_in_use(rows: Sequence[EatenRow]) -> NameInUse:
     """Return the error that names the first of ``rows``."""
-    first, more = rows[0], f" and {len(rows) - 1} more" if len(rows) > 1 else ""
+    first = rows[0]
+    which = (
+        Sentence("{id} and {count} more", id=first.baozi_id, count=len(rows) - 1)
+        if rows[1:]
+        else first.baozi_id
+    )
     return NameInUse(
-        f"{first.baozi_id}{more} of order {first.order_id or 'none'}: another order of this run and"
-        " producer has this number. Give each producer of a run another name."
+        "{which} of order {order}: another order of this run and producer has this number. Give each producer"
+        " of a run a different name.",
+        which=which,
+        order=first.order_id or "none",
     )
 
 

@@ -74,10 +74,14 @@ class Reliable:
         try:
             self._queue = checked_queue_name(queue)
         except ValueError as error:
-            raise UsageError(f"The queue's name {queue!r} {error}.") from None
+            raise UsageError("The queue's name {queue!r} {error}.", queue=queue, error=error) from None
         if queue in _guarded:
             other = _guarded[queue].app.main
-            raise UsageError(f"The app {other!r} in this process guards the queue {queue!r} already.")
+            raise UsageError(
+                "The app {other!r} in this process guards the queue {queue!r} already.",
+                other=other,
+                queue=queue,
+            )
         self._ledger_url = _url(ledger)
         self._delivery_limit, self._capacity = delivery_limit, capacity
         self._guard(app)
@@ -112,11 +116,16 @@ class Reliable:
         guarded: Any = app
         if guarded.configured:
             raise UsageError(
-                f"The settings of the app {app.main!r} were read before its Reliable was made. Make it"
-                " directly after the app."
+                "The settings of the app {app!r} were read before its Reliable was made. Make it directly"
+                " after the app.",
+                app=app.main,
             )
         if hasattr(app, "reliable"):
-            raise UsageError(f"The app {app.main!r} has a Reliable already: one queue, one ledger.")
+            raise UsageError(
+                "The app {app!r} has a Reliable already. An app has one Reliable, with one queue and one"
+                " ledger.",
+                app=app.main,
+            )
         self.app = app
         self.not_promised: list[Need] = []
         """The needed settings for which the app has other values, so that a guarantee does not hold."""
@@ -217,21 +226,31 @@ class Reliable:
     ) -> ReliableTask:
         name = self._name(function, name)
         if as_list and batch in (None, 1):
-            raise UsageError(f"{name}: as_list needs a batch, for example batch=100.")
+            raise UsageError("{name}: as_list needs a batch, for example batch=100.", name=name)
         if as_list and bind:
-            raise UsageError(f"{name}: as_list and bind exclude each other: a list has no one request.")
+            raise UsageError(
+                "{name}: as_list and bind cannot be used together, because a list has several requests.",
+                name=name,
+            )
         arguments = Arguments(name, function, bind, as_list)
         if isinstance(batch, int) and not 1 <= batch <= _LARGEST_BATCH:
-            raise UsageError(f"{name}: batch must be from 1 to {_LARGEST_BATCH}, not {batch}.")
+            raise UsageError(
+                "{name}: batch must be from 1 to {most}, not {batch}.",
+                name=name,
+                most=_LARGEST_BATCH,
+                batch=batch,
+            )
         if not 0 < transaction_limit <= LONGEST_TASK:
             raise UsageError(
-                f"{name}: transaction_limit must be above 0 and at most {LONGEST_TASK} seconds, not"
-                f" {transaction_limit}."
+                "{name}: transaction_limit must be above 0 and at most {most} seconds, not {given}.",
+                name=name,
+                most=LONGEST_TASK,
+                given=transaction_limit,
             )
         # Celery would register a shared task with each app of the process, also with apps without a Reliable.
         options = {"base": ReliableTask, "shared": False, **options}
         if not issubclass(options["base"], ReliableTask):
-            raise UsageError(f"{name}: its base must be a subclass of ReliableTask.")
+            raise UsageError("{name}: its base must be a subclass of ReliableTask.", name=name)
         decorate: Any = self.app.task
         made: ReliableTask = decorate(
             function,
@@ -256,12 +275,15 @@ class Reliable:
         if name is None:
             if not own.isidentifier():
                 raise UsageError(
-                    f'{function!r} has no name that a task could have. Give one: name="shop.charge".'
+                    '{function!r} has no name that is allowed for a task. Give one: name="shop.charge".',
+                    function=function,
                 )
             gen: Any = self.app
             name = str(gen.gen_task_name(own, function.__module__))
         if name in self._names:
-            raise UsageError(f"Two reliable tasks have the name {name!r}. Give one of them another name.")
+            raise UsageError(
+                "Two reliable tasks have the name {name!r}. Give one of them another name.", name=name
+            )
         return name
 
     def order(
@@ -387,7 +409,7 @@ def _url(ledger: str | URL | Engine | None) -> URL | None:
     try:
         return parsed(url if isinstance(url, str) else url.render_as_string(hide_password=False))
     except ValueError as error:
-        raise UsageError(f"The ledger: {error}.") from None
+        raise UsageError("The ledger's URL {error}.", error=error) from None
 
 
 def _taken(name: str, key: Callable[..., str], arguments: Arguments) -> int:
@@ -401,7 +423,12 @@ def _taken(name: str, key: Callable[..., str], arguments: Arguments) -> int:
     count = kinds.count(inspect.Parameter.POSITIONAL_ONLY)
     count += kinds.count(inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if count > arguments.count:
-        raise UsageError(f"{name}: its key takes {count} arguments, and its messages have {arguments.count}.")
+        raise UsageError(
+            "{name}: its key takes {taken} arguments, and its messages have {count}.",
+            name=name,
+            taken=count,
+            count=arguments.count,
+        )
     return count
 
 

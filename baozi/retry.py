@@ -37,23 +37,32 @@ class Retry:
     def __post_init__(self) -> None:
         """Check the values. Raises UsageError if one is invalid."""
         if not isinstance(self.on, tuple) or not self.on or not all(map(_is_error, self.on)):
-            raise UsageError(f"Retry: on must be a tuple of exception classes, and is {_shown(self.on)}.")
+            raise UsageError(
+                "Retry: on must be a tuple of exception classes, but is {on}.", on=_shown(self.on)
+            )
         for error in self.on:
             if issubclass(error, _DECIDED):
-                raise UsageError(f"Retry: on must not contain {error.__name__}, which is never retried.")
+                raise UsageError(
+                    "Retry: on must not contain {type}, which is never retried.", type=error.__name__
+                )
         if not _is_number(self.attempts, int) or self.attempts < 1:
             raise UsageError(
-                f"Retry: attempts must be a whole number from 1, and is {_shown(self.attempts)}."
+                "Retry: attempts must be a whole number from 1, but is {attempts}.",
+                attempts=_shown(self.attempts),
             )
         for name, seconds in (("first", self.first), ("longest", self.longest)):
             if not _is_number(seconds, int, float) or not 0 < seconds <= LONGEST_DELAY:
                 raise UsageError(
-                    f"Retry: {name} must be more than 0 and at most {LONGEST_DELAY} seconds,"
-                    f" and is {_shown(seconds)}."
+                    "Retry: {name} must be more than 0 and at most {longest} seconds, but is {seconds}.",
+                    name=name,
+                    longest=LONGEST_DELAY,
+                    seconds=_shown(seconds),
                 )
         if self.longest < self.first:
             raise UsageError(
-                f"Retry: longest ({self.longest} s) must not be less than first ({self.first} s)."
+                "Retry: longest ({longest} s) must not be less than first ({first} s).",
+                longest=self.longest,
+                first=self.first,
             )
 
     def pause(self, attempt: int) -> float:

@@ -34,13 +34,16 @@ def checked(signature: Any, app: Celery, base: type[Any]) -> tuple[Any, EncodedA
     """
     if not isinstance(signature, Signature):
         raise UsageError(
-            f"An order takes a signature, as charge.s(row), not an object of type {type(signature).__name__}."
+            "An order takes a signature, as charge.s(row), not an object of type {type}.",
+            type=type(signature).__name__,
         )
     # By key, because Celery's attributes of a signature are slower.
     name = str(signature["task"])
     if type(signature) is not Signature or name.startswith("celery."):
         raise UsageError(
-            f"An order takes one task in each put, not {name}. What follows a task is its option link."
+            "An order takes one task in each put, not {name}. Pass the tasks that follow it"
+            " in its option link.",
+            name=name,
         )
     own: Any = signature  # the stubs leave its app out
     if own._app is not None and own._app is not app:
@@ -51,12 +54,20 @@ def checked(signature: Any, app: Celery, base: type[Any]) -> tuple[Any, EncodedA
         return task, call, {}
     options = {key: value for key, value in signature["options"].items() if key not in _OURS}
     if options.get("serializer", "json") != "json":
-        raise UsageError(f"{name}: an order is sent as JSON, not as {options['serializer']}.")
+        raise UsageError(
+            "{name}: an order is sent as JSON, not as {serializer}.",
+            name=name,
+            serializer=options["serializer"],
+        )
     task_id = options.get("task_id")
     if task_id is not None and not (
         isinstance(task_id, str) and task_id.isprintable() and 0 < len(task_id.encode()) <= _LONGEST_ID
     ):
-        raise UsageError(f"{name}: a task_id is a printable string of 1 to {_LONGEST_ID} bytes.")
+        raise UsageError(
+            "{name}: a task_id is a printable string of 1 to {longest} bytes.",
+            name=name,
+            longest=_LONGEST_ID,
+        )
     return task, call, options
 
 
@@ -71,14 +82,17 @@ def checked_task(name: str, app: Celery, base: type[Any]) -> Any:
         raise _stranger(name, app)
     if not isinstance(task, base):
         raise UsageError(
-            f"The task {name} is an ordinary one, whose outcome no ledger records. Make it with"
-            " @reliable.task to put it in an order."
+            "The task {name} is not a reliable task, so no ledger records its result. Define"
+            " it with @reliable.task to put it in an order.",
+            name=name,
         )
     return task
 
 
 def _stranger(name: str, app: Celery) -> UsageError:
-    return UsageError(f"The task {name} is not of the app {app.main!r}, whose order this is.")
+    return UsageError(
+        "The task {name} is not of the app {app!r}, to which this order belongs.", name=name, app=app.main
+    )
 
 
 def _call(task: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> EncodedArguments:
@@ -86,14 +100,16 @@ def _call(task: Any, arguments: Sequence[Any], keywords: Mapping[str, Any]) -> E
         if task.typing:
             task.__header__(*arguments, **keywords)
     except TypeError as error:
-        raise UsageError(f"{task.name}: {error}.") from None
+        raise UsageError("{name}: {error}.", name=task.name, error=error) from None
     try:
         _check_json(arguments, 0)
         if keywords:
             _check_json(keywords, 0)
         return EncodedArguments.of(arguments, keywords)
     except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"{task.name}: the arguments cannot be sent as JSON: {error}.") from None
+        raise UsageError(
+            "{name}: the arguments cannot be sent as JSON: {error}.", name=task.name, error=error
+        ) from None
 
 
 def _check_json(part: Any, level: int) -> None:

@@ -123,8 +123,9 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         """
         if options.get("chord"):
             raise UsageError(
-                f"{self.name} cannot be in the header of a chord: a chord counts results in a result backend,"
-                " and a reliable task has its result in the ledger. Use a chain."
+                "{name} cannot be in the header of a chord: a chord counts results in a result backend, and"
+                " a reliable task has its result in the ledger. Use a chain.",
+                name=self.name,
             )
         options.setdefault("mandatory", True)
         # Celery would put the time limits of the sender's settings into the message, and the worker would use
@@ -136,10 +137,13 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         except NotFound as error:
             queue = self.reliable.topology.name
             raise Unroutable(
-                f"The queue {queue} is not there: start a worker, which declares it, then try again."
+                "The queue {queue} does not exist. Start a worker, which declares it, and try again.",
+                queue=queue,
             ) from error
         except EncodeError as error:
-            raise NotJSON(f"The arguments of {self.name} are not JSON: {error}.") from error
+            raise NotJSON(
+                "The arguments of {name} are not JSON: {error}.", name=self.name, error=error
+            ) from error
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Execute a message in a worker. If it is called directly, run the function, as in Celery.
@@ -215,13 +219,20 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         try:
             key = self.key_of(*self.arguments.first(self.key_arguments, args, kwargs))
         except Exception as error:
-            raise BadArguments(f"{self.name}: its key cannot be made: {failure.describe(error)}.") from error
+            raise BadArguments(
+                "{name}: its key cannot be made: {problem}.", name=self.name, problem=failure.describe(error)
+            ) from error
         if not isinstance(key, str):
-            raise BadArguments(f"{self.name}: its key is a {type(key).__name__}, not a text.")
+            raise BadArguments(
+                "{name}: its key is a {type}, not a text.", name=self.name, type=type(key).__name__
+            )
         if not 0 < len(key) <= _LONGEST_KEY or not key.isprintable():
             raise BadArguments(
-                f"{self.name}: its key has {len(key)} characters or is not printable; it must have 1 to"
-                f" {_LONGEST_KEY} printable ones."
+                "{name}: its key has {length} characters or is not printable; it must have 1 to {longest}"
+                " printable ones.",
+                name=self.name,
+                length=len(key),
+                longest=_LONGEST_KEY,
             )
         # A plain str: for a subclass, such as a StrEnum, a database driver may store another text.
         return str.__str__(key)
@@ -251,8 +262,12 @@ class ReliableTask(Task):  # type: ignore[type-arg]  # celery.Task is generic in
         if not isinstance(results, list | tuple) or len(results) != len(works):
             length = f" of {len(results)}" if isinstance(results, list | tuple) else ""
             raise BadResults(
-                f"{self.name} must return None or a list with one result for each of its {len(works)} items,"
-                f" and returned a {type(results).__name__}{length}."
+                "{name} must return None or a list with one result for each of its {count} items, and"
+                " returned a {type}{length}.",
+                name=self.name,
+                count=len(works),
+                type=type(results).__name__,
+                length=length,
             )
         return results
 

@@ -209,8 +209,9 @@ class Transaction:
     def _raise_if_too_long(self, cause: BaseException | None) -> None:
         if self._left_s() <= 0:
             raise TransactionTooLong(
-                f"The task held its transaction for longer than its limit of {self._limit_s:g} s, so all"
-                " of it is rolled back."
+                "The task held its transaction for longer than its limit of {limit:g} s, so all of it is"
+                " rolled back.",
+                limit=self._limit_s,
             ) from cause
 
     def _is_open(self) -> bool:

@@ -19,7 +19,7 @@ def replace(module: ModuleType, name: str, value: object) -> None:
         UpstreamChanged: the module has no such attribute.
     """
     if name not in vars(module):
-        raise UpstreamChanged(_GONE.format(f"{module.__name__}.{name}"))
+        raise _gone(f"{module.__name__}.{name}")
     setattr(module, name, value)
 
 
@@ -32,8 +32,13 @@ def with_steps(steps: Iterable[str], replaced: Mapping[str, str]) -> list[str]:
     names = list(steps)
     for old in replaced:
         if old not in names:
-            raise UpstreamChanged(_GONE.format(f"step {old}"))
+            raise _gone(f"step {old}")
     return [replaced.get(name, name) for name in names]
 
 
-_GONE = "The installed Celery has no {}, which this release replaces. Install the versions that it requires."
+def _gone(what: str) -> UpstreamChanged:
+    return UpstreamChanged(
+        "The installed Celery has no {what}, which this release replaces. Install the versions that"
+        " it requires.",
+        what=what,
+    )

@@ -35,7 +35,7 @@ class Worker(CeleryWorker):
             try:
                 super().__init__(*arguments, **options)
             except ImportError as error:
-                raise UsageError(f"A module of the app cannot be imported: {error}.") from error
+                raise UsageError("A module of the app cannot be imported: {error}.", error=error) from error
 
     prefetched: int | None = None
     """How many messages to prefetch for each pool process. Set by :mod:`baozi.worker.startup`."""

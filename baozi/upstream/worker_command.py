@@ -42,5 +42,6 @@ def _usage_error_on_error() -> Iterator[None]:
         first = error.__context__ or error
         problem = first.args[0] if isinstance(first, KeyError) else first
         raise UsageError(
-            f"Celery cannot use the worker's options: {shown(problem)}. See `celery worker --help`."
+            "Celery cannot use the worker's options: {problem}. See `celery worker --help`.",
+            problem=shown(problem),
         ) from error

@@ -189,7 +189,10 @@ def _node_name(name: str, arguments: Sequence[str]) -> str:
     if not machine.isprintable():
         raise UsageError("The worker's node name must not contain control characters.")
     if len(name.encode()) > _LONGEST_NODE_NAME:
-        raise UsageError(f"The worker's node name is over {_LONGEST_NODE_NAME} bytes long.")
+        raise UsageError(
+            "The worker's node name is over {longest} bytes long.",
+            longest=_LONGEST_NODE_NAME,
+        )
     return name
 
 
@@ -208,21 +211,30 @@ def check_options(options: dict[str, Any]) -> None:
     for name in _NUMBERS:
         value = options.get(name)
         if value and min(value if isinstance(value, tuple) else (value,)) < 0:
-            raise UsageError(f"The worker's option --{name.replace('_', '-')} must not be negative.")
+            raise UsageError(
+                "The worker's option --{option} must not be negative.", option=name.replace("_", "-")
+            )
     if "" in _listed(options, "include"):
         raise UsageError("The worker's option --include names no module.")
     folder = Path(options.get("pidfile") or ".").parent
     if not os.access(folder, os.W_OK):
-        raise UsageError(f"The folder of the worker's option --pidfile cannot be written: {shown(folder)}.")
+        raise UsageError(
+            "The folder of the worker's option --pidfile cannot be written: {folder}.", folder=shown(folder)
+        )
 
 
 def _check_queues(topology: Topology, names: Sequence[str], excluded: Sequence[str]) -> None:
     for name in names:
         if name != topology.name:
-            raise UsageError(f"There is no queue {name!r} to work on; the queue is {topology.name!r}.")
+            raise UsageError(
+                "A worker of this app cannot consume the queue {name!r}. Its queue is {queue!r}.",
+                name=name,
+                queue=topology.name,
+            )
     if topology.name in excluded:
         raise UsageError(
-            f"The worker's option --exclude-queues leaves no queue: {topology.name!r} is the one."
+            "The worker's option --exclude-queues excludes {queue!r}, the only queue of this app.",
+            queue=topology.name,
         )
 
 
@@ -231,8 +243,11 @@ def _check_open_files(processes: int) -> None:
     allowed = getrlimit(RLIMIT_NOFILE)[0]
     if allowed < needed:
         raise UsageError(
-            f"A worker with {processes} processes needs {needed} open files, and this one may have {allowed}."
-            f" Run `ulimit -n {needed}` first."
+            "A worker with {processes} processes needs {needed} open files, and this one may have"
+            " {allowed}. Run `ulimit -n {needed}` first.",
+            processes=processes,
+            needed=needed,
+            allowed=allowed,
         )
 
 

@@ -47,7 +47,9 @@ def test_an_sqlite_ledger_on_a_network_file_system_is_said(private_place: Place)
 def test_an_unknown_queue_is_a_usage_error(private_place: Place) -> None:
     done = start(private_place, "-Q", "noodles")
     assert done.returncode == 2
-    assert done.stderr.splitlines() == ["There is no queue 'noodles' to work on; the queue is 'baozi'."]
+    assert done.stderr.splitlines() == [
+        "A worker of this app cannot consume the queue 'noodles'. Its queue is 'baozi'."
+    ]
 
 
 def test_a_wrong_password_is_said_and_not_tried_for_ever(private_place: Place) -> None:
@@ -129,7 +131,7 @@ def test_a_node_name_that_cannot_be_a_consumers_is_a_usage_error(
         ("--pidfile", "{home}/pid", "Seems we're already running?"),
         ("--statedb", "/nowhere/db", "The system refuses: No such file or directory: b'/nowhere/db"),
         ("--uid", "no-such-user", "the worker's options: getpwnam(): name not found: 'no-such-user'. See"),
-        ("--exclude-queues", "baozi", "--exclude-queues leaves no queue: 'baozi' is the one."),
+        ("--exclude-queues", "baozi", "--exclude-queues excludes 'baozi', the only queue of this app."),
     ],
 )
 def test_an_option_that_celery_cannot_use_is_a_usage_error(

@@ -1,5 +1,6 @@
 """The command line in the reader's language: its catalogue is complete; help and errors are translated."""
 
+import ast
 import pickle
 import re
 import signal
@@ -95,6 +96,22 @@ def test_a_wrong_translation_is_named(
     catalog = Catalog(locale="zh")
     catalog.add(english, chinese, flags=flags)
     assert list(messages.problems(catalog)) == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize(
+    ("line", "is_found"),
+    [
+        ('raise UsageError(f"There is no run {name}.")', True),
+        ('print(translated(f"There is no run {name}."))', True),
+        ('raise UsageError("There is no run {name}." + f" {why}", name=name)', True),
+        ('raise UsageError("There is no run {name}.", name=f"{name!r}")', False),
+        ('log.info(f"There is no run {name}.")', False),
+    ],
+)
+def test_an_error_or_a_sentence_with_an_f_string_is_found(
+    messages: ModuleType, line: str, is_found: bool
+) -> None:
+    assert bool(list(messages.filled_in(ast.parse(line), {"UsageError", "translated"}))) is is_found
 
 
 def test_a_new_sentence_is_put_in_the_catalogue_and_a_deleted_one_taken_out(

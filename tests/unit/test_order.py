@@ -182,7 +182,7 @@ BAD: dict[str, tuple[Callable[[Shop], Any], str]] = {
         "shop.nobody is not of the app",
     ),
     "another app's": (lambda _: another_apps(), "shop.charge is not of the app 'shop'"),
-    "an ordinary task": (lambda shop: shop.mail.s(1), "shop.mail is an ordinary one"),
+    "an ordinary task": (lambda shop: shop.mail.s(1), "shop.mail is not a reliable task"),
     "too few arguments": (lambda shop: shop.charge.s(), "shop.charge: .*missing 1 required"),
     "too many arguments": (lambda shop: shop.charge.s(1, 2), "shop.charge: .*takes 1 positional"),
     "an unknown keyword": (lambda shop: shop.pair.s(1, third=2), "shop.pair: .*unexpected keyword"),

@@ -87,7 +87,7 @@ def test_an_app_whose_settings_were_read_is_refused(app: Celery) -> None:
 
 @pytest.mark.parametrize("function", [lambda order: order, partial(charge)])
 def test_a_function_without_a_name_needs_one(reliable: Reliable, function: Callable[..., Any]) -> None:
-    with pytest.raises(UsageError, match="has no name that a task could have"):
+    with pytest.raises(UsageError, match="has no name that is allowed for a task"):
         reliable.task(function)
 
 
@@ -172,7 +172,11 @@ def takes_a_list_of_what_cannot_be_checked(orders: list[Celery]) -> None:
     ("function", "options", "reason"),
     [
         (sum_of, {"batch": 1}, "as_list needs a batch, for example batch=100"),
-        (sum_of, {"bind": True}, "as_list and bind exclude each other: a list has no one request"),
+        (
+            sum_of,
+            {"bind": True},
+            "as_list and bind cannot be used together",
+        ),
         (sum_of, {"key": lambda _a, _b: "x"}, "its key takes 2 arguments, and its messages have 1"),
         (charge, {}, "must take one parameter that is annotated as a list"),
         (takes_all, {}, "must take one parameter that is annotated as a list"),

@@ -78,15 +78,15 @@ def test_only_errors_that_the_policy_names_are_retried(
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"on": ()}, "on must be a tuple of exception classes, and is ()."),
-        ({"on": TimeoutError}, "on must be a tuple of exception classes, and is the class TimeoutError."),
+        ({"on": ()}, "on must be a tuple of exception classes, but is ()."),
+        ({"on": TimeoutError}, "on must be a tuple of exception classes, but is the class TimeoutError."),
         ({"on": [OSError]}, "on must be a tuple of exception classes"),
         ({"on": ("OSError",)}, "on must be a tuple of exception classes"),
         ({"on": (OSError, int)}, "on must be a tuple of exception classes"),
         ({"on": (OSError(),)}, "on must be a tuple of exception classes"),
         ({"on": (KeyboardInterrupt,)}, "on must be a tuple of exception classes"),
-        ({"on": None}, "on must be a tuple of exception classes, and is None."),
-        ({"on": Fragile()}, "on must be a tuple of exception classes, and is a Fragile."),
+        ({"on": None}, "on must be a tuple of exception classes, but is None."),
+        ({"on": Fragile()}, "on must be a tuple of exception classes, but is a Fragile."),
         ({"on": (OSError, DeadLetter)}, "on must not contain DeadLetter, which is never retried."),
         ({"on": (Ignore,)}, "on must not contain Ignore, which is never retried."),
         *(
