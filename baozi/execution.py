@@ -24,7 +24,6 @@ from celery.exceptions import Reject, SoftTimeLimitExceeded
 from celery.utils.log import get_task_logger
 from kombu.exceptions import EncodeError
 from kombu.utils.json import dumps, loads
-from sqlalchemy.exc import DBAPIError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_before_delay
 
 from baozi.backoff import exponential_wait
@@ -33,7 +32,7 @@ from baozi.ledger import Ledger
 from baozi.ledger_engine import is_ledger_away
 from baozi.recording import Call, Done, Recording
 from baozi.settings import settings
-from baozi.transaction import Transaction
+from baozi.transaction import ServerTimeout, Transaction
 
 logger = get_task_logger(__name__)
 #: The log with one line for each recorded batch or single task. A worker with a log file writes these lines.
@@ -232,9 +231,12 @@ class _InTransaction:
         self.after_commit: list[Callable[[], None]] = []
         self._recording = recording
         self._alone = alone
-        #: Executions whose key is claimed and that have not run yet.
+        self._timeout = ServerTimeout(recording.connection)
+        #: Executions whose key is claimed and that have not succeeded.
         self._claimed: dict[tuple[str, str], Work] = {}
         self._done: dict[tuple[str, str], Done] = {}
+        #: What succeeded. It is stored at the end, together: one by one, each would cost a round trip.
+        self._results: list[tuple[Call, str | None, float]] = []
         self.did: list[Work] = []
 
     def add(self, works: Sequence[Work]) -> None:
@@ -245,43 +247,36 @@ class _InTransaction:
                 self._done.setdefault(work.call.id, done)
         for of_task in _lists(self._claimed.values()):
             self._execute(of_task)
-            for work in of_task:
-                del self._claimed[work.call.id]
 
     def execute(self, work: Work) -> Any:
         if self._claimed.get(work.call.id) is not work:  # an earlier delivery or an earlier message did it
             if work.call.id in self._claimed or self._recording.withdrawn(work.call):
                 raise Raised(RuntimeError("Another message of this batch has the same key, and failed."))
             return _result(self._done[work.call.id])
-        del self._claimed[work.call.id]
         if self._alone:
             return self._execute([work])
         with self._recording.savepoint(work.call):
             return self._execute([work])
 
     def end(self) -> None:
-        """Withdraw the claims that were not executed. Otherwise they would be recorded as done."""
+        """Store the results, and withdraw the other claims. Otherwise they would be recorded as done."""
+        self._recording.finish(self._results)
         for work in self._claimed.values():
             self._recording.withdraw(work.call)
 
     def _execute(self, works: Sequence[Work]) -> Any:
         """Call the function once; return the first result."""
+        limit_s = works[0].task.transaction_limit
         try:
-            with Transaction(self._recording.connection, works[0].task.transaction_limit) as transaction:
+            with Transaction(self._recording.connection, limit_s, self._timeout) as transaction:
                 results = run(works, transaction)
-            at = time.time()
-            self._recording.finish(
-                [(work.call, as_json, at) for work, (_, as_json) in zip(works, results, strict=True)]
-            )
         except TransactionError as error:
             raise Raised(error) from error
-        except DBAPIError as error:
-            if is_ledger_away(error):
-                raise
-            # The function may have hidden an error. PostgreSQL then accepts only a rollback.
-            raise Raised(error) from error
+        at = time.time()
         for work, (_, as_json) in zip(works, results, strict=True):
+            del self._claimed[work.call.id]
             self._done[work.call.id] = Done(as_json)
+            self._results.append((work.call, as_json, at))
         self.did += works
         return results[0][0]
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from sqlalchemy import URL, Connection, Engine, make_url, select, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 
 from baozi import ledger_engine, ledger_schema, ledger_statements, recording
 from baozi.errors import LedgerAway, NothingToAudit
@@ -171,7 +171,7 @@ class Ledger:
                     raise
         except LedgerAway:
             # The connection was lost, so the rollback failed. Raise the block's own error instead.
-            if failed is None or isinstance(failed, DBAPIError):
+            if failed is None or isinstance(failed, DBAPIError | PendingRollbackError):
                 raise
             raise failed from None
         finally:

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import psycopg
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError, SQLAlchemyError
 
 from baozi.errors import LedgerAway, OnTheNetwork
 from baozi.file_systems import network_file_system
@@ -98,7 +98,8 @@ def is_ledger_away(error: BaseException) -> bool:
 def away_errors() -> Iterator[None]:
     """In this block, replace errors for which :func:`is_away` is true by :class:`LedgerAway`.
 
-    All other errors are raised unchanged: they are errors of a task's own SQL.
+    So is the error if a lost connection is used. All other errors are raised unchanged: they are errors of a
+    task's own SQL.
     """
     try:
         yield
@@ -106,6 +107,9 @@ def away_errors() -> Iterator[None]:
         if is_away(error):
             raise _away(error.orig) from error
         raise
+    except PendingRollbackError as error:
+        # An earlier statement lost the connection, and its error was the error of one task.
+        raise LedgerAway("The ledger cannot be used: {reason}.", reason="the connection was lost") from error
 
 
 @contextmanager

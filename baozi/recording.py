@@ -122,11 +122,11 @@ class Recording:
         if transaction is None or not transaction.is_active:
             raise TransactionOver()
         rows = [{"of": call.task, "by": call.key, "result": result, "at": at} for call, result, at in results]
+        times = [{"id": call.baozi.id, "at": at} for call, _, at in results if call.baozi]
         stored = self.connection.execute(_STORE, rows, execution_options={"preserve_rowcount": True})
         if stored.rowcount != len(rows):
             # Some errors end a transaction of SQLite. What was executed after that has committed by itself.
             raise TransactionOver()
-        times = [{"id": call.baozi.id, "at": at} for call, _, at in results if call.baozi]
         if times:
             self.connection.execute(_STORE_TIME, times)
 
@@ -148,11 +148,13 @@ class Recording:
 
     def withdraw(self, call: Call) -> None:
         """Delete the claim of ``call``, and the rows that this transaction wrote for calls with its key."""
-        self._withdrawn.add(call.id)
+        if call.id in self._withdrawn:
+            return
         self.connection.execute(delete(done).where(done.c.task == call.task, done.c.key == call.key))
         inserted = self._inserted.pop(call.id, [])
         if inserted:
             self.connection.execute(delete(eaten).where(eaten.c.baozi_id.in_(inserted)))
+        self._withdrawn.add(call.id)
 
     def withdrawn(self, call: Call) -> bool:
         """Return whether the claim of the call's key was deleted. Then no call with that key is done."""

@@ -41,6 +41,41 @@ _CONTROL = re.compile(
 _SAVEPOINTS = (SavepointClause, RollbackToSavepointClause, ReleaseSavepointClause)
 
 
+class ServerTimeout:
+    """PostgreSQL's timeouts in one transaction. All functions that use the transaction share them."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Nothing is set yet in the transaction of ``connection``."""
+        #: Seconds of the timeout for one statement; None if it is not set.
+        self._set_s: float | None = None
+        event.listen(connection, "rollback_savepoint", self._rolled_back)
+
+    def _rolled_back(self, *_: Any) -> None:
+        # The rollback also undoes a timeout that was set after the savepoint.
+        self._set_s = None
+
+    def limit(self, connection: Connection, left_s: float, limit_s: float) -> None:
+        """Set the timeout for the next statement of a function.
+
+        Args:
+            connection: the connection.
+            left_s: seconds that the function may still use the transaction.
+            limit_s: seconds that it had at its beginning. The next function has as many.
+        """
+        if self._set_s is not None and self._set_s * _FRESH < left_s <= self._set_s:
+            return
+        self._set_s = limit_s if left_s > limit_s * _FRESH else left_s
+        # Rounded up, so that the server's timeout never comes before the limit.
+        milliseconds = max(1, int(self._set_s * 1000) + 1)
+        # Waiting for a lock has no shorter timeout than the statement. An idle transaction also holds locks:
+        # the server ends it, because this process cannot interrupt the function.
+        connection.exec_driver_sql(
+            f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = 0;"
+            f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds}",
+            execution_options={"no_parameters": True},
+        )
+
+
 class Transaction:
     """Executes SQL in the ledger's transaction while the task's function runs.
 
@@ -48,12 +83,13 @@ class Transaction:
     returned, and rolls back if the function raises.
     """
 
-    def __init__(self, connection: Connection, limit_s: float) -> None:
+    def __init__(self, connection: Connection, limit_s: float, timeout: ServerTimeout) -> None:
         """Use ``connection``.
 
         Args:
             connection: a connection to the ledger, in a transaction that writes.
             limit_s: seconds within which the function must return.
+            timeout: the server's timeouts in this transaction of ``connection``.
         """
         self._connection = connection
         self._limit_s = limit_s
@@ -62,8 +98,7 @@ class Transaction:
         driver: Any = connection.connection.driver_connection
         self._driver = driver
         self._is_sqlite = connection.dialect.name == "sqlite"
-        #: Seconds of the server's timeout for one statement; None before it is set.
-        self._timeout_s: float | None = None
+        self._timeout = timeout
         if self._is_sqlite:
             driver.set_progress_handler(lambda: self._left_s() <= 0, _STEPS)
         else:
@@ -174,7 +209,7 @@ class Transaction:
             return
         self._close()
         self._raise_if_too_long(None)
-        if not self._is_open():
+        if not self._is_open() or self._has_failed():
             raise TransactionOver()
 
     def check(self) -> None:
@@ -229,6 +264,10 @@ class Transaction:
         # If the connection is lost, the next statement raises the error.
         return bool(self._driver.closed or self._driver.info.transaction_status.name != "IDLE")
 
+    def _has_failed(self) -> bool:
+        """Return whether the function has hidden an error after which PostgreSQL accepts only a rollback."""
+        return not self._is_sqlite and bool(self._driver.info.transaction_status.name == "INERROR")
+
     @contextmanager
     def _within_limit(self) -> Iterator[None]:
         self.check()
@@ -243,31 +282,14 @@ class Transaction:
         """Check each statement before it is executed."""
         statement = getattr(getattr(context, "compiled", None), "statement", None)
         if isinstance(statement, _SAVEPOINTS):
-            if isinstance(statement, RollbackToSavepointClause):
-                # The rollback also undoes a timeout that was set after the savepoint.
-                self._timeout_s = None
             return
         if _controls(sql, only_first=self._is_sqlite):
             raise TransactionControl()
         self.check()
         if not self._is_sqlite:
-            self._limit_server()
-
-    def _limit_server(self) -> None:
-        left_s = self._left_s()
-        self._driver.patience.seconds = left_s
-        if self._timeout_s is not None and left_s > self._timeout_s * _FRESH:
-            return
-        self._timeout_s = left_s
-        # Rounded up, so that the server's timeout never comes before the limit.
-        milliseconds = max(1, int(left_s * 1000) + 1)
-        # Waiting for a lock has no shorter timeout than the statement. An idle transaction also holds locks:
-        # the server ends it, because this process cannot interrupt the function.
-        self._connection.exec_driver_sql(
-            f"SET LOCAL statement_timeout = {milliseconds}; SET LOCAL lock_timeout = 0;"
-            f" SET LOCAL idle_in_transaction_session_timeout = {milliseconds}",
-            execution_options={"no_parameters": True},
-        )
+            left_s = self._left_s()
+            self._driver.patience.seconds = left_s
+            self._timeout.limit(self._connection, left_s, self._limit_s)
 
     @staticmethod
     def _refuse(connection: Connection) -> NoReturn:

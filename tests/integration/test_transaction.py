@@ -1,18 +1,21 @@
 """A task's transaction: its SQL is committed with its record; it cannot end the transaction, nor hold it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import Column, Integer, MetaData, Table, insert, select, text
+from sqlalchemy import Column, Integer, MetaData, Table, event, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-from baozi.errors import BaoziError, TransactionControl, TransactionOver, TransactionTooLong
+from baozi.errors import BaoziError, LedgerAway, TransactionControl, TransactionOver, TransactionTooLong
+from baozi.execution import Raised, Recorder, Work, together
 from baozi.ledger import Ledger
+from baozi.ledger_schema import done
 from baozi.recording import Call, Done
-from baozi.transaction import Transaction
+from baozi.transaction import ServerTimeout, Transaction
 
 pytest_plugins = ["tests.integration.postgresql"]
 
@@ -42,7 +45,7 @@ def run(
     with ledger.recording("小红", "here") as recording:
         (earlier,) = recording.claim([call])
         if earlier is None:
-            with Transaction(recording.connection, limit_s) as tx:
+            with Transaction(recording.connection, limit_s, ServerTimeout(recording.connection)) as tx:
                 function(tx)
             recording.finish([(call, None, time.time())])
     return earlier
@@ -256,7 +259,7 @@ def test_a_transaction_that_is_kept_cannot_be_used(ledger: Ledger) -> None:
             kept.extend([tx, session])
 
     with ledger.recording("小红", "here") as recording:
-        with Transaction(recording.connection, 60) as tx:
+        with Transaction(recording.connection, 60, ServerTimeout(recording.connection)) as tx:
             function(tx)
         tx, session = kept
         uses: list[Callable[[], object]] = [
@@ -363,7 +366,7 @@ def test_an_error_that_a_task_swallows_does_not_leave_it_done(ledger: Ledger) ->
         run(ledger, function)  # SQLite's transaction goes on after such an error
         assert (paid(ledger), is_done(ledger)) == ([1], True)
     else:
-        with pytest.raises(DBAPIError, match="aborted"):
+        with pytest.raises(TransactionOver, match="raise its database errors"):
             run(ledger, function)
         assert (paid(ledger), is_done(ledger)) == ([], False)
 
@@ -373,7 +376,7 @@ def test_the_connection_s_own_bounds_come_back(ledger: Ledger) -> None:
     with ledger.recording("小红", "here") as recording:
         driver: Any = recording.connection.connection.driver_connection
         before = driver.patience
-        with Transaction(recording.connection, 60) as tx:
+        with Transaction(recording.connection, 60, ServerTimeout(recording.connection)) as tx:
             tx.execute(select(1))
             assert 59 < driver.patience.seconds <= 60
         assert driver.patience is before
@@ -392,3 +395,112 @@ def test_a_savepoint_that_is_rolled_back_leaves_the_limit_on_the_server(ledger: 
 def fail_after_select(tx: Transaction) -> None:
     tx.execute(select(1))
     raise ValueError("mine")
+
+
+class Paying:
+    """A task that pays a number, in the ledger's transaction. ``do`` comes after the payment."""
+
+    as_list = False
+    transaction_limit = 60.0
+
+    def __init__(self, do: Callable[[Transaction, int], object] = lambda _tx, _number: None) -> None:
+        self.do = do
+
+    def results(self, works: Sequence[Work], transaction: Transaction | None) -> Sequence[int]:
+        """Pay."""
+        assert transaction is not None
+        (number,) = works[0].args
+        pay(number)(transaction)
+        self.do(transaction, number)
+        return [number]
+
+    def on_recorded(self, works: Sequence[Work], consumer: str) -> None:
+        """Do nothing."""
+
+
+def pay_batch(ledger: Ledger, task: Paying, numbers: Sequence[int]) -> list[int | type[Exception]]:
+    """Do what a worker does for a batch. Return what became of each number: itself, or its error."""
+    works = [Work(task, Call("shop.pay", f"o-{number}"), (number,), {}) for number in numbers]
+    outcomes: list[int | type[Exception]] = []
+    with together(Recorder(ledger, "小红", "here"), in_transaction=True) as group:
+        group.add(works)
+        for work in works:
+            try:
+                outcomes.append(group.execute(work))
+            except Raised as raised:
+                outcomes.append(type(raised.error))
+            except Exception as error:
+                outcomes.append(type(error))
+    return outcomes
+
+
+def recorded(ledger: Ledger) -> dict[str, str | None]:
+    """The key and the result of each execution that the ledger has."""
+    with ledger.reading() as connection:
+        return {row.key: row.result for row in connection.execute(select(done.c.key, done.c.result))}
+
+
+def test_a_batch_sets_the_timeout_and_stores_the_results_once(ledger: Ledger) -> None:
+    executed: list[str] = []
+    event.listen(ledger._engine, "before_cursor_execute", lambda _on, _at, sql, *_: executed.append(sql))
+    assert pay_batch(ledger, Paying(), range(20)) == list(range(20))
+    on_server = ledger._engine.dialect.name == "postgresql"
+    assert len([sql for sql in executed if sql.startswith("UPDATE")]) == 1
+    assert len([sql for sql in executed if "idle_in_transaction_session_timeout" in sql]) == on_server
+    assert recorded(ledger) == {f"o-{number}": str(number) for number in range(20)}
+
+
+def test_of_a_batch_each_that_fails_leaves_nothing_and_the_others_are_recorded(ledger: Ledger) -> None:
+    def do(tx: Transaction, number: int) -> None:
+        if number in {0, 3}:
+            raise ValueError("no such number")
+        if number == 2:
+            with suppress(DBAPIError):  # the function hides it
+                tx.execute(text("SELECT * FROM missing"))
+        if number == 4:
+            with pytest.raises(IntegrityError), tx.savepoint():
+                pay(4)(tx)
+
+    hidden = 2 if ledger._engine.dialect.name == "sqlite" else TransactionOver
+    assert pay_batch(ledger, Paying(do), range(6)) == [ValueError, 1, hidden, ValueError, 4, 5]
+    good = [number for number in (1, 2, 4, 5) if number != 2 or hidden == 2]
+    assert paid(ledger) == good
+    assert recorded(ledger) == {f"o-{number}": str(number) for number in good}
+
+
+@ON_POSTGRESQL
+def test_each_function_of_a_batch_has_the_limit_on_the_server(ledger: Ledger) -> None:
+    timeouts: list[int] = []
+
+    def do(tx: Transaction, number: int) -> None:
+        setting = "SELECT setting FROM pg_settings WHERE name = 'statement_timeout'"
+        timeouts.append(int(tx.scalar(text(setting))))
+        if number in {0, 2}:
+            raise ValueError("rolls the timeout back too")
+        if number == 1:
+            time.sleep(1.2)  # more than a tenth of the limit
+            tx.scalar(text("SELECT 1"))
+            timeouts.append(int(tx.scalar(text(setting))))
+
+    task = Paying(do)
+    task.transaction_limit = 10
+    pay_batch(ledger, task, range(5))
+    at_once, later = 10_001, timeouts.pop(2)
+    assert timeouts == [at_once] * 5
+    assert 8_000 < later < 8_900
+
+
+@ON_POSTGRESQL
+def test_a_batch_whose_connection_is_lost_leaves_nothing_and_the_ledger_counts_as_away(
+    ledger: Ledger,
+) -> None:
+    def do(tx: Transaction, number: int) -> None:
+        if number == 1:
+            pid = tx.scalar(text("SELECT pg_backend_pid()"))
+            with ledger._engine.connect() as other:
+                other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+
+    with pytest.raises(LedgerAway):
+        pay_batch(ledger, Paying(do), range(4))
+    assert (paid(ledger), recorded(ledger)) == ([], {})
+    assert pay_batch(ledger, Paying(), range(4)) == [0, 1, 2, 3]
