@@ -103,8 +103,10 @@ def bench(
     if not any(plan.values()):
         known = ", ".join(dict.fromkeys(row.name for job in _all_jobs(measures, part) for row in job.rows))
         raise UsageError(f"There is no such contender in what is to be measured; there are: {known}.")
-    results = _measured(plan, seed, part, postgresql, quick=quick)
+    results, whole = _measured(plan, seed, part, postgresql, quick=quick)
     page.keep(results, out)
+    if not whole:
+        raise KeyboardInterrupt
     if as_json:
         print(shown_json(results.model_dump_json()))
     else:
@@ -217,7 +219,9 @@ def _plan(
 
 def _measured(
     plan: dict[str, list[tuple[int, Job]]], seed: int, part: float, server: str | None, *, quick: bool
-) -> BenchmarkResults:
+) -> tuple[BenchmarkResults, bool]:
+    """Make all turns. Return the results, and whether they are complete: False after Ctrl-C."""
+    whole = True
     began = time.time()
     made: list[Turn | Gap] = []
     versions: dict[str, str] = {}
@@ -227,15 +231,18 @@ def _measured(
         DatabaseServer(server) as databases,
         _progress(sum(map(len, plan.values()))) as progress,
     ):
-        for kind, everybody in plan.items():
-            with temporary_broker(kind) as broker:
-                brokers[kind] = broker.record.version or "of unknown version"
-                rig = Rig(broker, databases, Path(folder))
-                for number, job in everybody:
-                    made += progress.made(job, rig, kind, number)
-                versions |= rig.versions
+        try:
+            for kind, everybody in plan.items():
+                with temporary_broker(kind) as broker:
+                    brokers[kind] = broker.record.version or "of unknown version"
+                    rig = Rig(broker, databases, Path(folder))
+                    for number, job in everybody:
+                        made += progress.made(job, rig, kind, number)
+                        versions |= rig.versions
+        except KeyboardInterrupt:
+            whole = False
     machine = this_machine(", ".join(brokers.values()))
-    return BenchmarkResults(
+    results = BenchmarkResults(
         machine=machine.model_copy(update={"versions": machine.versions | versions}),
         seed=seed,
         began_at=began,
@@ -247,6 +254,7 @@ def _measured(
         turns=[it for it in _in_order(made, plan) if isinstance(it, Turn)],
         gaps=[it for it in _in_order(made, plan) if isinstance(it, Gap)],
     )
+    return results, whole
 
 
 class _Run:

@@ -124,7 +124,7 @@ def _publishing(publisher: PublishingContender, measure: Measure = Measure.PUBLI
 
 #: The fewest baozi of a measurement, so that there is something to measure: of tasks that sleep for long, and
 #: of others.
-_FEWEST, _LEAST = 20, 2_000
+_FEWEST, _LEAST = 20, 1_000
 #: Seconds from which a task sleeps for long.
 _LONG = 0.005
 

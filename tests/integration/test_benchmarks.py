@@ -1,7 +1,6 @@
 """The benchmarks run, end to end, on a few contenders; what they measure is no test's affair."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,23 +11,19 @@ from baozi.broker import private_node
 from tests.requirements import need, need_engine
 
 
-def bench(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "benchmarks", *arguments]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=400, check=False, env={**os.environ, **variables}
-    )
+    return subprocess.run(command, capture_output=True, text=True, timeout=350, check=False)
 
 
-def test_each_kind_of_contender_is_measured_audited_drawn_and_compared_with_the_targets(
+# Some twenty seconds on a quiet machine. Each of its waits has a shorter limit of its own.
+@pytest.mark.timeout(400)
+def test_contenders_are_measured_audited_drawn_and_compared_with_the_targets(
     tmp_path: Path,
 ) -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     need_engine()  # for PostgreSQL
-    rows = {
-        "publish": ["celery .delay(), confirmed", "C client"],
-        "growth": ["baozi, processes: 1"],
-        "own insert": ["baozi, PostgreSQL", "celery with SQLAlchemy, SQLite"],
-    }
+    rows = {"publish": ["C client"], "own insert": ["baozi, PostgreSQL"]}
     measures = [word for measure in rows for word in ("--measure", measure)]
     contenders = [word for names in rows.values() for name in names for word in ("--contender", name)]
     done = bench(
@@ -38,14 +33,13 @@ def test_each_kind_of_contender_is_measured_audited_drawn_and_compared_with_the_
     results = json.loads((tmp_path / "results.json").read_text())
     turns = {(turn["measure"], turn["contender"]): turn for turn in results["turns"]}
     assert all(turn["value"] > 0 for turn in turns.values())
-    audited = [("growth", "baozi, processes: 1"), ("own insert", "baozi, PostgreSQL")]
-    assert [turns[it]["lost"] for it in audited] == [0, 0]
+    assert turns["own insert", "baozi, PostgreSQL"]["lost"] == 0
     # The client in C is measured, or its row says what this machine lacks.
     missing = {(gap["measure"], gap["contender"]) for gap in results["gaps"]}
     assert {*turns, *missing} == {(measure, name) for measure, names in rows.items() for name in names}
     assert missing <= {("publish", "C client")}
-    assert "<svg" in (tmp_path / "publish.svg").read_text()
-    assert "celery .delay(), confirmed" in done.stdout
+    assert "<svg" in (tmp_path / "own-insert.svg").read_text()
+    assert "baozi, PostgreSQL" in done.stdout
 
     compared = bench("targets", str(tmp_path / "results.json"), "--json")
     assert compared.returncode == 0, compared.stderr
@@ -65,21 +59,3 @@ def test_for_an_unknown_contender_the_error_lists_the_known_ones(tmp_path: Path)
     done = bench("--contender", "nobody", "--out", str(tmp_path))
     assert done.returncode == 2
     assert "celery .delay(), confirmed" in done.stderr
-
-
-def test_wrong_input_is_one_sentence(tmp_path: Path) -> None:
-    done = bench("--on", "cluster", "--out", str(tmp_path))
-    assert (done.returncode, done.stderr) == (
-        2,
-        "There is no broker 'cluster'; there are private, container.\n",
-    )
-    done = bench("--turns", "2", "targets", str(tmp_path / "none"))
-    assert (done.returncode, done.stderr) == (
-        2,
-        "Write no option before the command targets: --turns.\n",
-    )
-    done = bench("--out", str(tmp_path), BAOZI_TRAY="1")
-    assert (done.returncode, done.stderr) == (
-        2,
-        "Unset BAOZI_TRAY first: the benchmarks measure with the default settings.\n",
-    )

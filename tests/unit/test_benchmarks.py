@@ -4,15 +4,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from baozi.errors import UsageError
+from baozi.errors import ExitCode, UsageError
+from baozi.settings import settings
 from benchmarks import page
 from benchmarks.c_client import compiled
+from benchmarks.command import app
 from benchmarks.contenders import LENGTHS_MS, of_length
 from benchmarks.databases import DatabaseServer
 from benchmarks.measures import ContenderRow, Job, Measured, jobs, memory_jobs
@@ -288,3 +292,46 @@ def test_the_documentation_s_pages_are_made_of_their_results() -> None:
         assert (docs / "speed" / page.page_name(made)).read_text() == page.page(made)
     _, _, rest = (docs / "speed.md").read_text().partition(page.BEGIN)
     assert rest.partition(page.END)[0].strip() in {page.summary(made) for made in read}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variable", "message"),
+    [
+        (["--on", "cluster"], None, "There is no broker 'cluster'; there are private, container."),
+        (["--turns", "2", "targets", "none"], None, "Write no option before the command targets: --turns."),
+        ([], "BAOZI_TRAY", "Unset BAOZI_TRAY first: the benchmarks measure with the default settings."),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], variable: str | None, message: str
+) -> None:
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    settings.cache_clear()
+    try:
+        done = CliRunner().invoke(
+            app, [*arguments, *([] if "targets" in arguments else ["--out", str(tmp_path)])]
+        )
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()
+    assert isinstance(done.exception, UsageError)
+    assert str(done.exception) == message
+
+
+def test_an_interrupted_run_keeps_what_was_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    @contextmanager
+    def no_broker(_: str) -> Iterator[Any]:
+        yield SimpleNamespace(record=SimpleNamespace(version="3.10.8"))
+
+    def first_turn_only(_job: Job, _rig: object, _on: str, number: int) -> list[Turn | Gap]:
+        if number:
+            raise KeyboardInterrupt
+        return [turn("baozi", 5)]
+
+    monkeypatch.setattr("benchmarks.command.temporary_broker", no_broker)
+    monkeypatch.setattr(Job, "turn", first_turn_only)
+    only = ["--on", "private", "--measure", "publish", "--contender", "baozi", "--turns", "2"]
+    done = CliRunner().invoke(app, [*only, "--out", str(tmp_path)])
+    assert done.exit_code == ExitCode.INTERRUPTED
+    assert [it.value for it in BenchmarkResults.read(tmp_path / "results.json").turns] == [5]
