@@ -19,6 +19,7 @@ from rich.text import Text
 from baozi.broker import engine, private_node
 from baozi.broker.temporary import temporary_broker
 from baozi.errors import UsageError
+from baozi.ledger_url import parsed
 from baozi.settings import settings
 from baozi.shown import shown_json
 from benchmarks import page
@@ -91,6 +92,8 @@ def bench(
     turns = turns or (_QUICK_TURNS if quick else _TURNS)
     part = part or (_QUICK_PART if quick else _PART)
     brokers = _brokers(on, quick)
+    if postgresql is not None:
+        _check_server(postgresql)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -162,6 +165,15 @@ def _check_settings() -> None:
     for name in sorted(settings().model_fields_set - _REPLACED):
         variable = f"BAOZI_{name}".upper()
         raise UsageError(f"Unset {variable} first: the benchmarks measure with the default settings.")
+
+
+def _check_server(url: str) -> None:
+    try:
+        driver = parsed(url).get_backend_name()
+    except ValueError as error:
+        raise UsageError(f"The URL of --postgresql {error}.") from None
+    if driver != "postgresql":
+        raise UsageError("The URL of --postgresql must begin with postgresql://.")
 
 
 def _brokers(on: list[str] | None, quick: bool) -> list[str]:

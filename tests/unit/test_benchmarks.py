@@ -299,6 +299,8 @@ def test_the_documentation_s_pages_are_made_of_their_results() -> None:
     [
         (["--on", "cluster"], None, "There is no broker 'cluster'; there are private, container."),
         (["--turns", "2", "targets", "none"], None, "Write no option before the command targets: --turns."),
+        (["--postgresql", "nonsense"], None, "The URL of --postgresql is not a database URL."),
+        (["--postgresql", "sqlite:///a"], None, "The URL of --postgresql must begin with postgresql://."),
         ([], "BAOZI_TRAY", "Unset BAOZI_TRAY first: the benchmarks measure with the default settings."),
     ],
 )
