@@ -11,7 +11,7 @@ from baozi.errors import BaoziError
 from baozi.journal import Event, read_journal
 from baozi.ledger import Ledger
 from benchmarks import bought, contenders, measuring
-from benchmarks.contenders import POSTGRESQL, Eater, PublishingContender
+from benchmarks.contenders import POSTGRESQL, SQLITE, Eater, PublishingContender
 from benchmarks.measuring import Rig, Stand, TooSlow, stand
 from benchmarks.not_measured import NotMeasured
 from benchmarks.results import Gap, Measure, Tried, Turn
@@ -47,7 +47,7 @@ class Job:
     """One turn to be made, of one row or of several."""
 
     rows: tuple[ContenderRow, ...]
-    do: Callable[[Stand], Iterator[Measured | NotMeasured]]
+    do: Callable[[Stand], Iterator[Measured]]
     """Yields a result for each row."""
 
     def turn(self, rig: Rig, on: str, number: int) -> list[Turn | Gap]:
@@ -58,7 +58,7 @@ class Job:
             on: the kind of broker.
             number: which turn it is, from 0.
         """
-        found: list[Measured | NotMeasured] = []
+        found: list[Measured] = []
         failure: Exception | None = None
         try:
             with stand(rig) as here:
@@ -107,7 +107,11 @@ def jobs(measures: Set[Measure], part: float = 1) -> list[Job]:
 
 def memory_jobs(part: float = 1) -> list[Job]:
     """Return the jobs that measure memory. They are done only once: a backlog of a million takes minutes."""
-    return [_memory(max(_LEAST, round(backlog * part))) for backlog in contenders.BACKLOGS]
+    return [
+        _memory(max(_LEAST, round(backlog * part)), database)
+        for database in (SQLITE, POSTGRESQL)
+        for backlog in contenders.BACKLOGS
+    ]
 
 
 def _row(measure: Measure, contender: Eater | PublishingContender) -> ContenderRow:
@@ -186,28 +190,26 @@ def _our_waits(here: Stand, database: str) -> list[float]:
 _FEW_EATEN = 120
 
 
-def _memory(backlog: int) -> Job:
-    """Return the job that fills a queue once, and weighs the producer and then a worker on each database."""
-    # So few that the smallest backlog is enough for both, and is not eaten up.
-    few = min(2_000, backlog * 4 // 10)
-    workers = [contenders.ours(f"worker, {kind}", database=kind) for kind in (contenders.SQLITE, POSTGRESQL)]
-    names = ["producer", *(worker.name for worker in workers)]
+def _memory(backlog: int, database: str) -> Job:
+    """Return the job that fills a queue, and weighs a worker; with SQLite the producer, too.
+
+    Each ledger has a queue of its own, because a queue belongs to one ledger.
+    """
+    worker = contenders.ours(f"worker, {database}", database=database)
+    names = ["producer", worker.name] if database == SQLITE else [worker.name]
     rows = tuple(
-        ContenderRow(Measure.MEMORY, f"{name}, backlog {backlog:,}", workers[0].settings, "")
-        for name in names
+        ContenderRow(Measure.MEMORY, f"{name}, backlog {backlog:,}", worker.settings, "") for name in names
     )
 
-    def do(here: Stand) -> Iterator[Measured | NotMeasured]:
-        yield Measured(here.publish_and_weigh(contenders.OURS, count=backlog))
-        for worker in workers:
-            try:
-                members = here.start(worker)
-            except NotMeasured as error:
-                yield error
-                continue
-            here.wait_for(worker, few, _FEW_EATEN)
-            yield Measured(measuring.memory_of([member.process for member in members]))
-            here.stop()
+    def do(here: Stand) -> Iterator[Measured]:
+        here.database(database)  # before minutes are spent on the backlog
+        used = here.publish_and_weigh(contenders.OURS, count=backlog)
+        if len(names) > 1:
+            yield Measured(used)
+        members = here.start(worker)
+        # So few that the smallest backlog is not eaten up.
+        here.wait_for(worker, min(4_000, backlog // 2), _FEW_EATEN)
+        yield Measured(measuring.memory_of([member.process for member in members]))
 
     return Job(rows, do)
 

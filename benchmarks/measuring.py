@@ -260,11 +260,13 @@ class Stand:
 
         Raises:
             TooSlow: they were not eaten within the timeout.
+            ProcessEndedEarly: a process failed. The message has the last line of its log.
         """
         deadline = time.monotonic() + seconds
         while True:
             if self.eaten(eater) >= count:
                 return
+            self.process_group.check()
             if time.monotonic() > deadline:
                 raise TooSlow(f"{eater.name} did not eat {count} within {seconds:g} s.")
             time.sleep(_LOOK_EVERY)

@@ -168,21 +168,25 @@ def test_a_contender_that_fails_or_cannot_be_measured_is_a_row_that_says_so() ->
 def test_a_turn_that_fails_keeps_what_it_has_found_and_lets_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def do(_: object) -> Iterator[Measured | NotMeasured]:
+    def do(_: object) -> Iterator[Measured]:
         yield Measured(1)
-        yield NotMeasured("there is no PostgreSQL")
         raise OSError("the broker went away")
 
-    rows = tuple(ContenderRow(Measure.MEMORY, name, "", "") for name in ("producer", "worker", "other"))
+    def not_here(_: object) -> Iterator[Measured]:
+        yield from ()
+        raise NotMeasured("there is no PostgreSQL")
+
+    rows = tuple(ContenderRow(Measure.MEMORY, name, "", "") for name in ("producer", "worker"))
     monkeypatch.setattr("benchmarks.measures.stand", lambda _: nullcontext())
     rig: Any = None
-    first, second, third = Job(rows, do).turn(rig, "private", 0)
+    first, second = Job(rows, do).turn(rig, "private", 0)
     assert isinstance(first, Turn)
     assert (first.contender, first.value) == ("producer", 1)
     assert isinstance(second, Gap)
-    assert (second.failed, second.reason) == (False, "there is no PostgreSQL")
-    assert isinstance(third, Gap)
-    assert (third.failed, third.reason) == (True, "the broker went away")
+    assert (second.contender, second.failed, second.reason) == ("worker", True, "the broker went away")
+    for made in Job(rows, not_here).turn(rig, "private", 0):
+        assert isinstance(made, Gap)
+        assert (made.failed, made.reason) == (False, "there is no PostgreSQL")
 
 
 def test_without_a_compiler_or_the_library_the_client_in_c_says_what_is_missing(
