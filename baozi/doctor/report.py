@@ -83,10 +83,14 @@ def _finding(it: Finding, columns: int) -> list[str]:
         *_wrapped(f"{found}{shown(it.evidence)}", columns, " " * 9),
         *(
             f"{write if number == 0 else ' ' * 9}{line}"
-            for number, line in enumerate(rule.instead.split("\n"))
+            for number, line in enumerate(translated(rule.instead).split("\n"))
         ),
         f"{see}{rule.source}",
-        *([] if rule.versions == "all" else _wrapped(f"{versions}{rule.versions}", columns, " " * 9)),
+        *(
+            []
+            if rule.versions == "all"
+            else _wrapped(f"{versions}{translated(rule.versions)}", columns, " " * 9)
+        ),
     ]
 
 

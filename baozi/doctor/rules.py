@@ -21,6 +21,7 @@ from baozi.doctor.facts import (
     routed,
     some,
 )
+from baozi.language import Sentence
 
 #: Workers from which on gossip costs more than it helps: N workers send N²/2 messages a second.
 _MANY_WORKERS = 30
@@ -550,9 +551,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ101",
         _L,
-        "A worker that is killed loses the messages of its tasks: it acknowledges them before they run.",
-        "task_acks_late = True  # the task must bear to run twice\n"
-        "task_reject_on_worker_lost = True\ntask_acks_on_failure = False",
+        Sentence(
+            "A worker that is killed loses the messages of its tasks: it acknowledges them before they run."
+        ),
+        Sentence(
+            "task_acks_late = True  # the task must allow to be run twice\n"
+            "task_reject_on_worker_lost = True\ntask_acks_on_failure = False"
+        ),
         f"{_CC}#task-acks-late",
         of_app(_early),
         amqp=False,
@@ -560,7 +565,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ102",
         _L,
-        "If a pool process is killed, its message is acknowledged and lost.",
+        Sentence("If a pool process is killed, its message is acknowledged and lost."),
         "task_reject_on_worker_lost = True",
         f"{_CC}#task-reject-on-worker-lost",
         _lost_child,
@@ -569,7 +574,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ103",
         _R,
-        "A message that kills its process is redelivered without an end.",
+        Sentence("A message that kills its process is redelivered endlessly."),
         'Queue(..., queue_arguments={"x-queue-type": "quorum",\n'
         '                            "x-delivery-limit": 20})',
         f"{_CC}#task-reject-on-worker-lost",
@@ -578,16 +583,18 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ104",
         _L,
-        "The message of a task that fails is gone: acknowledged, or dropped for want of dead letters.",
-        "# And a dead-letter exchange for the queue.\ntask_acks_on_failure = False",
+        Sentence(
+            "The message of a failed task is gone: acknowledged, or dropped if there are no dead letters."
+        ),
+        Sentence("# And declare a dead-letter exchange for the queue.\ntask_acks_on_failure = False"),
         f"{_CELERY}4797",
         _failures,
-        "all; before Celery 5.7 the setting is task_acks_on_failure_or_timeout",
+        Sentence("all; before Celery 5.7 the setting is task_acks_on_failure_or_timeout"),
     ),
     Rule(
         "BZ105",
         _R,
-        "A message whose task always passes its time limit is redelivered without an end.",
+        Sentence("A message whose task always passes its time limit is redelivered endlessly."),
         'Queue(..., queue_arguments={"x-queue-type": "quorum",\n'
         '                            "x-delivery-limit": 20})',
         f"{_CC}#task-acks-on-timeout",
@@ -596,7 +603,9 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ106",
         _L,
-        "Messages that the broker refuses or never receives are lost, and apply_async reports no error.",
+        Sentence(
+            "Messages that the broker refuses or never receives are lost, and apply_async reports no error."
+        ),
         'broker_transport_options = {"confirm_publish": True,\n'
         '                            "read_timeout": 5, "write_timeout": 5}',
         f"{_CELERY}5410",
@@ -605,7 +614,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ107",
         _ST,
-        "While the broker has a memory or disk alarm, apply_async waits for its confirm without an end.",
+        Sentence("While the broker has a memory or disk alarm, apply_async waits endlessly for its confirm."),
         'broker_transport_options = {"confirm_publish": True,\n'
         '                            "read_timeout": 5, "write_timeout": 5}',
         f"{_CELERY}9374",
@@ -614,15 +623,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ108",
         _L,
-        "A message that no queue takes is dropped, and with confirms it counts as delivered.",
-        '# With confirm_publish, apply_async raises an error.\ntask_annotations = {"*": {"mandatory": True}}',
+        Sentence("A message that no queue takes is dropped, and with confirms it counts as delivered."),
+        Sentence(
+            "# With confirm_publish, apply_async raises an error.\n"
+            'task_annotations = {"*": {"mandatory": True}}'
+        ),
         "https://github.com/celery/kombu/issues/572",
         of_app(_not_mandatory),
     ),
     Rule(
         "BZ109",
         _L,
-        "A message over the broker's max_message_size is lost, without confirms also without an error.",
+        Sentence(
+            "A message over the broker's max_message_size is lost, without confirms also without an error."
+        ),
         "",
         "https://github.com/celery/kombu/issues/2336",
         needs="the sizes of the app's messages, and max_message_size, which the management API does not"
@@ -631,16 +645,20 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ110",
         _L,
-        "A queue that Celery makes is classic: on one node, without delivery limit and dead letters.",
-        'task_default_queue_type = "quorum"  # or each queue in task_queues\n'
-        'task_default_exchange_type = "topic"',
+        Sentence(
+            "A queue that Celery makes is classic: on one node, without delivery limit and dead letters."
+        ),
+        Sentence(
+            'task_default_queue_type = "quorum"  # or each queue in task_queues\n'
+            'task_default_exchange_type = "topic"'
+        ),
         f"{_CC}#task-default-queue-type",
         _made_by_celery,
     ),
     Rule(
         "BZ111",
         _ST,
-        "A misspelt queue name makes a new queue without consumers, where messages stay unread.",
+        Sentence("A misspelt queue name makes a new queue without consumers, where messages stay unread."),
         "task_create_missing_queues = False",
         f"{_CC}#task-create-missing-queues",
         of_app(_creates_missing),
@@ -648,36 +666,38 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ112",
         _L,
-        "A message that was given back too often is dropped.",
-        "# And bind a queue to that exchange.\n"
-        'Queue(..., queue_arguments={"x-dead-letter-exchange": "work.dead"})',
+        Sentence("A message that was given back too often is dropped."),
+        Sentence(
+            "# And bind a queue to that exchange.\n"
+            'Queue(..., queue_arguments={"x-dead-letter-exchange": "work.dead"})'
+        ),
         f"{_QUORUM}#poison-message-handling",
         _drops_over_limit,
-        "RabbitMQ 4.0 or later; before, queues with x-delivery-limit",
+        Sentence("RabbitMQ 4.0 or later; before, queues with x-delivery-limit"),
     ),
     Rule(
         "BZ113",
         _R,
-        "A message that is given back by basic.nack does not count towards the delivery limit.",
+        Sentence("A message that is given back by basic.nack does not count towards the delivery limit."),
         "channel.basic_reject(delivery_tag, requeue=True)",
         f"{_QUORUM}#poison-message-handling",
         _nacks,
-        "RabbitMQ 4.3 or later",
+        Sentence("RabbitMQ 4.3 or later"),
     ),
     Rule(
         "BZ114",
         _L,
-        "A message is lost if the broker stops while it moves it to the dead letters.",
+        Sentence("A message is lost if the broker stops while it moves it to the dead letters."),
         'Queue(..., queue_arguments={"x-overflow": "reject-publish",\n'
         '                            "x-dead-letter-strategy": "at-least-once"})',
         f"{_QUORUM}#activating-at-least-once-dead-lettering",
         _at_most_once,
-        "RabbitMQ 3.10 or later",
+        Sentence("RabbitMQ 3.10 or later"),
     ),
     Rule(
         "BZ115",
         _L,
-        "A queue that is full drops its oldest message.",
+        Sentence("A queue that is full drops its oldest message."),
         'Queue(..., queue_arguments={"x-overflow": "reject-publish"})',
         "https://www.rabbitmq.com/docs/maxlength",
         _drops_oldest,
@@ -685,34 +705,36 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ116",
         _R,
-        "The broker redelivers a message that a worker holds for longer than the consumer timeout.",
-        "task_time_limit = 1200  # seconds, below the consumer timeout",
+        Sentence("The broker redelivers a message that a worker holds for longer than the consumer timeout."),
+        Sentence("task_time_limit = 1200  # seconds, below the consumer timeout"),
         f"{_CELERY}6760",
         _too_long,
-        "RabbitMQ 3.8.15 or later",
+        Sentence("RabbitMQ 3.8.15 or later"),
     ),
     Rule(
         "BZ117",
         _ST,
-        "Delayed messages fill the worker's prefetch, and nothing else runs.",
-        "# Celery then lets the broker hold delayed messages.\n"
-        'Queue("work", Exchange("work", type="topic"), ...)',
+        Sentence("Delayed messages fill the worker's prefetch, and nothing else runs."),
+        Sentence(
+            "# Celery then lets the broker hold delayed messages.\n"
+            'Queue("work", Exchange("work", type="topic"), ...)'
+        ),
         "https://github.com/rabbitmq/rabbitmq-server/issues/11948",
         _blocks,
     ),
     Rule(
         "BZ118",
         _L,
-        "A natively delayed message is dropped at its third retry.",
+        Sentence("A natively delayed message is dropped at its third retry."),
         "pip install 'celery>=5.6.3'",
         f"{_CELERY}10111",
         _cycles,
-        "Celery 5.5.0 to 5.6.2",
+        Sentence("Celery 5.5.0 to 5.6.2"),
     ),
     Rule(
         "BZ119",
         _SL,
-        "A worker holds each delayed message in its memory.",
+        Sentence("A worker holds each delayed message in its memory."),
         "worker_eta_task_limit = 1000",
         f"{_CC}#worker-eta-task-limit",
         _held_in_memory,
@@ -720,16 +742,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ120",
         _SL,
-        "After a reconnection a worker stays at a reduced prefetch, and its pool is partly idle.",
+        Sentence("After a reconnection a worker stays at a reduced prefetch, and its pool is partly idle."),
         "worker_enable_prefetch_count_reduction = False",
         f"{_CELERY}9512",
         _stays_reduced,
-        "Celery 5.3 to 5.6, quorum queues",
+        Sentence("Celery 5.3 to 5.6, quorum queues"),
     ),
     Rule(
         "BZ121",
         _SL,
-        "Messages wait behind a long task in one worker while others are idle.",
+        Sentence("Messages wait behind a long task in one worker while others are idle."),
         "worker_prefetch_multiplier = 1",
         f"{_CC}#worker-prefetch-multiplier",
         of_app(_prefetches),
@@ -738,7 +760,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ122",
         _R,
-        "After a lost connection a task goes on while its redelivered message runs beside it.",
+        Sentence("After a lost connection a task goes on while its redelivered message runs beside it."),
         "worker_cancel_long_running_tasks_on_connection_loss = True",
         f"{_CC}#worker-cancel-long-running-tasks-on-connection-loss",
         of_app(_not_cancelled),
@@ -746,7 +768,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ123",
         _ST,
-        "A worker does not notice a connection that a firewall or a load balancer has dropped.",
+        Sentence("A worker does not notice a connection that a firewall or a load balancer has dropped."),
         "broker_heartbeat = 120",
         f"{_CELERY}2236",
         of_app(_no_heartbeat),
@@ -754,16 +776,18 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ124",
         _R,
-        "A worker sends no heartbeat during a warm shutdown, and the broker redelivers what it finishes.",
-        "worker_soft_shutdown_timeout = 20  # and REMAP_SIGTERM=SIGQUIT",
+        Sentence(
+            "A worker sends no heartbeat during a warm shutdown, and the broker redelivers what it finishes."
+        ),
+        Sentence("worker_soft_shutdown_timeout = 20  # and REMAP_SIGTERM=SIGQUIT"),
         f"{_CELERY}5998",
         _silent_shutdown,
-        "Celery before 5.6.1",
+        Sentence("Celery before 5.6.1"),
     ),
     Rule(
         "BZ125",
         _ST,
-        "A worker ends if the broker is away for too long.",
+        Sentence("A worker ends if the broker is away for too long."),
         "broker_connection_max_retries = None",
         f"{_CC}#broker-connection-max-retries",
         of_app(_gives_up),
@@ -771,7 +795,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ126",
         _ST,
-        "A worker ends when the broker closes one of its channels.",
+        Sentence("A worker ends when the broker closes one of its channels."),
         "broker_channel_error_retry = True",
         f"{_CC}#broker-channel-error-retry",
         of_app(_channel_errors),
@@ -779,7 +803,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ127",
         _SL,
-        "N workers send each other N²/2 messages a second.",
+        Sentence("N workers send each other N²/2 messages a second."),
         "celery worker --without-gossip --without-mingle --without-heartbeat",
         f"{_CELERY}5079",
         _gossip,
@@ -787,24 +811,24 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ128",
         _SL,
-        "The result backend makes a queue for each client, and a client behind a proxy can hang.",
-        "task_ignore_result = True  # or a database as result_backend",
+        Sentence("The result backend makes a queue for each client, and a client behind a proxy can hang."),
+        Sentence("task_ignore_result = True  # or a database as result_backend"),
         f"{_CELERY}3956",
         of_app(_rpc),
     ),
     Rule(
         "BZ129",
         _ST,
-        "A restarted worker is locked out of its control queue, or RabbitMQ 4.3 refuses the queue.",
+        Sentence("A restarted worker is locked out of its control queue, or RabbitMQ 4.3 refuses the queue."),
         "control_queue_exclusive = False\ncontrol_queue_durable = True\nevent_queue_exclusive = True",
         f"{_CELERY}10287",
         _control_queues,
-        "Celery 5.7; transient queues: RabbitMQ 4.3 or later",
+        Sentence("Celery 5.7; transient queues: RabbitMQ 4.3 or later"),
     ),
     Rule(
         "BZ130",
         _SL,
-        "Each apply_async opens a connection of its own.",
+        Sentence("Each apply_async opens a connection of its own."),
         "broker_pool_limit = 10",
         f"{_CC}#broker-pool-limit",
         of_app(_no_pool),
@@ -812,19 +836,21 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ131",
         _R,
-        "A container's stop kills tasks that a warm shutdown still waits for.",
-        "REMAP_SIGTERM=SIGQUIT  # in the environment of the container\n"
-        "worker_soft_shutdown_timeout = 20  # below the grace period",
+        Sentence("A container's stop kills tasks that a warm shutdown still waits for."),
+        Sentence(
+            "REMAP_SIGTERM=SIGQUIT  # in the environment of the container\n"
+            "worker_soft_shutdown_timeout = 20  # below the grace period"
+        ),
         "https://docs.celeryq.dev/en/stable/userguide/workers.html#soft-shutdown",
         _sigterm,
-        "Celery 5.5 or later",
+        Sentence("Celery 5.5 or later"),
         amqp=False,
     ),
     Rule(
         "BZ132",
         _SL,
-        "Pool processes are never replaced, so that memory which they do not give back grows.",
-        "worker_max_memory_per_child = 500_000  # kilobytes",
+        Sentence("Pool processes are never replaced, so that memory which they do not give back grows."),
+        Sentence("worker_max_memory_per_child = 500_000  # kilobytes"),
         f"{_CELERY}4843",
         _never_replaced,
         amqp=False,
@@ -832,17 +858,17 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ133",
         _ST,
-        "The worker's pool ignores the tasks' time limits.",
+        Sentence("The worker's pool ignores the tasks' time limits."),
         "celery worker --pool prefork",
         f"{_CELERY}6552",
         _no_time_limits,
-        "threads, eventlet and solo; gevent ignores the soft limit",
+        Sentence("threads, eventlet and solo; gevent ignores the soft limit"),
         amqp=False,
     ),
     Rule(
         "BZ134",
         _R,
-        "An autoscaler that counts ready messages only stops workers that are busy.",
+        Sentence("An autoscaler that counts ready messages only stops workers that are busy."),
         "",
         "https://github.com/kedacore/keda/issues/356",
         needs="the autoscaler's configuration, such as KEDA's ScaledObject, which neither app nor broker has",
@@ -850,9 +876,13 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ135",
         _L,
-        "A task that is sent inside of a transaction runs before the commit, or though it was rolled back.",
-        "# Or an outbox: a process may die after the commit.\n"
-        "transaction.on_commit(partial(task.delay, ...))",
+        Sentence(
+            "A task that is sent inside a transaction runs before the commit, or even if it is rolled back."
+        ),
+        Sentence(
+            "# Or an outbox: a process may die after the commit.\n"
+            "transaction.on_commit(partial(task.delay, ...))"
+        ),
         "https://github.com/RealOrangeOne/django-tasks/issues/189",
         of_app(_in_transaction),
         amqp=False,
@@ -860,8 +890,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ136",
         _L,
-        "Celery uses the broker that a variable of the environment names, and not the app's own setting.",
-        'broker_url = os.environ["CELERY_BROKER_URL"]  # one source',
+        Sentence(
+            "Celery uses the broker that a variable of the environment names, and not the app's own setting."
+        ),
+        Sentence('broker_url = os.environ["CELERY_BROKER_URL"]  # one source'),
         f"{_CELERY}4284",
         of_app(_overridden),
         amqp=False,
@@ -869,7 +901,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ137",
         _L,
-        "Any server with a certificate of the same authority gets the password and the messages.",
+        Sentence("Any server with a certificate of the same authority gets the password and the messages."),
         'broker_use_ssl = {"ca_certs": "ca.pem", "cert_reqs": ssl.CERT_REQUIRED,\n'
         '                  "server_hostname": "broker.example"}',
         f"{_CC}#broker-use-ssl",
@@ -878,7 +910,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ138",
         _ST,
-        "A small compressed message inflates in the worker's memory without a limit.",
+        Sentence("A small compressed message inflates in the worker's memory without a limit."),
         "",
         "https://docs.celeryq.dev/projects/kombu/en/stable/reference/kombu.compression.html",
         needs="which of the clients that may publish are trusted: no setting of Celery refuses or limits"
@@ -887,17 +919,19 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ139",
         _ST,
-        "A message with a malformed header ends a worker, and then the next one.",
-        "# Or let only trusted users publish.\nReliable(app, queue=...)  # checks the headers first",
+        Sentence("A message with a malformed header ends a worker, and then the next one."),
+        Sentence(
+            "# Or let only trusted users publish.\nReliable(app, queue=...)  # checks the headers first"
+        ),
         "docs/reliability.md",
         _malformed,
-        "Celery 5.7.0 and before (tried with 5.7.0)",
+        Sentence("Celery 5.7.0 and before (tried with 5.7.0)"),
     ),
     Rule(
         "BZ201",
         _ST,
-        "Workers and commands of this release cannot use the ledger.",
-        "baozi ledger upgrade  # or install the release that upgraded it",
+        Sentence("Workers and commands of this release cannot use the ledger."),
+        Sentence("baozi ledger upgrade  # or install the release that upgraded it"),
         "docs/how-to/upgrade.md",
         _schema,
         amqp=False,
@@ -905,7 +939,7 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ202",
         _SL,
-        "Times in the ledger, ETAs and expiries are wrong by the difference between the clocks.",
+        Sentence("Times in the ledger, ETAs and expiries are wrong by the difference between the clocks."),
         "timedatectl set-ntp true",
         "docs/audit.md",
         _clock,
@@ -914,8 +948,8 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ203",
         _ST,
-        "Workers of one app have different settings, so that what becomes of a message depends on chance.",
-        "Deploy one release of the settings to each worker",
+        Sentence("Workers of one app have different settings, so a message's result depends on the worker."),
+        Sentence("Deploy one release of the settings to each worker"),
         _CC,
         _differ,
         amqp=False,
@@ -923,16 +957,16 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "BZ204",
         _ST,
-        "The broker accepts no messages until an alarm ends.",
-        "Free memory or disk space on the node; consume what waits",
+        Sentence("The broker accepts no messages until an alarm ends."),
+        Sentence("Free memory or disk space on the node; consume the waiting messages"),
         "https://www.rabbitmq.com/docs/alarms",
         _alarm,
     ),
     Rule(
         "BZ205",
         _ST,
-        "A worker cannot start: it declares a queue that the broker has with another type.",
-        "rabbitmqctl delete_queue NAME  # when it is empty; or declare its type",
+        Sentence("A worker cannot start: it declares a queue that the broker has with another type."),
+        Sentence("rabbitmqctl delete_queue NAME  # when it is empty; or declare its type"),
         f"{_QUORUM}#declaring",
         _other_type,
     ),

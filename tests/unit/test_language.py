@@ -323,6 +323,15 @@ def test_the_doctor_s_headings_are_chinese_and_its_lines_are_wrapped() -> None:
     assert any(line.startswith("  发现   task_acks_late") for line in lines)
     assert any(line.startswith("  改为   ") for line in lines)
     assert "1 个发现：1 个会丢失消息。" in lines
+    assert lines[0] == f"{rule.id}  丢失：worker 被杀死时会丢失任务的消息：它在任务运行之"
+    assert "  改为   task_acks_late = True  # 任务必须允许运行两次（幂等）" in lines
+    # The advice of a rule in Chinese has the same code: only comments and sentences differ.
+    for one in RULES:
+        english, in_chinese = (text.split("\n") for text in (one.instead, translated(one.instead)))
+        assert len(english) == len(in_chinese)
+        assert translated(one.sentence) != one.sentence
+        for line, other in zip(english, in_chinese, strict=True):
+            assert line.partition("#")[0] == other.partition("#")[0] or one.id in {"BZ203", "BZ204"}
     longest = max(cell_len(line) for line in lines if not line.startswith(("  改为", "  参见")))
     assert longest <= 60
 
