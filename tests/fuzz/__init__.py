@@ -7,6 +7,7 @@
 ``wire``            how it is sent and read: AMQP 0-9-1 frames by hand, for messages that no client encodes
 ``worker``          sends a batch to a real worker and accounts for every message of it
 ``remote``          the same for a consumer of a ``remote_mp`` queue
+``broadcasts``      malformed events and remote control commands, and a worker that gets them
 ``letters``         the dead-letter commands, on letters as the broker itself moves them
 ``commands``        the same commands and the audit, on what a worker left
 ``running``         finds the one message of a batch that fails, and makes it small

@@ -19,8 +19,7 @@ from pathlib import Path
 from baozi.broker import private_node
 from tests.fuzz import corpus
 from tests.fuzz.messages import Message
-from tests.fuzz.remote import REMOTE
-from tests.fuzz.running import TARGETS, Failure, failures, made_for, say, shrunk, take, target
+from tests.fuzz.running import TARGETS, Failure, corpus_of, failures, made_for, say, shrunk, take, target
 from tests.fuzz.worker import Fault
 from tests.integration.rabbitmq import Node, private_rabbitmq
 
@@ -96,7 +95,7 @@ def _searched(node: Node, name: str, batch: list[Message], faults: list[Fault], 
         say(f"  {fault.what}")
     numbered = {fault.number for fault in faults}
     say(f"  looking for the message among {len(batch)}; faults with {len(numbered)} numbers")
-    folder = corpus.REMOTE.name if name in REMOTE else corpus.WORKER.name
+    folder = corpus_of(name).name
     with_commands = any("`baozi" in fault.what for fault in faults)
     found = []
     for failure in failures(node, name, batch, with_commands):

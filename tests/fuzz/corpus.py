@@ -8,8 +8,8 @@ from pathlib import Path
 from tests.fuzz.messages import Message
 
 _FOLDER = Path(__file__).parent / "corpus"
-#: For a worker, and for a consumer of remote_mp.
-WORKER, REMOTE = _FOLDER / "worker", _FOLDER / "remote_mp"
+#: For a worker, for its events and remote control, and for a consumer of remote_mp.
+WORKER, BROADCASTS, REMOTE = _FOLDER / "worker", _FOLDER / "broadcasts", _FOLDER / "remote_mp"
 
 
 def read(folder: Path) -> dict[str, Message]:

@@ -10,7 +10,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from baozi.process_group import ProcessGroup
-from tests.fuzz import commands
+from tests.fuzz import commands, corpus
+from tests.fuzz.broadcasts import Broadcasts, broadcasts
 from tests.fuzz.hostile import messages
 from tests.fuzz.items import items
 from tests.fuzz.letters import Letters
@@ -20,9 +21,10 @@ from tests.fuzz.worker import MODES, Fault, Worker
 from tests.integration.place import Place
 from tests.integration.rabbitmq import Node
 
-#: Who gets the messages: the worker in each mode, the dead-letter commands, consumers of remote_mp.
-LETTERS = "letters"
-TARGETS = (*MODES, LETTERS, *REMOTE)
+#: Who gets the messages: the worker in each mode, its events and remote control, the dead-letter commands,
+#: consumers of remote_mp.
+BROADCASTS, LETTERS = "broadcasts", "letters"
+TARGETS = (*MODES, BROADCASTS, LETTERS, *REMOTE)
 Target = Worker | Letters | Remote
 #: Seconds without progress after which one message alone is a failure.
 _QUIET_ALONE = 15
@@ -52,18 +54,28 @@ def target(node: Node, name: str) -> Iterator[Target]:
 def _made(place: Place, name: str) -> Target:
     if name in MODES:
         return Worker(place, MODES[name])
+    if name == BROADCASTS:
+        return Broadcasts(place)
     return Letters(place) if name == LETTERS else Remote(place, name)
 
 
 def made_for(name: str, seed: int, number: int) -> list[Message]:
     """Return ``number`` messages for the target ``name``, the same for the same ``seed``."""
-    return generate(items if name in REMOTE else messages, seed, number)
+    strategies = {BROADCASTS: broadcasts, **dict.fromkeys(REMOTE, items)}
+    return generate(strategies.get(name, messages), seed, number)
+
+
+def corpus_of(name: str) -> Path:
+    """Return the folder of the messages with which the target ``name`` failed once."""
+    folders = {BROADCASTS: corpus.BROADCASTS, **dict.fromkeys(REMOTE, corpus.REMOTE)}
+    return folders.get(name, corpus.WORKER)
 
 
 def take(on: Target, batch: Sequence[Message], with_commands: bool) -> list[Fault]:
     """Have a target take a batch and, if that goes well, the commands what it left."""
     faults = on.take(batch)
-    if not faults and with_commands and isinstance(on, Worker):
+    # What is broadcast leaves no dead letters.
+    if not faults and with_commands and isinstance(on, Worker) and not isinstance(on, Broadcasts):
         faults = commands.after(on, on.place)
     return faults
 

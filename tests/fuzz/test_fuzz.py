@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.fuzz import corpus
 from tests.fuzz.messages import Message, generate, good
 from tests.fuzz.remote import REMOTE
-from tests.fuzz.running import LETTERS, TARGETS, failures, made_for, take, target
+from tests.fuzz.running import BROADCASTS, LETTERS, TARGETS, corpus_of, failures, made_for, take, target
 from tests.fuzz.wire import Client, Refused
 from tests.fuzz.worker import Worker
 from tests.integration.rabbitmq import Node
@@ -21,7 +21,7 @@ from tests.integration.rabbitmq import Node
 SEED = int(os.environ.get("FUZZ_SEED", "2026"))
 MESSAGES = 60
 #: Workers with threads and ``solo`` differ from these after a message was checked; the long run has all.
-TRIED = ("batches", "single", LETTERS, *REMOTE)
+TRIED = ("batches", "single", BROADCASTS, LETTERS, *REMOTE)
 #: Where the commands are tried on what a worker left; they take most of the time.
 WITH_COMMANDS = {"batches"}
 
@@ -47,8 +47,7 @@ def test_each_message_of_any_kind_has_one_outcome_and_good_ones_are_eaten(privat
 
 @pytest.mark.parametrize("name", TRIED)
 def test_each_message_that_failed_once_has_one_outcome(private: Node, name: str) -> None:
-    folder = corpus.REMOTE if name in REMOTE else corpus.WORKER
-    check_that_it_handles(private, name, list(corpus.read(folder).values()))
+    check_that_it_handles(private, name, list(corpus.read(corpus_of(name)).values()))
 
 
 def test_a_lost_message_and_a_worker_that_has_ended_are_noticed(private: Node) -> None:
