@@ -32,6 +32,28 @@ class DoneRow(NamedTuple):
     deliveries: int
     result: str | None
 
+    @classmethod
+    def of(
+        cls,
+        id_: tuple[str, str],
+        result: str | None,
+        done_at: float,
+        consumer: str,
+        machine: str,
+        deliveries: int,
+    ) -> "DoneRow":
+        """Return the row of an execution.
+
+        Args:
+            id_: the task's name and the key.
+            result: the result as JSON; None for None.
+            done_at: epoch seconds.
+            consumer: the worker's name.
+            machine: the name of the worker's machine.
+            deliveries: how often this batch has the key.
+        """
+        return cls(*id_, done_at, consumer, machine, deliveries, result)
+
 
 class EatenRow(NamedTuple):
     """A row of the table ``eaten``. The fields are its columns, in their order."""

@@ -193,10 +193,7 @@ class Recording:
         """
         counts = Counter(call.id for call in calls)
         # Sorted: otherwise two workers with the same two keys could deadlock in PostgreSQL.
-        done_rows = [
-            DoneRow(*id_, outcomes[id_][1], *self._who, counts[id_], outcomes[id_][0])
-            for id_ in sorted(counts)
-        ]
+        done_rows = [DoneRow.of(id_, *outcomes[id_], *self._who, counts[id_]) for id_ in sorted(counts)]
         eaten_rows = self._eaten_rows(calls, outcomes)
         known_done, known_eaten = self._statements.insert_new(self.connection, done_rows, eaten_rows)
         earlier: dict[tuple[str, str], Done | None] = dict.fromkeys(counts)

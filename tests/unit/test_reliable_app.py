@@ -232,6 +232,7 @@ def works(task: ReliableTask, *args: Any, **headers: Any) -> list[Work]:
         (lambda _: None, "its key is a NoneType, not a text"),
         (lambda _: "", "has 0 characters"),
         (lambda _: "k" * 256, "has 256 characters"),
+        (lambda _: "k" * 10_000, "has 10000 characters"),
         (lambda _: "a\x00b", "is not printable"),
         (lambda order: order["missing"], "its key cannot be made: KeyError"),
     ],

@@ -57,6 +57,7 @@ BAD_LEDGERS = [
     f"postgresql+asyncpg://u:{SECRET}@db/baozi",
     "sqlite+aiosqlite:///ledger",
     # In memory: each process would have a ledger of its own.
+    "memory://",
     "sqlite://",
     "sqlite:///",
     "sqlite:///:memory:",
