@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psycopg
+from psycopg.generators import fetch_many
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, PendingRollbackError, SQLAlchemyError
@@ -293,7 +295,25 @@ class _BoundedConnection(psycopg.Connection[Any]):
             psycopg.OperationalError: the server did not answer in time. The connection is closed, and the
                 outcome of a commit is unknown.
         """
-        return super().wait(self._bounded(gen), *args, **options)
+        try:
+            return super().wait(self._bounded(gen), *args, **options)
+        except psycopg.Error:
+            raise
+        except Exception:
+            # A signal handler raised it, as for a task's soft time limit. psycopg cancels the statement only
+            # at Ctrl-C. While the statement runs, the connection refuses all others, also a rollback.
+            self._cancel_statement()
+            raise
+
+    def _cancel_statement(self) -> None:
+        """Cancel the statement that runs. Close the connection if the server does not answer in time."""
+        if self.info.transaction_status is not TransactionStatus.ACTIVE:
+            return
+        try:
+            self.cancel_safe(timeout=_GRACE)
+            super().wait(self._bounded(fetch_many(self.pgconn)))
+        except psycopg.Error:
+            self.close()
 
     def _bounded(self, exchange: Generator[Any, Any, Result]) -> Generator[Any, Any, Result]:
         seconds = self.patience.seconds if self.patience else PATIENCE

@@ -6,17 +6,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import make_url
 
 from baozi.errors import ExitCode, LedgerAway
 from baozi.faults.proxy import NetworkCondition, Proxy
 from baozi.ledger import Ledger
 from baozi.ledger_url import file_url
+from baozi.recording import Call, Done
 from tests.integration.ledgers import (
     RUN,
     baozi,
@@ -68,6 +71,29 @@ def soon_away(ledger: Ledger) -> None:
         record_eaten(ledger, baozi(1), "小红", "here", 2.0)
     assert time.monotonic() - began < SOON
     assert str(caught.value).isprintable()
+
+
+def test_a_soft_time_limit_within_a_statement_costs_only_the_one_execution(postgresql_url: str) -> None:
+    def limit(_number: int, _frame: object) -> None:
+        raise SoftTimeLimitExceeded
+
+    calls = [Call("tasks.eat", f"key {number}", baozi(number)) for number in range(3)]
+    ledger = Ledger(postgresql_url).open()
+    before = signal.signal(signal.SIGUSR1, limit)
+    try:
+        with ledger.recording("小红", "here") as recording:
+            recording.claim(calls)
+            for call in calls:
+                with suppress(SoftTimeLimitExceeded), recording.savepoint(call):
+                    if call is calls[1]:
+                        Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+                        recording.connection.exec_driver_sql("SELECT pg_sleep(60)")
+                    recording.finish([(call, '"eaten"', 2.0)])
+        with ledger.recording("小红", "here") as recording:
+            assert recording.claim(calls) == [Done('"eaten"'), None, Done('"eaten"')]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        ledger.close()
 
 
 @pytest.mark.parametrize("connected", [True, False])
