@@ -19,6 +19,8 @@ from baozi.language import Sentence
 
 IMAGE = "rabbitmq:4.3-management"
 
+#: A file of the image's folder for further configuration.
+_CONFIGURATION = "/etc/rabbitmq/conf.d/50-baozi.conf"
 #: Bytes of the container's memory limit, and those at which RabbitMQ blocks its publishers. The kernel kills
 #: the container at the first; RabbitMQ does not count all of its memory, so the second is lower.
 _MEMORY = 1024**3
@@ -40,10 +42,15 @@ def fetch_image() -> None:
         raise BrokerNotInstalled("The image {image} cannot be had: {said}.", image=IMAGE, said=reason(said))
 
 
-def start_container(folder: Folder, why: str) -> Record:
+def start_container(folder: Folder, why: str, configuration: str = "") -> Record:
     """Start the container of ``folder`` on free ports of 127.0.0.1. Wait at most 60 seconds.
 
     The password is passed in a private file, because every user can read command lines.
+
+    Args:
+        folder: where the broker's name, password and record are kept.
+        why: the reason for the choice of a container.
+        configuration: lines of ``rabbitmq.conf``, in addition to those of the image.
 
     Raises:
         BrokerNotStarted: it failed or was not ready in time, and was removed. The error says why.
@@ -56,7 +63,7 @@ def start_container(folder: Folder, why: str) -> Record:
     folder.keep(record)
     docker("rm", "--force", identity.name)
     try:
-        _run(folder, identity)
+        _run(folder, identity, configuration)
         record = _with_ports(record, identity)
         record = record.model_copy(update={"version": _wait(record), "ready": True})
     except BaseException:
@@ -127,7 +134,7 @@ def runs(record: Record) -> bool:
     return record.ready and inspected(record.mark, "{{.State.Running}}") == "true"
 
 
-def _run(folder: Folder, identity: Identity) -> None:
+def _run(folder: Folder, identity: Identity, configuration: str) -> None:
     settings = folder.write(
         "container.env",
         "RABBITMQ_DEFAULT_USER=baozi\n"
@@ -144,10 +151,19 @@ def _run(folder: Folder, identity: Identity) -> None:
         timeout=_START,
     )
     settings.unlink()
+    if done and configuration:
+        done, said = _configure(folder, identity, configuration)
     if done:
         done, said = engine.start(identity.name, timeout=_START)
     if not done:
         raise BrokerNotStarted("The container did not start: {said}.", said=reason(said))
+
+
+def _configure(folder: Folder, identity: Identity, configuration: str) -> tuple[bool, str]:
+    """Copy ``configuration`` into the container. A mount would need a path of the engine's machine."""
+    file = folder.write("container.conf", configuration)
+    file.chmod(0o644)  # the container's user reads it
+    return docker("cp", str(file), f"{identity.name}:{_CONFIGURATION}")
 
 
 def _with_ports(record: Record, identity: Identity) -> Record:

@@ -101,7 +101,7 @@ def temporary_broker(kind: str | None = None, configuration: str = "") -> Iterat
 
     Args:
         kind: "private" or "container"; default: a private node if this machine can run one, else a container.
-        configuration: lines of ``rabbitmq.conf`` for a private node. A container has those of its image.
+        configuration: lines of ``rabbitmq.conf``.
 
     Raises:
         NoBroker: this machine can run neither.
@@ -129,7 +129,7 @@ def temporary_broker(kind: str | None = None, configuration: str = "") -> Iterat
                 private_node.stop_node(record)
         elif kind != "private" and engine.answers():
             container.fetch_image()
-            record = container.start_container(folder, "a temporary broker")
+            record = container.start_container(folder, "a temporary broker", configuration)
             try:
                 yield TemporaryBroker(path, record)
             finally:
