@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import typer
 
 from baozi import command_line, quantities
-from baozi.errors import BaoziError, ExitCode
+from baozi.errors import BaoziError, ExitCode, UsageError
 from baozi.prove.faults import FAULTS
 from baozi.tables import Table
 from side_by_side.results import Machine, ResultModel, this_machine
@@ -50,18 +50,43 @@ class RecordedLosses(ResultModel):
     """What ``baozi prove --json`` printed, by the app's name."""
 
 
-def record(times: int, on: str) -> RecordedLosses:
+def record(names: Iterable[str], times: int, on: str) -> RecordedLosses:
     """Run ``baozi prove`` on each app, one after the other.
+
+    Args:
+        names: of the apps.
+        times: how often each fault is tried.
+        on: the broker to start.
 
     Raises:
         BaoziError: a command has no results.
     """
     options = ["--on", on, "--faults", ",".join(_FAULTS), "--times", str(times)]
     options += ["--calls", str(_CALLS), "--seed", str(_SEED)]
-    apps = {app: _proven(app, options) for app in TITLES}
+    apps = {app: _proven(app, options) for app in names}
     (rabbitmq,) = {found["rabbitmq"] for found in apps.values()}
     machine = this_machine(rabbitmq)
     return RecordedLosses(machine=machine, options=options, apps=apps)
+
+
+def recorded_losses() -> RecordedLosses:
+    """Return what was recorded last."""
+    return RecordedLosses.model_validate_json(RESULTS.read_text(encoding="utf-8"))
+
+
+def _with_those_before(recorded: RecordedLosses) -> RecordedLosses:
+    """Return the results with those that were recorded before in the same way.
+
+    Raises:
+        UsageError: the others were recorded in another way, so that they cannot be compared.
+    """
+    if not RESULTS.exists():
+        return recorded
+    before = recorded_losses()
+    if (before.machine, before.options) != (recorded.machine, recorded.options):
+        raise UsageError("The other apps were recorded with other versions or options. Record all apps.")
+    apps = before.apps | recorded.apps
+    return recorded.model_copy(update={"apps": {name: apps[name] for name in TITLES if name in apps}})
 
 
 def _proven(app: str, options: Iterable[str]) -> dict[str, Any]:
@@ -174,6 +199,9 @@ def _section(recorded: RecordedLosses, app: str) -> str:
 
 
 def main(
+    apps: Annotated[
+        list[str] | None, typer.Argument(metavar="[APP]...", help="Record only these, and keep the others.")
+    ] = None,
     times: Annotated[int, typer.Option(min=1, help="How often each fault is tried in each app.")] = 3,
     on: Annotated[str, typer.Option(help="The broker to start: private or container.")] = "container",
     page_only: Annotated[
@@ -181,11 +209,15 @@ def main(
     ] = False,
 ) -> None:
     """Record what stock Celery loses, and write docs/what-celery-loses.md."""
+    for name in apps or ():
+        if name not in TITLES:
+            raise UsageError("There is no app {name!r}. There are {all}.", name=name, all=", ".join(TITLES))
     if not page_only:
-        recorded = record(times, on)
+        recorded = record(apps or TITLES, times, on)
+        if apps:
+            recorded = _with_those_before(recorded)
         RESULTS.write_text(recorded.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    text = RESULTS.read_text(encoding="utf-8")
-    PAGE.write_text(page(RecordedLosses.model_validate_json(text)), encoding="utf-8")
+    PAGE.write_text(page(recorded_losses()), encoding="utf-8")
 
 
 if __name__ == "__main__":

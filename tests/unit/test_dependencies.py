@@ -21,6 +21,8 @@ WHEEL = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
 BESIDE = ["tasks", "producers", "local_mp", "side_by_side", "benchmarks", "examples", "tests"]
 #: The libraries whose internals baozi/amqp and baozi/upstream use.
 CHANGED = ["amqp", "billiard", "celery", "kombu"]
+#: The modules that import what an extra of the wheel has, and the extra.
+OPTIONAL = {"baozi/testing/fixtures.py": "testing"}
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
 
 
@@ -63,12 +65,23 @@ def undeclared(sources: list[str], declared: set[str]) -> dict[str, list[str]]:
 
 
 def sources(folder: str) -> list[str]:
-    return [path.read_text() for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = sorted((ROOT / folder).rglob("*.py"))
+    return [path.read_text() for path in paths if str(path.relative_to(ROOT)) not in OPTIONAL]
 
 
 @pytest.mark.parametrize("folder", WHEEL)
 def test_the_wheel_imports_nothing_that_its_dependencies_do_not_declare(folder: str) -> None:
     assert undeclared(sources(folder), names(DEPENDENCIES)) == {}
+
+
+@pytest.mark.parametrize(("module", "extra"), OPTIONAL.items())
+def test_a_module_for_an_extra_imports_nothing_that_the_extra_does_not_declare(
+    module: str, extra: str
+) -> None:
+    declared = [Requirement(line) for line in PYPROJECT["project"]["optional-dependencies"][extra]]
+    source = [(ROOT / module).read_text()]
+    assert undeclared(source, names(DEPENDENCIES)) != {}
+    assert undeclared(source, names([*DEPENDENCIES, *declared])) == {}
 
 
 @pytest.mark.parametrize("folder", BESIDE)

@@ -1,0 +1,22 @@
+"""Runs a test of your own under a fault. docs/how-to/test-under-faults.md shows a test.
+
+The fixtures are in the pytest plugin ``baozi.testing.fixtures``, which a test module names itself.
+"""
+
+from baozi.testing.condition import Condition, RunningTask, running
+from baozi.testing.faults import FaultNotInjected, Faults, InjectedFault
+from baozi.testing.faulty_broker import FaultyBroker
+from baozi.testing.workers import ContainerWorkers, ProcessWorkers, started_workers
+
+__all__ = [
+    "Condition",
+    "ContainerWorkers",
+    "FaultNotInjected",
+    "Faults",
+    "FaultyBroker",
+    "InjectedFault",
+    "ProcessWorkers",
+    "RunningTask",
+    "running",
+    "started_workers",
+]
