@@ -7,7 +7,7 @@ from itertools import count
 from random import Random
 
 from baozi.faults.proxy import NetworkCondition, Proxy
-from baozi.prove.lab import LabBroker
+from baozi.prove.lab_broker import LabBroker
 
 _numbers = count(1)
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from baozi.errors import UsageError
-from baozi.prove.lab import LabBroker, own_broker
+from baozi.prove.lab_broker import LabBroker, own_broker
 from baozi.testing.faults import Faults
 from baozi.testing.faulty_broker import FaultyBroker, behind_a_proxy
 from baozi.testing.workers import ContainerWorkers, FaultTarget

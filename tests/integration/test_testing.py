@@ -13,7 +13,7 @@ import psutil
 import pytest
 from celery import Celery
 
-from baozi.prove.lab import LabBroker
+from baozi.prove.lab_broker import LabBroker
 from baozi.testing import FaultNotInjected, Faults, FaultyBroker, running, started_workers
 from baozi.testing.faulty_broker import behind_a_proxy
 from tests.integration.rabbitmq import Node
