@@ -92,6 +92,10 @@ dangers: $(SET_UP)  ## show each danger three times, and write docs/dangers.md; 
 	@cp results-dangers/results.json docs/dangers/results.json
 	@$(BIN)/python deploy/dangers
 
+.PHONY: losses
+losses: $(SET_UP)  ## record what stock Celery loses and write docs/what-celery-loses.md; some forty minutes
+	@$(BIN)/python -m side_by_side.celery_losses
+
 .PHONY: docs
 docs: $(SET_UP)  ## make docs/reference.md from the docstrings
 	@page=$$($(BIN)/python deploy/reference) && echo "$$page" > docs/reference.md

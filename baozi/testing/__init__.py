@@ -4,7 +4,7 @@ The fixtures are in the pytest plugin ``baozi.testing.fixtures``, which a test m
 """
 
 from baozi.testing.condition import Condition, RunningTask, running
-from baozi.testing.faults import FaultNotInjected, Faults, InjectedFault
+from baozi.testing.faults import FaultNotInjected, Faults, TestedFault
 from baozi.testing.faulty_broker import FaultyBroker
 from baozi.testing.workers import ContainerWorkers, ProcessWorkers, started_workers
 
@@ -14,9 +14,9 @@ __all__ = [
     "FaultNotInjected",
     "Faults",
     "FaultyBroker",
-    "InjectedFault",
     "ProcessWorkers",
     "RunningTask",
+    "TestedFault",
     "running",
     "started_workers",
 ]

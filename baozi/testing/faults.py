@@ -26,7 +26,7 @@ class FaultNotInjected(BaoziError):
 
 
 @dataclass
-class InjectedFault:
+class TestedFault:
     """A fault. It is injected by the end of the ``with`` block."""
 
     task: RunningTask | None = None
@@ -45,45 +45,45 @@ class Faults:
 
     def kill_worker_while(
         self, condition: Condition, within: float = _WITHIN
-    ) -> AbstractContextManager[InjectedFault]:
+    ) -> AbstractContextManager[TestedFault]:
         """Kill the worker that executes such a task, with its pool."""
         return self._while(condition, within, self._workers.kill)
 
     def kill_pool_process_while(
         self, condition: Condition, within: float = _WITHIN
-    ) -> AbstractContextManager[InjectedFault]:
+    ) -> AbstractContextManager[TestedFault]:
         """Kill the pool process that executes such a task."""
         return self._while(condition, within, self._workers.kill_pool_process)
 
     def stop_worker_while(
         self, condition: Condition, within: float = _WITHIN, grace: float = _GRACE
-    ) -> AbstractContextManager[InjectedFault]:
+    ) -> AbstractContextManager[TestedFault]:
         """Stop the worker that executes such a task with SIGTERM, and kill it after ``grace`` seconds."""
         return self._while(condition, within, lambda task: self._workers.stop(task, grace))
 
     def freeze_worker_while(
         self, condition: Condition, within: float = _WITHIN, seconds: float = _FROZEN
-    ) -> AbstractContextManager[InjectedFault]:
+    ) -> AbstractContextManager[TestedFault]:
         """Freeze the worker that executes such a task for so many seconds."""
         return self._while(condition, within, lambda task: self._workers.freeze(task, seconds))
 
     def cut_connections_while(
         self, condition: Condition, within: float = _WITHIN
-    ) -> AbstractContextManager[InjectedFault]:
+    ) -> AbstractContextManager[TestedFault]:
         """Close each connection to the broker."""
         broker = self._of_the_test()
         return self._while(condition, within, lambda _: broker.cut())
 
     def freeze_connections_while(
         self, condition: Condition, within: float = _WITHIN, seconds: float = _FROZEN
-    ) -> AbstractContextManager[InjectedFault]:
+    ) -> AbstractContextManager[TestedFault]:
         """Let no byte pass between the broker and all others for so many seconds."""
         broker = self._of_the_test()
         return self._while(condition, within, lambda _: broker.freeze(seconds))
 
     def restart_broker_while(
         self, condition: Condition, within: float = _WITHIN
-    ) -> AbstractContextManager[InjectedFault]:
+    ) -> AbstractContextManager[TestedFault]:
         """Kill the broker, and start it again on its data."""
         broker = self._of_the_test()
         return self._while(condition, within, lambda _: broker.restart())
@@ -98,8 +98,8 @@ class Faults:
     @contextmanager
     def _while(
         self, condition: Condition, within: float, inject: Callable[[RunningTask], object]
-    ) -> Iterator[InjectedFault]:
-        fault, given_up = InjectedFault(), threading.Event()
+    ) -> Iterator[TestedFault]:
+        fault, given_up = TestedFault(), threading.Event()
 
         def wait_and_inject() -> None:
             task = self._wait(condition, within, given_up)

@@ -261,6 +261,33 @@ def test_a_plain_app_gets_advice_after_which_the_doctor_finds_nothing(
     assert (answer.left, answer.by_hand) == ([], [])
 
 
+def test_an_app_with_300_tasks_is_looked_at_and_a_wrong_name_lists_a_few_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "prove_many"
+    (tmp_path / f"{name}.py").write_text(
+        "from celery import Celery\n"
+        "app = Celery('many', broker='amqp://', set_as_current=False)\n"
+        "def work(x): pass\n"
+        "for number in range(300):\n"
+        "    app.task(name=f'many.work_{number:03}', shared=False)(work)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    # pytest's plug-in for Celery shares some tasks with each app.
+    monkeypatch.setattr("celery._state._on_app_finalizers", set())
+    try:
+        answer = look(Question(name, "many.work_299", [[1]], "4.3.0"))
+        with pytest.raises(UsageError) as raised:
+            look(Question(name, "many.work_300", [[1]]))
+    finally:
+        sys.modules.pop(name)
+    assert (answer.tasks, answer.left) == (300, [])
+    assert str(raised.value) == (
+        "The app has no task 'many.work_300'. It has many.work_000, many.work_001, many.work_002,"
+        " many.work_003, many.work_004 and 295 more."
+    )
+
+
 # The plugin.
 
 
