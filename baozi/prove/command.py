@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from baozi.errors import ExitCode, UsageError
+from baozi.language import Sentence, translated
 from baozi.shown import shown, shown_lines, to_json
 
 if TYPE_CHECKING:
@@ -184,7 +185,12 @@ def _report(
         raise UsageError("These faults break the broker itself, and a broker of yours is not broken.")
     answer = survey(Question(wanted.app, wanted.task, wanted.arguments, broker.version))
     if answer.backend and not answer.backend.startswith(("disabled", "rpc")):
-        _say(f"The workers store results in {answer.backend}, the app's own result backend.")
+        _say(
+            translated(
+                "The workers store results in {backend}, the app's own result backend.",
+                backend=answer.backend,
+            )
+        )
 
     def run(name: str, **more: Any) -> proof.Proof:
         lab = Lab(
@@ -205,7 +211,7 @@ def _report(
     as_it_is = run("as-it-is", findings=list(answer.findings))
     fixed = None
     if wanted.with_fixes:
-        _say("The same with the doctor's advice:")
+        _say(translated("The same with the doctor's advice:"))
         fixed = run("with-fixes", findings=answer.left, change=answer.change)
     options = answer.change.settings.get("broker_transport_options", {})
     return ProofReport(
@@ -263,14 +269,15 @@ def _ask_before(wanted: _Wanted, yes: bool) -> None:
     """
     if wanted.task is None or yes:
         return
-    warning = (
-        f"{wanted.task} is executed for real, hundreds of times, and some calls more than once. All that it"
-        " contacts is contacted: databases, mail servers, payment services."
+    warning = Sentence(
+        "{task} is executed for real, hundreds of times, and some calls more than once. All that it contacts"
+        " is contacted: databases, mail servers, payment services.",
+        task=wanted.task,
     )
     if not sys.stdin.isatty():
         raise UsageError("{warning} Say --yes if that does no harm.", warning=warning)
-    typer.echo(warning, err=True)
-    typer.confirm("Does that do no harm?", abort=True, err=True)
+    typer.echo(translated(warning), err=True)
+    typer.confirm(translated("Does that do no harm?"), abort=True, err=True)
 
 
 @contextmanager
@@ -282,7 +289,7 @@ def _broker(kind: str | None, url: str | None, management: str | None, owned: bo
     if url is None:
         if owned or management:
             raise UsageError("No broker is named. Name it with --broker, or let one be started.")
-        _say("Starting a broker that nothing else uses.")
+        _say(translated("Starting a broker that nothing else uses."))
         with own_broker(kind) as broker:
             yield broker
         return
@@ -352,22 +359,22 @@ def _print(report: "ProofReport", as_json: bool, out: Path | None) -> None:
     if as_json:
         print(to_json(reports.as_json(report)))
         return
-    for title, proof in (("", report.as_it_is), ("With the advised settings", report.fixed)):
+    for title, proof in (("", report.as_it_is), (Sentence("With the advised settings"), report.fixed)):
         if proof is None:
             continue
         if title:
-            print(title)
+            print(translated(title))
         reports.table(proof).print()
         for line in reports.remarks(proof):
-            print(shown(line))
+            print(shown(translated(line)))
     print()
     for line in reports.explanations(report):
-        print(shown(line))
-    print(shown(report.accepted_means))
-    print(shown(reports.conclusion(report.as_it_is.results)))
-    print(f"Seed {report.seed} repeats this plan.")
+        print(shown(translated(line)))
+    print(shown(translated(report.accepted_means)))
+    print(shown(translated(reports.conclusion(report.as_it_is.results))))
+    print(translated("Seed {seed} repeats this plan.", seed=report.seed))
     if out is not None:
-        print(f"The report is {shown(out / 'report.html')}.")
+        print(translated("The report is {path}.", path=shown(out / "report.html")))
 
 
 def _check_kind(on: str | None) -> None:
@@ -393,7 +400,7 @@ def _list_faults() -> None:
     from baozi.prove.faults import FAULTS  # noqa: PLC0415  # only this option needs them
 
     for name, fault in FAULTS.items():
-        print(f"{name:16} {fault.does}")
+        print(f"{name:16} {translated(fault.does)}")
 
 
 def _say(line: str) -> None:

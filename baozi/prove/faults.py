@@ -17,6 +17,7 @@ from baozi.errors import BaoziError
 from baozi.faults.conditions import CONDITIONS
 from baozi.faults.proxy import NetworkCondition
 from baozi.faults.signals import kill, send
+from baozi.language import Sentence
 
 if TYPE_CHECKING:
     from baozi.prove.lab import AppTrial
@@ -155,28 +156,38 @@ def _bad_network(name: str, seconds: float) -> Callable[["AppTrial", Random], st
 
 #: All faults by name, in the order in which they are injected.
 FAULTS: dict[str, AppFault] = {
-    "kill-pool-child": AppFault("Kills a pool process that executes a task.", _kill_pool_child),
-    "kill-worker": AppFault("Kills a worker with its pool, and starts it again.", _kill_worker),
-    "orphan-pool": AppFault("Kills a worker's main process only, and starts it again.", _orphan_pool),
+    "kill-pool-child": AppFault(Sentence("Kills a pool process that executes a task."), _kill_pool_child),
+    "kill-worker": AppFault(Sentence("Kills a worker with its pool, and starts it again."), _kill_worker),
+    "orphan-pool": AppFault(
+        Sentence("Kills a worker's main process only, and starts it again."), _orphan_pool
+    ),
     "stop-worker": AppFault(
-        f"Sends SIGTERM to a worker, kills it after {GRACE} s, and starts it again, as a deployment does.",
+        Sentence(
+            "Sends SIGTERM to a worker, kills it after {seconds} s, and starts it again, as a deployment"
+            " does.",
+            seconds=GRACE,
+        ),
         _stop_worker,
     ),
     "freeze-worker": AppFault(
-        "Freezes a worker until the broker misses its heartbeat.", _freeze_worker, quiet=15
+        Sentence("Freezes a worker until the broker misses its heartbeat."), _freeze_worker, quiet=15
     ),
-    "kill-producer": AppFault("Kills the producer, and starts it again with the next call.", _kill_producer),
+    "kill-producer": AppFault(
+        Sentence("Kills the producer, and starts it again with the next call."), _kill_producer
+    ),
     "kill-broker": AppFault(
-        "Kills the broker, and starts it again.", _kill_broker, quiet=30, breaks_broker=True
+        Sentence("Kills the broker, and starts it again."), _kill_broker, quiet=30, breaks_broker=True
     ),
     "memory-alarm": AppFault(
-        "Turns the broker's memory alarm on and off.", _memory_alarm, breaks_broker=True
+        Sentence("Turns the broker's memory alarm on and off."), _memory_alarm, breaks_broker=True
     ),
-    "cut": AppFault("Closes every connection.", _cut, quiet=15),
+    "cut": AppFault(Sentence("Closes every connection."), _cut, quiet=15),
     "blackhole": AppFault(
-        "No byte arrives, in either direction, until heartbeats are missed.",
+        Sentence("No byte arrives, in either direction, until heartbeats are missed."),
         _bad_network("blackhole", _FROZEN),
         quiet=20,
     ),
-    "latency": AppFault("Each packet is about a second late.", _bad_network("latency", _SLOW), quiet=12),
+    "latency": AppFault(
+        Sentence("Each packet is about a second late."), _bad_network("latency", _SLOW), quiet=12
+    ),
 }

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from baozi.language import Sentence
 from baozi.prove.records import CallHistory
 
 
@@ -25,10 +26,10 @@ class Judgement(IntEnum):
 class LastSeen(StrEnum):
     """Where a lost call was seen for the last time."""
 
-    ACCEPTED = "accepted, and received by no worker"
-    RECEIVED = "received by a worker, and not started"
-    STARTED = "started, and not finished"
-    RETRIED = "retried, and not started again"
+    ACCEPTED = Sentence("accepted, and received by no worker")
+    RECEIVED = Sentence("received by a worker, and not started")
+    STARTED = Sentence("started, and not finished")
+    RETRIED = Sentence("retried, and not started again")
 
 
 #: The rules that can explain a loss, by the place where the call was last seen.

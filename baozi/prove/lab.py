@@ -12,6 +12,7 @@ import psutil
 
 from baozi.doctor.application import masked
 from baozi.errors import BaoziError, UsageError
+from baozi.language import Sentence
 from baozi.process_group import StartedProcess
 from baozi.prove import tasks
 from baozi.prove.lab_broker import LabBroker
@@ -217,7 +218,9 @@ class AppTrial(Trial):
         if self.records.produced < self.producers:
             if self.producer.process.poll() is None:
                 return (
-                    "apply_async does not return" if self.records.calling else "the producer does not go on"
+                    Sentence("apply_async does not return")
+                    if self.records.calling
+                    else Sentence("the producer does not go on")
                 )
             return f"the producer ended: {masked(self.producer.last_log_line())}"
         for started in self.group.processes:

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from baozi.errors import UsageError
+from baozi.language import Sentence, listed, translated
 from baozi.prove.faults import FAULTS
 from baozi.prove.judging import Judgement, TrialResult, judge, worst
 from baozi.prove.lab import AppTrial, Lab, NotApplicable
@@ -61,16 +62,16 @@ def prove(
     """
     proof = Proof()
     proof.results.append(_without_fault(lab, count))
-    say(_line(proof.results[0]))
+    say(translated(_line(proof.results[0])))
     for step in steps:
         try:
             result = _with_fault(lab, step, count)
         except NotApplicable as error:
             proof.skipped[step.name] = str(error)
-            say(f"{step.name}: skipped. {error}")
+            say(translated("{fault} was skipped: {why}", fault=step.name, why=error))
             continue
         proof.results.append(result)
-        say(_line(result))
+        say(translated(_line(result)))
     return proof
 
 
@@ -160,13 +161,26 @@ def _more(before: int | None, count: Count | None) -> int | None:
     return count() - before if count is not None and before is not None else None
 
 
-def _line(result: TrialResult) -> str:
-    told = (
-        f"{result.fault}: {result.judgement.word}, {result.accepted} accepted, {result.succeeded} succeeded"
+def _line(result: TrialResult) -> Sentence:
+    counts = listed(
+        Sentence(template, count=count)
+        for template, count in (
+            (Sentence("{count} accepted"), result.accepted),
+            (Sentence("{count} succeeded"), result.succeeded),
+            (Sentence("{count} lost"), result.lost),
+            (Sentence("{count} twice"), result.twice),
+            (Sentence("{count} failed"), result.failed),
+            (Sentence("{count} waiting"), result.waiting),
+        )
+        if count or "accepted" in template or "succeeded" in template
     )
-    parts = {"lost": result.lost, "twice": result.twice, "failed": result.failed, "waiting": result.waiting}
-    told += "".join(f", {number} {word}" for word, number in parts.items() if number)
-    return told + (f". {result.stopped[:1].upper()}{result.stopped[1:]}" if result.stopped else "")
+    line = Sentence(
+        "{fault}: {verdict}, {counts}",
+        fault=Sentence(result.fault),
+        verdict=Sentence(result.judgement.word),
+        counts=counts,
+    )
+    return Sentence("{line}. {more}", line=line, more=Sentence(result.stopped)) if result.stopped else line
 
 
 def limited(

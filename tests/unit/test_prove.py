@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from celery import Celery
 
+from baozi import language
 from baozi.doctor.rules import RULES, Rule
 from baozi.errors import UsageError
 from baozi.prove import plan, plugin, report
@@ -344,6 +345,26 @@ def test_the_report_is_one_file_that_shows_both_tables_and_escapes_names() -> No
     assert page.count("<table>") == 2
     assert "src=" not in page
     assert "href=" not in page
+
+
+def test_in_chinese_the_report_and_the_table_are_chinese_and_the_json_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LANGUAGE", "")  # `speak` sets it, and monkeypatch sets it back
+    in_english = report.dumped(reported())
+    language.speak("zh")
+    try:
+        page = report.page(reported(findings={"BZ101": RULES[0].sentence}))
+        table = report.table(reported().as_it_is).text(80)
+        assert report.dumped(reported()) == in_english
+    finally:
+        language.speak("en")
+    assert '<html lang="zh-CN">' in page
+    assert "应用会丢失：3 次被接收的调用丢失了 2 次。" in page
+    assert "<li>BZ101：worker 被杀死时会丢失任务的消息：" in page
+    assert '<tr class="loses"><td>kill-worker</td><td>丢失</td>' in page
+    assert "跳过 latency：Why &lt;not&gt;?" in page
+    assert table.split()[:5] == ["故障", "结果", "次数", "被接收", "成功"]
 
 
 def test_the_report_says_what_accepted_means() -> None:
