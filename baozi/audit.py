@@ -103,14 +103,14 @@ class Audit(BaseModel):
             )
         if self.shared_names:
             found.append(
-                Sentence("Used by several orders: the name {names}.", names=", ".join(self.shared_names))
+                Sentence("Several orders have the same name: {names}.", names=", ".join(self.shared_names))
             )
         if self.absent:
             found.append(Sentence("Nothing is known of {names}.", names=", ".join(self.absent)))
         if len(self.producers) < self.orders_due:
             found.append(
                 Sentence(
-                    "There are orders of {count} producers, not of {due}.",
+                    "Producers with an order: {count}, expected: {due}.",
                     count=len(self.producers),
                     due=self.orders_due,
                 )
@@ -181,7 +181,7 @@ def audit(
         producers.append(_only_dead(producer, (counts or {})[producer]))
     if not producers:
         raise NothingToAudit(
-            "The ledger has nothing of run {run}; see the run's name, or wait with --wait.", run=run
+            "The ledger has nothing of run {run}. Check the run's name, or wait with --wait.", run=run
         )
     known = {one.producer for one in producers}
     return Audit(

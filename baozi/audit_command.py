@@ -23,9 +23,11 @@ def audit(
     wait: Annotated[
         float, typer.Option(min=0, max=86_400, help="Seconds to wait until orders are closed and eaten.")
     ] = 0,
-    orders: Annotated[int, typer.Option(min=1, help="How many producers' orders there must be.")] = 1,
+    orders: Annotated[
+        int, typer.Option(min=1, help="Least number of producers that must have an order.")
+    ] = 1,
     producer: Annotated[
-        list[str] | None, typer.Option(help="A producer whose order there must be; may be repeated.")
+        list[str] | None, typer.Option(help="Name of a producer that must have an order; may be repeated.")
     ] = None,
     journals: Annotated[
         list[Path] | None,
@@ -132,7 +134,7 @@ def _remarks(row: Sums) -> list[str]:
     if row.refused:
         remarks.append(
             Sentence(
-                "{producer}: {count} not eaten, since another order has their numbers.",
+                "{producer}: {count} not eaten, because another order has their numbers.",
                 producer=name,
                 count=row.refused,
             )

@@ -76,7 +76,7 @@ def nodes(url: str) -> list[Node]:
     if len({node.virtual_host for node in found}) > 1:
         raise ValueError("its URLs name different virtual hosts; a cluster's nodes have one")
     if len(found) > 1 and found[0].scheme == MEMORY:
-        raise ValueError("memory:// stands alone, since it is no cluster")
+        raise ValueError("memory:// must be the only URL, because it is not a cluster")
     return found
 
 

@@ -63,7 +63,7 @@ class BaoziError(ClickException):
 
 
 class UsageError(BaoziError):
-    """The command was asked for something it cannot do; see --help."""
+    """The command cannot do this. See --help."""
 
 
 class UpstreamChanged(UsageError):
@@ -75,7 +75,7 @@ class NotABaozi(BaoziError):
 
 
 class NameInUse(BaoziError):
-    """Another order of the same run and producer has this number; give each producer a name of its own."""
+    """Another order of the same run and producer has this number. Give each producer a different name."""
 
 
 class RunExists(UsageError):
@@ -83,7 +83,7 @@ class RunExists(UsageError):
 
 
 class OrderDiffers(UsageError):
-    """Something else was put under this number before. To resume, repeat the same puts in the same order."""
+    """Another call had this number before. To resume, repeat the same puts in the same order."""
 
 
 class OrderLeftOpen(BaoziError):
@@ -95,11 +95,11 @@ class OrderStopped(KeyboardInterrupt):
 
 
 class ReportNotInstalled(UsageError):
-    """A report is drawn with matplotlib and jinja2, which are not here; `pip install matplotlib jinja2`."""
+    """A report needs matplotlib and jinja2, which are not installed. Run `pip install matplotlib jinja2`."""
 
 
 class JournalAway(UsageError):
-    """The journal cannot be written or read; see that BAOZI_HOME is there, has room, and may be written."""
+    """The journal cannot be written or read. Check that BAOZI_HOME exists, has free space and is writable."""
 
 
 class AppNotFound(UsageError):
@@ -113,7 +113,7 @@ class DeadlinePassed(BaoziError):
 
 
 class BrokerError(BaoziError):
-    """The broker cannot be used; look at its log."""
+    """The broker cannot be used. See its log."""
 
     exit_code = ExitCode.NO_BROKER
 
@@ -143,7 +143,7 @@ class NotPermitted(BrokerError):
 
 
 class DeadLettersInUse(BrokerError):
-    """Somebody else is looking through the dead letters; try again when that has ended."""
+    """Another command is browsing the dead letters. Try again when it has ended."""
 
 
 class TopologyMismatch(BrokerError):
@@ -173,7 +173,7 @@ class QueueFull(PutRefused):
 
 
 class Unroutable(PutRefused):
-    """No queue takes this message, for it was deleted; start a worker, which declares it, then try again."""
+    """No queue takes this message: its queue was deleted. Start a worker to declare it again, then retry."""
 
 
 class MessageRefused(PutRefused):
@@ -186,17 +186,17 @@ class MessageRefused(PutRefused):
 
 
 class LedgerError(BaoziError):
-    """The ledger cannot be used; see BAOZI_LEDGER_URL."""
+    """The ledger cannot be used. Check BAOZI_LEDGER_URL."""
 
     exit_code = ExitCode.NO_LEDGER
 
 
 class LedgerAway(LedgerError):
-    """The ledger does not answer or cannot be written; see that it is there, has room, and may be written."""
+    """The ledger does not answer or cannot be written. Check that it exists, has space and is writable."""
 
 
 class NothingToAudit(LedgerError):
-    """The ledger has nothing of this run; see the run's name."""
+    """The ledger has nothing of this run. Check the run's name."""
 
 
 class AnotherLedger(LedgerError):
@@ -268,4 +268,4 @@ class BadResults(BaoziError):
 
 
 class NotJSON(UsageError):
-    """What a task takes and returns must be JSON: text, numbers, true, false, null, lists and tables."""
+    """The arguments and results of a task must be JSON: text, numbers, true, false, null, lists, objects."""

@@ -35,9 +35,9 @@ _LONGEST_NAME = 60
 
 def _plain(name: str, info: ValidationInfo) -> str:
     if "/" in name:
-        raise ValueError("must not contain '/', which parts a baozi's id")
+        raise ValueError("must not contain '/', which separates the parts of a baozi's id")
     if name.startswith("."):
-        raise ValueError("must not start with '.', since it names a file")
+        raise ValueError("must not start with '.', because it is used as a file name")
     # isprintable() first, because it is fast and each message has two names.
     controls = set() if name.isprintable() else set(filter(is_control, name))
     if info.context == _OLD:

@@ -105,7 +105,7 @@ def _plan(one: RunSummary, dead: set[str], work: dict[str, int | None], older_th
             minutes=_SETTLED_AFTER / 60,
         )
     elif age < older_than:
-        why = Sentence("It is younger than --older-than says.")
+        why = Sentence("It ended less than --older-than days ago.")
     return PrunePlan(run=one.run, rows=one.rows, journal_bytes=one.journal_bytes, kept=why)
 
 
@@ -172,7 +172,9 @@ def prune(
     older_than: Annotated[
         float, typer.Option(min=0, max=36_500, help="Days since something of a run was eaten or closed.")
     ] = 0,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete. Without it, only say what would be.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", help="Delete. Without this option, only list what would be deleted.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Delete journals and ledger rows of runs that are proven sound; without --yes, only say which.

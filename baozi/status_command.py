@@ -19,13 +19,13 @@ _CLEAR = "\x1b[H\x1b[2J"
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Look again and again, until Ctrl-C.")] = False,
-    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two looks.")] = 5,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
+    interval: Annotated[float, typer.Option(min=0.5, max=3600, help="Seconds between two repetitions.")] = 5,
     timeout: Annotated[
         float, typer.Option(min=0.5, max=300, help="Seconds until each part must have answered.")
     ] = 5,
     letters: Annotated[
-        int, typer.Option(min=0, help="Dead letters whose reasons are counted, at most; 0 for none.")
+        int, typer.Option(min=0, help="Largest number of dead letters whose reasons are counted; 0 for none.")
     ] = MOST_LETTERS,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON, with --watch a line each time.")
@@ -129,7 +129,7 @@ _LINES = {
 
 def _queue_line(one: dict[str, Any]) -> str:
     if one["ready"] is None:
-        return translated("queue {name}: is not there", name=one["name"])
+        return translated("queue {name}: does not exist", name=one["name"])
     unacknowledged = "?" if one["unacknowledged"] is None else one["unacknowledged"]
     oldest = one["oldest_seconds"]
     return translated(

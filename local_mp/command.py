@@ -92,7 +92,9 @@ def manager_all(context: typer.Context, pace: Pace = 1.0) -> None:
 def serve(
     address: Address = _ADDRESS,
     authkey_file: AuthkeyFile = None,
-    capacity: Annotated[int | None, typer.Option(min=1, help="Items before a put waits.")] = None,
+    capacity: Annotated[
+        int | None, typer.Option(min=1, help="Items that the queue holds; a further put waits.")
+    ] = None,
 ) -> None:
     """Keep the queue until Ctrl-C."""
     manager = _manager(address, authkey_file)
@@ -153,7 +155,7 @@ def _manager(address: str, authkey_file: Path | None) -> ManagerAddress:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
         raise UsageError(
-            "{address!r} is no address; it is HOST:PORT, as in {address2}.",
+            "{address!r} is not an address. An address is HOST:PORT, such as {address2}.",
             address=address,
             address2=_ADDRESS,
         )
@@ -169,5 +171,7 @@ def _authkey(path: Path | None) -> bytes:
             "The authkey's file {path} cannot be read: {strerror}.", path=path, strerror=error.strerror
         ) from error
     if not key:
-        raise UsageError("An authkey is needed, the same for all: set BAOZI_AUTHKEY, or give --authkey-file.")
+        raise UsageError(
+            "An authkey is needed, the same for all processes. Set BAOZI_AUTHKEY, or give --authkey-file."
+        )
     return key

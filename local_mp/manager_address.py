@@ -11,7 +11,7 @@ from local_mp import manager_queue
 
 
 class ManagerAway(BrokerError):
-    """The Manager went away; see that it runs (`manager-queue serve`)."""
+    """The Manager does not answer any more. Check that it runs (`manager-queue serve`)."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,9 @@ class ManagerAddress:
         try:
             queue = manager_queue.connect((self.host, self.port), self.authkey)
         except AuthenticationError:
-            raise ManagerAway("The Manager has another authkey; give all parts the same.") from None
+            raise ManagerAway(
+                "The Manager has another authkey. Give all processes the same authkey."
+            ) from None
         except OSError as error:
             raise ManagerAway(
                 "No Manager answers at {host}:{port}: {strerror}.",

@@ -52,7 +52,7 @@ def produce(
         ),
     ] = None,
     tray: Annotated[
-        int, typer.Option(min=1, max=LONGEST_TRAY, help="Baozi in one message, for when each is tiny.")
+        int, typer.Option(min=1, max=LONGEST_TRAY, help="Baozi in one message; useful if each is small.")
     ] = 1,
     lines: Annotated[bool, typer.Option(help="Print the course's line for each.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,

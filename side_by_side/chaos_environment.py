@@ -439,7 +439,9 @@ class ChaosEnvironment:
             if not self._closing:
                 self.check()
             if time.monotonic() > deadline:
-                raise DeadlinePassed("Waited {seconds:g} s in vain for {what}.", seconds=seconds, what=what)
+                raise DeadlinePassed(
+                    "Waited {seconds:g} s for {what}, without success.", seconds=seconds, what=what
+                )
             time.sleep(_CHECK_EVERY)
         return result
 

@@ -219,7 +219,7 @@ def _wait_for(condition: Callable[[], bool], what: str, timeout: float, process_
         process_group.check()
         if time.monotonic() > deadline:
             raise NotInTime(
-                "Waited {timeout:.0f} s in vain for {what}; see the logs under {logs}.",
+                "Waited {timeout:.0f} s for {what}, without success. See the logs under {logs}.",
                 timeout=timeout,
                 what=what,
                 logs=process_group.logs,

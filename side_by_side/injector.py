@@ -45,5 +45,5 @@ class Injector:
             self._size, self._grew_at = size, time.monotonic()
         elif time.monotonic() - self._grew_at > self._patience:
             raise DeadlinePassed(
-                "Nothing has happened for {patience:g} s: it is wedged.", patience=self._patience
+                "Nothing has happened for {patience:g} s: the run is wedged.", patience=self._patience
             )

@@ -144,7 +144,9 @@ class MultiprocessingGroup:
         while not condition():
             if time.monotonic() > self._ends_at:
                 raise DeadlinePassed(
-                    "Waited {deadline:g} s in vain for {what}.", deadline=self.workload.deadline, what=what
+                    "Waited {deadline:g} s for {what}, without success.",
+                    deadline=self.workload.deadline,
+                    what=what,
                 )
             time.sleep(_TICK)
             if self._tick is not None:
@@ -169,7 +171,7 @@ class MultiprocessingGroup:
         try:
             return pipe.recv()
         except EOFError:
-            raise ProcessFailed("A process ended before it sent the object that was awaited.") from None
+            raise ProcessFailed("A process ended before it sent the expected object.") from None
 
     def _check_that_none_failed(self) -> None:
         for one in self.processes:

@@ -221,8 +221,8 @@ class ConfirmedChannel:
     def unroutable(self) -> Unroutable:
         """Return the error for the message that was returned last."""
         return Unroutable(
-            "No queue takes this message ({returned}): start a worker, which declares the queue,"
-            " then try again.",
+            "No queue takes this message ({returned}). Start a worker, which declares the queue, and"
+            " try again.",
             returned=self._returned,
         )
 

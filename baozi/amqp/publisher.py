@@ -149,7 +149,7 @@ class ConfirmedPublisher(Generic[M]):
     def _enqueue(self, messages: Sequence[M]) -> None:
         new = {message.id: message for message in messages}
         if len(new) < len(messages) or not self._unsettled.keys().isdisjoint(new):
-            raise ValueError("a message with this id is under way")
+            raise ValueError("a message with this id is being sent")
         self._unsettled |= new
         self._to_send += messages
 

@@ -86,7 +86,7 @@ def stop(at_once: bool = False) -> bool:
 def _found_or_started(folder: Folder, say: Callable[[str], None]) -> Broker:
     record = folder.record()
     if record is not None and _runs(record):
-        broker = _broker(record, Sentence("one runs already: {why}", why=record.why))
+        broker = _broker(record, Sentence("a broker is already running: {why}", why=record.why))
         say(Sentence("Broker: {why}.", why=broker.why))
         return broker
     _clear(folder)

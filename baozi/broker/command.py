@@ -16,7 +16,7 @@ from baozi.shown import shown, to_json
 
 app = typer.Typer(no_args_is_help=True, help="A broker for one machine: start it, find it, stop it.")
 
-Json = Annotated[bool, typer.Option("--json", help="Say it in JSON, for a program.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 #: Seconds within which a running broker answers.
 _ANSWER = 5
@@ -24,7 +24,7 @@ _ANSWER = 5
 
 @app.command("start")
 def start_command(as_json: Json = False) -> None:
-    """Find a broker, or start one: a private RabbitMQ node, else a container, else say what is left."""
+    """Find a broker, or start one: a private RabbitMQ node, or else a container."""
     _show(start(), as_json)
 
 
@@ -40,14 +40,17 @@ def status_command(as_json: Json = False) -> None:
 def stop_command(as_json: Json = False) -> None:
     """Stop the broker that `start` started; its queues stay on disk for the next start."""
     stopped = stop()
-    nothing, done = Sentence("There was no broker of ours to stop."), Sentence("Stopped.")
+    nothing, done = (
+        Sentence("There was no broker to stop that `baozi broker start` had started."),
+        Sentence("Stopped."),
+    )
     said = translated(done if stopped else nothing)
     say(json.dumps({"stopped": stopped}) if as_json else said)
 
 
 @app.command("env")
 def env_command(as_json: Json = False) -> None:
-    """Print the broker's address, password and all, for: eval "$(baozi broker env)"."""
+    """Print the broker's address with its password, for: eval "$(baozi broker env)"."""
     url = find().url
     print(json.dumps({"BAOZI_BROKER_URL": url}) if as_json else f"export BAOZI_BROKER_URL={shlex.quote(url)}")
 

@@ -39,7 +39,9 @@ def fetch_image() -> None:
         return
     done, said = docker("pull", "--quiet", IMAGE, timeout=_PULL)
     if not done:
-        raise BrokerNotInstalled("The image {image} cannot be had: {said}.", image=IMAGE, said=reason(said))
+        raise BrokerNotInstalled(
+            "The image {image} cannot be fetched: {said}.", image=IMAGE, said=reason(said)
+        )
 
 
 def start_container(folder: Folder, why: str, configuration: str = "") -> Record:

@@ -24,7 +24,7 @@ _STOP_DEADLINE = 30
 
 
 class _PortTaken(BrokerNotStarted):
-    """The broker did not start, for another process took one of its ports meanwhile; try again."""
+    """The broker did not start because another process took one of its ports. Try again."""
 
 
 def server() -> Path | None:

@@ -74,7 +74,7 @@ def check_broker_answers(url: str, timeout: float) -> str | None:
     try:
         named = nodes(url)
     except ValueError as error:
-        raise UsageError("The broker's URL is not one: {error}.", error=recognized(str(error))) from None
+        raise UsageError("The broker's URL is invalid: {error}.", error=recognized(str(error))) from None
     for node in named:
         if node.scheme == MEMORY:
             return None
@@ -89,5 +89,5 @@ def check_broker_answers(url: str, timeout: float) -> str | None:
         except OSError:
             continue
     raise BrokerAway(
-        "No broker answers at {url}; see that it runs and that the address is right.", url=safe_url(url)
+        "No broker answers at {url}. Check that it runs and that the address is right.", url=safe_url(url)
     )

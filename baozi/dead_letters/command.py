@@ -24,7 +24,7 @@ Timeout = Annotated[
     float | None,
     typer.Option(min=0.1, max=86_400, help="Seconds to wait for the broker, or a full queue; default 30."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Say it in JSON, for a program.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 #: Characters of a reason in the list.
 _REASON = 100
@@ -34,7 +34,9 @@ _PAGE = 1000
 
 @app.command("list")
 def list_command(
-    limit: Annotated[int | None, typer.Option(min=1, help="So many at the most; default: all.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Largest number of dead letters; default: all.")
+    ] = None,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
@@ -71,13 +73,13 @@ def show_command(wanted: Ids, timeout: Timeout = None, as_json: Json = False) ->
 @app.command("replay")
 def replay_command(
     wanted: Annotated[list[str] | None, typer.Argument(metavar="[ID…]", help="As for show.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that are there now.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All current dead letters.")] = False,
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
     """Put dead letters on the queue again; each leaves the dead letters when the broker has it there."""
     if bool(wanted) == everything:
-        raise UsageError("Name the dead letters to replay, or say --all.")
+        raise UsageError("Name the dead letters to replay, or give --all.")
     _check_ids_not_empty(wanted or [])
     replayed = 0
     try:
@@ -100,7 +102,7 @@ def drop_command(
     timeout: Timeout = None,
     as_json: Json = False,
 ) -> None:
-    """Throw dead letters away, for ever."""
+    """Delete dead letters permanently."""
     _check_ids_not_empty(wanted)
     if not yes:
         wanted = _confirmed_ids(wanted, timeout)
@@ -124,7 +126,9 @@ def _check_ids_not_empty(wanted: list[str]) -> None:
 def _confirmed_ids(wanted: list[str], timeout: float | None) -> list[str]:
     """Ask for confirmation, and return the full ids of the letters."""
     if not sys.stdin.isatty():
-        raise UsageError("Nobody can be asked here whether to drop it for ever; say --yes.")
+        raise UsageError(
+            "There is no terminal to ask whether to delete it permanently. Add --yes to confirm."
+        )
     with browsing(timeout) as browser:
         found = find(browser, wanted)
     _table(found).print(sys.stderr)

@@ -249,7 +249,7 @@ def find(browser: DeadLetterBrowser, wanted: Sequence[str]) -> list[DeadMessage]
     for beginning in wanted:
         if beginning not in ids:
             raise UsageError(
-                "There is no dead letter {beginning!r}; `baozi dead list` says which there are.",
+                "There is no dead letter {beginning!r}. `baozi dead list` lists them.",
                 beginning=beginning,
             )
     return found

@@ -28,7 +28,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if there is any finding.")] = False,
     static: Annotated[
-        bool, typer.Option("--static", help="Look at the app only; connect to nothing.")
+        bool, typer.Option("--static", help="Examine the app only; connect to nothing.")
     ] = False,
 ) -> None:
     """Say what an app and its broker can lose, repeat or stop; exit 1 if anything loses.

@@ -78,7 +78,7 @@ def examine(
         BaoziError: the app's settings cannot be read.
     """
     if name is None and (broker_url is None or not live):
-        raise UsageError("Nothing to look at. Name an app with -A, or a broker with --broker.")
+        raise UsageError("There is nothing to examine. Name an app with -A, or a broker with --broker.")
     app: Any = application.load(name) if name is not None else None
     read = application.read(app, name, broker_url) if name is not None else None
     result = Examination(name, [])

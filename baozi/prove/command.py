@@ -67,7 +67,7 @@ def prove(
         typer.Option(min=1, help="Try the faults again and again, and begin none after this time."),
     ] = None,
     calls: Annotated[
-        int | None, typer.Option(min=1, help="Calls of each try. Default: as many as take some seconds.")
+        int | None, typer.Option(min=1, help="Calls of each try. Default: enough for some seconds.")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same fault plan.")] = None,
     on: Annotated[
@@ -182,7 +182,7 @@ def _report(
     ]
     plan.parsed(names)
     if not names:
-        raise UsageError("These faults break the broker itself, and a broker of yours is not broken.")
+        raise UsageError("These faults break the broker itself, which is not done to a broker of yours.")
     answer = survey(Question(wanted.app, wanted.task, wanted.arguments, broker.version))
     if answer.backend and not answer.backend.startswith(("disabled", "rpc")):
         _say(
@@ -275,7 +275,7 @@ def _ask_before(wanted: _Wanted, yes: bool) -> None:
         task=wanted.task,
     )
     if not sys.stdin.isatty():
-        raise UsageError("{warning} Say --yes if that does no harm.", warning=warning)
+        raise UsageError("{warning} Add --yes if that does no harm.", warning=warning)
     typer.echo(translated(warning), err=True)
     typer.confirm(translated("Does that do no harm?"), abort=True, err=True)
 

@@ -95,7 +95,7 @@ def survey(question: Question) -> AppFacts:
         found = json.loads(done.stdout.splitlines()[-1])
     except (ValueError, IndexError):
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise UsageError("The app {app!r} cannot be looked at: {last}", app=question.app, last=last) from None
+        raise UsageError("The app {app!r} cannot be examined: {last}", app=question.app, last=last) from None
     if "refused" in found:
         raise UsageError(found["refused"])
     return AppFacts.of(found)

@@ -164,7 +164,7 @@ class Trial:
             if result := seen():
                 return result
             if time.monotonic() > deadline:
-                raise TooLate("Waited {seconds:g} s in vain for {what}.", seconds=seconds, what=what)
+                raise TooLate("Waited {seconds:g} s for {what}, without success.", seconds=seconds, what=what)
             time.sleep(LOOK_EVERY)
 
     # The queues.

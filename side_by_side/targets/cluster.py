@@ -224,7 +224,7 @@ def docker_cluster() -> Iterator[DockerCluster]:
         BrokerNotStarted, BrokerAway: they are not one cluster in time.
     """
     if not engine.answers():
-        raise NoBroker("A cluster needs a Docker engine, and none answers.")
+        raise NoBroker("A cluster needs a Docker engine, but none answers.")
     container.fetch_image()
     with ExitStack() as stack:
         nodes = DockerCluster()

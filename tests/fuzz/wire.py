@@ -21,7 +21,7 @@ _METHOD, _HEADER, _BODY, _HEARTBEAT, _END = 1, 2, 3, 8, b"\xce"
 _AROUND = 8
 #: Seconds to wait for the broker's answer.
 _TIMEOUT = 60
-#: Seconds between two looks.
+#: Seconds between two repetitions.
 _LOOK_EVERY = 0.02
 _CHANNEL = 1
 

@@ -209,7 +209,7 @@ def test_a_producer_that_is_named_and_unknown_is_absent(here: Machine) -> None:
     here.produce("alex", 3)
     assert audit(place, "--wait", "30")[0] == 0
     for more, says in (
-        (["--orders", "2"], "There are orders of 1 producers, not of 2."),
+        (["--orders", "2"], "Producers with an order: 1, expected: 2."),
         (["--producer", "egon"], "Nothing is known of egon."),
         (["--producer", "alex", "--producer", "小红"], "Nothing is known of 小红."),
     ):

@@ -94,7 +94,7 @@ def test_a_producer_that_does_not_end_leaves_its_order_open_and_its_log_says_whe
             times=1,
         )
         results = run_chaos(plan, target, tmp_path, lambda _: None)
-    assert results.error == "Waited 1 s in vain for the producers to close their orders."
+    assert results.error == "Waited 1 s for the producers to close their orders, without success."
     assert (results.sums.accepted, results.sound) == (None, False)
     assert "in wait_for_confirms" in (tmp_path / "logs" / "producer-alex.log").read_text()
 

@@ -226,7 +226,7 @@ def test_browsing_while_another_process_browses_is_an_error_and_not_an_empty_lis
         assert len(list(browser.letters())) == 1
         done = private_place.run("dead", "list", "--timeout", "1")
         assert (done.returncode, done.stdout) == (3, "")
-        assert done.stderr.startswith("Somebody else is looking")
+        assert done.stderr.startswith("Another command is browsing")
         waiting = private_place.popen("dead", "list", "--json")
     assert len(waiting.communicate(timeout=40)[0].splitlines()) == 1, "waits, and sees it then"
 
@@ -240,9 +240,9 @@ def test_nothing_is_dropped_without_being_asked_for(private_place: Place, dead: 
     one, two = baozi(0).task_id, baozi(1).task_id
     assert "An id is empty" in dead.refuses("drop", "", "--yes")
     assert "There is no dead letter 'noodles'" in dead.refuses("drop", "noodles", "--yes")
-    assert "say --yes" in dead.refuses("drop", one)
-    assert "or say --all" in dead.refuses("replay")
-    assert "or say --all" in dead.refuses("replay", one, "--all")
+    assert "Add --yes" in dead.refuses("drop", one)
+    assert "or give --all" in dead.refuses("replay")
+    assert "or give --all" in dead.refuses("replay", one, "--all")
     assert on_a_terminal(private_place, "n", "drop", one[:6]).returncode == 130
     assert private_place.waiting("baozi.dead") == 3
     agreed = on_a_terminal(private_place, "y", "drop", one[:6])

@@ -57,7 +57,7 @@ def test_an_unprivileged_user_starts_finds_and_stops_a_node(home: Home) -> None:
     assert (facts["home"], facts["home_reason"]) == (str(home.path), "BAOZI_HOME names it")
     again = home.run("start", "--json")
     assert again.json["url"] == facts["url"]
-    assert "one runs already" in again.err
+    assert "a broker is already running" in again.err
     stopped = home.run("stop")
     assert (stopped.code, stopped.out) == (0, "Stopped.\n")
     assert home.processes() == []
@@ -65,7 +65,7 @@ def test_an_unprivileged_user_starts_finds_and_stops_a_node(home: Home) -> None:
     assert (gone.code, gone.out) == (3, "")
     assert gone.err.startswith("No broker is known; start one")
     assert f"It was looked for in {home.path} (BAOZI_HOME names it)." in gone.err
-    assert home.run("stop").out == "There was no broker of ours to stop.\n"
+    assert home.run("stop").out == "There was no broker to stop that `baozi broker start` had started.\n"
 
 
 def test_every_port_listens_on_loopback_only(home: Home) -> None:
@@ -158,7 +158,7 @@ def test_a_broker_whose_start_was_killed_is_stopped(home: Home) -> None:
 def test_of_two_starts_at_once_one_starts_and_the_other_finds(home: Home) -> None:
     commands = [home.begin("start", "--json") for _ in range(2)]
     outputs = [command.communicate(timeout=120) for command in commands]
-    assert sorted("one runs already" in err for _, err in outputs) == [False, True]
+    assert sorted("a broker is already running" in err for _, err in outputs) == [False, True]
     assert home.programs().count("beam.smp") == 1
 
 

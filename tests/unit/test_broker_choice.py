@@ -149,7 +149,7 @@ def test_a_running_broker_is_found_and_not_started_again(machine: Machine) -> No
     started = start(machine.said.append)
     machine.server = SERVER
     assert start(machine.said.append).url == find().url == started.url
-    assert "one runs already" in machine.said[-1]
+    assert "a broker is already running" in machine.said[-1]
     assert machine.running == {"container"}
 
 

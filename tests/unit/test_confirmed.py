@@ -195,13 +195,13 @@ def test_a_message_that_is_refused_until_the_deadline_is_an_error_that_names_it(
     assert broker.has == {"a"}
 
 
-def test_two_of_one_id_are_not_under_way_at_once() -> None:
+def test_two_messages_of_one_id_are_not_sent_at_once() -> None:
     broker = Broker([])
     publisher = ConfirmedPublisher[Note](broker.open, lambda _: None, 10, timeout=5)
     publisher.put_ahead([Note("a")])
-    with pytest.raises(ValueError, match="under way"):
+    with pytest.raises(ValueError, match="being sent"):
         publisher.put_ahead([Note("b"), Note("a")])
-    with pytest.raises(ValueError, match="under way"):
+    with pytest.raises(ValueError, match="being sent"):
         publisher.put_ahead([Note("b"), Note("b")])
     publisher.close()
     assert broker.sent == ["a"]

@@ -216,7 +216,7 @@ def test_the_managers_parts_run_as_commands_of_their_own(address: str, tmp_path:
         done = ran([*COMMAND, "close", *where, "--authkey-file", str(tmp_path / "key")])
         assert (done.returncode, done.stderr) == (
             3,
-            "The Manager has another authkey; give all parts the same.\n",
+            "The Manager has another authkey. Give all processes the same authkey.\n",
         )
         # One None too many stays behind, and the server says so when it goes.
         assert ran([*COMMAND, "close", "--consumers", "3", *where], KEY).returncode == 0
@@ -233,11 +233,11 @@ def test_the_managers_parts_run_as_commands_of_their_own(address: str, tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "key", "code", "says"),
     [
-        (["serve"], False, 2, "An authkey is needed, the same for all: set BAOZI_AUTHKEY"),
+        (["serve"], False, 2, "An authkey is needed, the same for all processes. Set BAOZI_AUTHKEY"),
         (["serve", "--authkey-file", "/nowhere"], False, 2, "The authkey's file /nowhere cannot be read"),
         (["serve", "--authkey-file", os.devnull], True, 2, "An authkey is needed"),
-        (["serve", "--address", "5680"], True, 2, "'5680' is no address; it is HOST:PORT"),
-        (["serve", "--address", "127.0.0.1:70000"], True, 2, "'127.0.0.1:70000' is no address"),
+        (["serve", "--address", "5680"], True, 2, "'5680' is not an address. An address is HOST:PORT"),
+        (["serve", "--address", "127.0.0.1:70000"], True, 2, "'127.0.0.1:70000' is not an address"),
         (["produce", "a/b"], True, 2, "The workload's producers must not contain '/'"),
         (["produce", "alex", "--address", "127.0.0.1:1"], True, 3, "No Manager answers at 127.0.0.1:1"),
         (["consume", "小明", "--journal", os.devnull], True, 2, "The journal cannot be kept in /dev/null"),

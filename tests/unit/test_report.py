@@ -299,7 +299,7 @@ def test_a_comparison_that_could_make_no_report_does_not_begin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(results_folder, "_LIBRARIES", ("jinja2", "a_library_that_is_not_here"))
-    with pytest.raises(ReportNotInstalled, match=r"matplotlib and jinja2, which are not here"):
+    with pytest.raises(ReportNotInstalled, match=r"matplotlib and jinja2, which are not installed"):
         ResultsFolder(tmp_path)
 
 
