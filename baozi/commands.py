@@ -32,6 +32,7 @@ LIBRARY = {
     "audit": "baozi.audit_command:audit",
     "runs": "baozi.runs_command:runs",
     "status": "baozi.status_command:status",
+    "watch": "baozi.watch.command:watch",
     "prune": "baozi.prune:prune",
     "doctor": "baozi.doctor.command:doctor",
     "prove": "baozi.prove.command:prove",

@@ -98,6 +98,14 @@ class ReportNotInstalled(UsageError):
     """A report needs matplotlib and jinja2, which are not installed. Run `pip install matplotlib jinja2`."""
 
 
+class PageNotInstalled(UsageError):
+    """The page needs starlette and uvicorn, which are not here; `pip install "baozi[watch]"`."""
+
+
+class PortInUse(UsageError):
+    """Another program listens on this port. Choose another with --port."""
+
+
 class JournalAway(UsageError):
     """The journal cannot be written or read. Check that BAOZI_HOME exists, has free space and is writable."""
 

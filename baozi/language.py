@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,18 +63,33 @@ def translated(text: str, **fields: object) -> str:
         text: a sentence, or a template.
         fields: the fields of a template.
     """
-    sentence = text if isinstance(text, Sentence) else Sentence(text, **fields)
-    if _catalogue is None or not sentence.template:
+    return _said(text if isinstance(text, Sentence) else Sentence(text, **fields), _catalogue)
+
+
+def in_each_language(text: str) -> dict[str, str]:
+    """Return a text in each language, by the language's name, for a page that can be switched.
+
+    Args:
+        text: a sentence, or a text without fields.
+    """
+    sentence = text if isinstance(text, Sentence) else Sentence(text)
+    return {ENGLISH: str(sentence), CHINESE: _said(sentence, _loaded(CHINESE))}
+
+
+def _said(sentence: Sentence, catalogue: Any) -> str:
+    if catalogue is None or not sentence.template:
         return str(sentence)
-    template: str = _catalogue.gettext(sentence.template)
+    template: str = catalogue.gettext(sentence.template)
     if not sentence.fields:
         return template
-    return template.format(**{name: _in_language(value) for name, value in sentence.fields.items()})
+    return template.format(**{name: _field(value, catalogue) for name, value in sentence.fields.items()})
 
 
-def _in_language(value: object) -> object:
+def _field(value: object, catalogue: Any) -> object:
     value = getattr(value, "sentence", value)  # an error has one
-    return translated(value) if isinstance(value, Sentence | StrEnum) else value
+    if isinstance(value, StrEnum):
+        value = Sentence(value)
+    return _said(value, catalogue) if isinstance(value, Sentence) else value
 
 
 def readers_language(arguments: Sequence[str]) -> str:
@@ -128,8 +144,15 @@ def speak(language: str) -> None:
         return
     import gettext  # noqa: PLC0415  # English does not need it
 
-    _catalogue = gettext.translation(DOMAIN, FOLDER, [language])
+    _catalogue = _loaded(language)
     # Typer asks the current domain of gettext, which takes the language from the environment.
     gettext.bindtextdomain(DOMAIN, str(FOLDER))
     gettext.textdomain(DOMAIN)
     os.environ["LANGUAGE"] = language
+
+
+@cache
+def _loaded(language: str) -> Any:
+    import gettext  # noqa: PLC0415  # English does not need it
+
+    return gettext.translation(DOMAIN, FOLDER, [language])

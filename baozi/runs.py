@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SkipValidation
 from sqlalchemy import Connection, func, literal, select, union
 
 from baozi.audit import Audit, audit
 from baozi.errors import NothingToAudit
+from baozi.language import Sentence
 from baozi.ledger import Ledger
 from baozi.ledger_schema import eaten, order_sessions, orders, refused
 from baozi.progress import JournalReader
@@ -46,7 +47,7 @@ class RunSummary(BaseModel):
     """The size of the producers' journals on this machine."""
     last_at: float | None
     """When a baozi was last eaten, or an order last closed, in epoch seconds; None if never."""
-    problems: list[str]
+    problems: SkipValidation[list[str]]  # a sentence stays one
     """The problems that the audit found, as sentences."""
 
 
@@ -101,7 +102,7 @@ def run(ledger: Ledger, journals: Path, name: str) -> RunSummary:
         rows=rows,
         journal_bytes=sum(path.stat().st_size for path in folder.glob("*.journal")),
         last_at=last_at,
-        problems=sums.problems if sums else ["Nothing was eaten and no order was closed."],
+        problems=sums.problems if sums else [Sentence("Nothing was eaten and no order was closed.")],
     )
 
 

@@ -190,6 +190,10 @@ class Settings(BaseSettings):
     is meant for comparisons and grows without limit. A worker that cannot write it logs that, writes it in
     the next line that it can write, and continues to eat. Default: no journal."""
 
+    watch_password: SecretStr | None = None
+    """The password of ``baozi watch``, with the user ``baozi``. Its address has a random token in any case.
+    Default: no password, and only this machine can reach the page."""
+
     soft_shutdown_timeout: Seconds = 20
     """Seconds in which a stopped worker may finish the messages that it has begun. Keep it below the time
     after which the service manager kills the process (systemd 90, ``docker stop`` 10)."""

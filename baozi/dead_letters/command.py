@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from baozi.dead_letters.letter import TRACEBACK, DeadMessage
-from baozi.dead_letters.queue import Replay, browsing, find
+from baozi.dead_letters.queue import browsing, find, replay
 from baozi.errors import UsageError
 from baozi.language import Sentence, translated
 from baozi.lines import say
@@ -83,11 +83,8 @@ def replay_command(
     _check_ids_not_empty(wanted or [])
     replayed = 0
     try:
-        with browsing(timeout) as browser, Replay(timeout) as replay:
-            for letter in browser.letters() if everything else find(browser, wanted or []):
-                replay.put(letter)
-                browser.remove(letter)
-                replayed += 1
+        for _ in replay(None if everything else wanted, timeout):
+            replayed += 1
     except BaseException:
         if replayed:
             _say_count("replayed", replayed, as_json)

@@ -117,6 +117,16 @@ class DeadLetterBrowser:
         self._held |= {message.delivery_tag: self._pages for message in page}
         return [DeadMessage.of(message) for message in page]
 
+    @property
+    def waiting(self) -> int:
+        """How many letters are ready in the queue now: all, unless some process browses them.
+
+        Raises:
+            BrokerError: the broker cannot be used.
+        """
+        with broker_errors():
+            return self._state()[0]
+
     def remove(self, letter: DeadMessage) -> None:
         """Remove ``letter`` from the queue.
 
@@ -307,3 +317,22 @@ class Replay:
     ) -> None:
         """Close the connection."""
         self._channel.close()
+
+
+def replay(wanted: Sequence[str] | None = None, timeout: float | None = None) -> Iterator[DeadMessage]:
+    """Put dead letters on the queue again, and yield each when it has left the dead letters.
+
+    Args:
+        wanted: the beginnings of their ids; default: all that are there now.
+        timeout: seconds for the connection, for other browsers and for each letter; default:
+            ``broker_timeout``.
+
+    Raises:
+        UsageError: the errors of :func:`find`.
+        BaoziError: the errors of :meth:`DeadLetterBrowser.letters` and :meth:`Replay.put`.
+    """
+    with browsing(timeout) as browser, Replay(timeout) as replaying:
+        for letter in browser.letters() if wanted is None else find(browser, wanted):
+            replaying.put(letter)
+            browser.remove(letter)
+            yield letter

@@ -63,3 +63,20 @@ def test_the_script_for_a_shell_is_printed() -> None:
     done = run(["bash", "-c", '"$@"; exit', "bash", *PROGRAM, "--show-completion"], timeout=60)
     assert done.returncode == ExitCode.OK
     assert "_BAOZI_COMPLETE=complete_bash" in done.stdout
+
+
+def test_commands_that_serve_no_page_do_not_load_the_server() -> None:
+    program = (
+        "import sys\nfrom baozi.commands import app_with\napp_with(['watch', 'status', 'dead'])\n"
+        "print([name for name in ('starlette', 'uvicorn', 'baozi.watch.site') if name in sys.modules])"
+    )
+    done = run([sys.executable, "-c", program], timeout=60)
+    assert (done.returncode, done.stdout) == (ExitCode.OK, "[]\n")
+
+
+def test_without_the_packages_of_its_extra_watch_says_what_to_install() -> None:
+    program = "import sys; sys.modules['starlette'] = None; sys.argv[0] = 'baozi'; sys.argv[1:] = ['watch']\n"
+    program += "from baozi.__main__ import main; main()"
+    done = run([sys.executable, "-c", program], timeout=60)
+    assert (done.returncode, done.stdout) == (ExitCode.USAGE, "")
+    assert 'pip install "baozi[watch]"' in done.stderr

@@ -22,7 +22,7 @@ BESIDE = ["tasks", "producers", "local_mp", "side_by_side", "benchmarks", "examp
 #: The libraries whose internals baozi/amqp and baozi/upstream use.
 CHANGED = ["amqp", "billiard", "celery", "kombu"]
 #: The modules that import what an extra of the wheel has, and the extra.
-OPTIONAL = {"baozi/testing/fixtures.py": "testing"}
+OPTIONAL = {"baozi/testing/fixtures.py": "testing", "baozi/watch/site.py": "watch"}
 LOCKS = ["requirements.lock", "requirements-dev.lock"]
 
 
