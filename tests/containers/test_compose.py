@@ -129,7 +129,7 @@ def test_all_that_there_is_to_watch_can_be_asked_as_the_page_says(project: Proje
 
 
 @pytest.mark.parametrize("login", ["", "baozi:wrong", ":"])
-def test_flower_shows_nothing_to_who_has_not_the_password(flower: Flower, login: str) -> None:
+def test_flower_shows_nothing_without_the_password(flower: Flower, login: str) -> None:
     headers = {"Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else {}
     for page in ("", "workers", "tasks", "broker", "api/workers", "api/tasks", "tasks/datatable"):
         asked = urllib.request.Request(f"http://{flower.address}/{page}", headers=headers)
@@ -181,7 +181,7 @@ def test_no_service_can_do_what_its_user_has_no_permission_for(
     assert done.stdout == "", "the broker did not refuse it"
 
 
-def test_the_image_makes_no_report_and_says_so(project: Project) -> None:
+def test_in_the_image_a_report_is_refused_with_the_reason(project: Project) -> None:
     for command in (["report", "."], ["compare", "queue", "--out", "results"]):
         done = project.compose("run", "--rm", "--no-deps", "-T", "audit", "baozi", *command)
         assert done.returncode == ExitCode.USAGE

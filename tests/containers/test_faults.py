@@ -140,7 +140,7 @@ def test_a_minute_without_the_ledger_and_a_disk_alarm_in_it_lose_nothing(project
         assert (sums["accepted"], sums["lost"], sums["unexpected"]) == (count, 0, 0)
 
 
-def test_workers_come_and_go_under_load_each_with_a_name_of_its_own(project: Project) -> None:
+def test_workers_that_are_added_and_removed_under_load_have_different_names(project: Project) -> None:
     def scale(count: int) -> None:
         done = project.compose(
             *("up", "--detach", "--no-recreate", "--no-deps", "--wait", "--scale", f"worker={count}"),
@@ -160,7 +160,7 @@ def test_workers_come_and_go_under_load_each_with_a_name_of_its_own(project: Pro
     assert (sums["accepted"], sums["eaten"], sums["lost"]) == (250, 250, 0)
 
 
-def test_a_port_in_use_is_said_by_its_number(project: Project) -> None:
+def test_a_port_in_use_is_reported_with_its_number(project: Project) -> None:
     taken = project.variables["AMQP_PORT"]
     other = Project(f"{project.name}-port", {"AMQP_PORT": taken})
     try:

@@ -133,7 +133,7 @@ def test_the_missing_numbers_are_named_by_their_gaps(
     assert only(audit(ledger, RUN)).missing == missing
 
 
-def test_no_more_than_the_first_five_gaps_are_named(ledger: Ledger) -> None:
+def test_at_most_the_first_five_gaps_are_named(ledger: Ledger) -> None:
     close(ledger, 20)
     eat(ledger, *range(1, 20, 2))
     sums = only(audit(ledger, RUN))

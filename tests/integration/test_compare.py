@@ -278,7 +278,9 @@ def processes_of(folder: str) -> list[psutil.Process]:
 
 @pytest.mark.parametrize("runs", [0, 1, 3])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_ctrl_c_leaves_whole_runs_and_no_process(runs: int, number: signal.Signals, tmp_path: Path) -> None:
+def test_ctrl_c_leaves_complete_runs_and_no_process(
+    runs: int, number: signal.Signals, tmp_path: Path
+) -> None:
     names = ["queue", "manager-queue"] + (["celery"] if private_node.server() else [])
     results = tmp_path / "results.json"
     with short_folder() as folder:

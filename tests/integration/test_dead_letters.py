@@ -181,7 +181,7 @@ def test_a_replay_that_is_killed_between_confirm_and_acknowledgement_loses_nothi
     assert place.eaten("r") == 1
 
 
-def test_a_replay_waits_for_a_full_queue_and_then_says_so_and_keeps_the_letter(private_place: Place) -> None:
+def test_a_replay_into_a_full_queue_waits_then_reports_it_and_keeps_the_letter(private_place: Place) -> None:
     place = private_place
     full: dict[str, Any] = {"capacity": 1}
     declare(place, **full)

@@ -122,9 +122,7 @@ def test_a_worker_killed_in_the_middle_of_the_demo_loses_nothing(
     assert running.said().count("吃了") == 30
 
 
-def test_flower_shows_the_workers_by_name_to_those_who_know_the_password(
-    place: Place, tmp_path: Path
-) -> None:
+def test_flower_shows_the_workers_names_only_with_the_password(place: Place, tmp_path: Path) -> None:
     with demo(place.environment(), tmp_path, "--pace", "0.5") as running:
         said = wait_until(lambda: re.search(FLOWER, running.said()), "the demo to say where Flower is", 60)
         assert said is not None
@@ -201,7 +199,7 @@ def test_a_second_ctrl_c_kills_what_the_demo_has_started(private_place: Place, t
     assert "Traceback" not in running.said()
 
 
-def test_the_demo_starts_a_broker_of_its_own_and_stops_it(tmp_path: Path) -> None:
+def test_the_demo_starts_and_stops_its_own_broker(tmp_path: Path) -> None:
     environment = {"BAOZI_HOME": str(tmp_path / "home")}
     with demo(environment, tmp_path, "--json", "--pace", "0.01") as running:
         assert running.finish() == 0, running.said()
@@ -216,7 +214,7 @@ def test_the_demo_starts_a_broker_of_its_own_and_stops_it(tmp_path: Path) -> Non
     assert found.returncode == 3
 
 
-def test_the_demo_in_memory_shows_the_model_and_says_what_it_does_not_promise(tmp_path: Path) -> None:
+def test_the_demo_in_memory_prints_what_it_does_not_guarantee(tmp_path: Path) -> None:
     environment = {"BAOZI_HOME": str(tmp_path / "home"), "BAOZI_BROKER_URL": "memory://"}
     with demo(environment, tmp_path, "--json", "--pace", "0.01") as running:
         assert running.finish() == 0, running.said()

@@ -324,7 +324,7 @@ def test_a_broker_that_accepts_and_says_nothing_is_left_in_time(tmp_path: Path) 
     assert "does not answer" in result.unseen[0]
 
 
-def test_a_wrong_password_is_said_and_not_shown(private_place: Place, project: Project) -> None:
+def test_a_wrong_password_is_reported_and_not_printed(private_place: Place, project: Project) -> None:
     node = nodes(private_place.url)[0]
     url = f"amqp://{node.user}:hidden@{node.host}:{node.port}/{private_place.virtual_host}"
     result = project.examine(broker_url=url)
@@ -334,7 +334,7 @@ def test_a_wrong_password_is_said_and_not_shown(private_place: Place, project: P
 
 
 @pytest.mark.usefixtures("nobody_works")
-def test_without_the_management_api_it_says_what_it_did_not_see(
+def test_without_the_management_api_the_doctor_lists_what_it_could_not_examine(
     private_place: Place, project: Project
 ) -> None:
     declare(private_place.url, QUORUM)

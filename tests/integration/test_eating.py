@@ -65,7 +65,7 @@ def test_the_baozi_of_a_killed_worker_are_redelivered(place: Place) -> None:
     wait_until(lambda: place.eaten("r") == 3, "all to be eaten by the other worker")
 
 
-def test_a_worker_that_is_stopped_finishes_what_it_has_begun_and_gives_back_the_rest(place: Place) -> None:
+def test_a_stopped_worker_finishes_started_messages_and_returns_the_others_to_the_queue(place: Place) -> None:
     worker = place.worker("小明", eat_seconds=2, soft_shutdown_timeout=4, journal=place.home)
     with place.producer() as producer:
         for number in range(4):

@@ -110,7 +110,7 @@ def test_an_order_that_is_closed_again_only_grows(ledger: Ledger) -> None:
     assert order_rows(ledger) == [("course", "alex", 8, 8, 30.0)]
 
 
-def test_each_producer_of_each_run_has_an_order_of_its_own(ledger: Ledger) -> None:
+def test_each_producer_of_each_run_has_its_own_order(ledger: Ledger) -> None:
     for run, producer, accepted in (("a", "x", 1), ("a", "y", 2), ("b", "x", 3)):
         ledger.record_order(
             Closing(run=run, producer=producer, accepted=accepted, attempted=9, closed_at=1.0)

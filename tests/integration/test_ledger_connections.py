@@ -170,7 +170,7 @@ def test_a_worker_whose_ledger_hangs_logs_it_and_returns_its_baozi(
     assert private_place.run(*audit, ledger_url=postgresql_url).returncode == 0
 
 
-def test_a_worker_that_is_told_to_stop_while_its_ledger_hangs_stops(
+def test_a_worker_stops_on_a_signal_while_its_ledger_hangs(
     private_place: Place, postgresql: "PostgreSQLServer", postgresql_url: str
 ) -> None:
     worker = private_place.worker("小明", ledger_url=postgresql_url, soft_shutdown_timeout=2)

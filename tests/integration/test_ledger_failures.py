@@ -203,7 +203,9 @@ def test_a_file_that_is_no_database_is_an_error_and_is_left_as_it_is(tmp_path: P
     assert (tmp_path / "letter").read_bytes() == letter
 
 
-def test_a_file_that_may_grow_no_more_is_an_error_and_then_works_again(sqlite_url: str) -> None:
+def test_a_file_that_reached_its_size_limit_is_an_error_and_can_be_used_without_the_limit(
+    sqlite_url: str,
+) -> None:
     error, number = said(child(LIMITED, sqlite_url)).splitlines()
     assert error == "The ledger cannot be used: disk I/O error."
     ledger = Ledger(sqlite_url)

@@ -263,9 +263,7 @@ def test_another_application_s_tables_are_left_alone(
         assert sorted(inspect(connection).get_table_names()) == before
 
 
-def test_each_ledger_has_an_identity_of_its_own_that_stays(
-    ledger: Ledger, ledger_url: str, tmp_path: Path
-) -> None:
+def test_each_ledger_has_its_own_permanent_id(ledger: Ledger, ledger_url: str, tmp_path: Path) -> None:
     mine = ledger.identity()
     again = Ledger(ledger_url).open()
     assert again.upgrade() == VERSION

@@ -178,7 +178,7 @@ def test_a_full_queue_is_an_error_by_the_deadline_and_the_order_goes_on_later(he
 
 
 @pytest.mark.usefixtures("here")
-def test_a_queue_that_is_gone_is_an_error_and_the_order_stays_open(here: Place) -> None:
+def test_a_deleted_queue_is_an_error_and_the_order_stays_open(here: Place) -> None:
     with pytest.raises(Unroutable) as gone, order_of(settings(), RUN, NAME) as order:  # noqa: PT012  # it is the block that raises
         order.put(row(0))
         order.flush()

@@ -161,7 +161,7 @@ def test_the_audit_s_table_is_printed_in_every_encoding(private_place: Place, ou
 
 @pytest.mark.parametrize("tray", [1, 100])
 @pytest.mark.parametrize("kind", ["full", "read-only", "a folder"])
-def test_a_worker_that_cannot_write_its_journal_eats_all_and_says_so(
+def test_a_worker_that_cannot_write_its_journal_eats_all_and_reports_it(
     private_place: Place, tmp_path: Path, kind: str, tray: int
 ) -> None:
     folder = tmp_path / "journals" / "consumer"

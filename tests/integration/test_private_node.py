@@ -229,7 +229,7 @@ def test_a_node_starts_in_a_folder_of_any_name_and_keeps_what_it_has(home: Home,
 
 
 @pytest.mark.parametrize("limit", [40, 80, 200])
-def test_too_few_open_files_are_the_reason_that_is_told(tmp_path: Path, limit: int) -> None:
+def test_the_error_names_too_few_open_files_as_the_reason(tmp_path: Path, limit: int) -> None:
     need(private_node.server() is not None, "this machine has no rabbitmq-server")
     command = f"ulimit -n {limit}; exec {sys.executable} -m baozi broker start"
     environment = {**os.environ, "BAOZI_HOME": str(tmp_path)}

@@ -22,7 +22,7 @@ from tests.integration.place import QUEUE_IS_GONE, Place
 from tests.waiting import wait_until
 
 
-def test_what_is_produced_is_eaten_and_the_audit_says_so(place: Place) -> None:
+def test_the_audit_proves_that_all_produced_baozi_are_eaten(place: Place) -> None:
     place.worker("小明")
     result = place.produce("r", "老王", 50)
     assert result == {"run": "r", "producer": "老王", "accepted": 50, "unknown": 0, "closed": True}
@@ -307,7 +307,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     assert says in one_sentence(done)
 
 
-def test_a_full_disk_under_the_journal_is_said_and_loses_nothing(private_place: Place) -> None:
+def test_a_full_disk_under_the_journal_is_reported_and_loses_nothing(private_place: Place) -> None:
     arguments = ["produce", "--name", "egon", "--count", "9", "--run", "r"]
     # Room for a few of its lines of some 35 bytes each.
     command = ["prlimit", "--fsize=100", sys.executable, "-m", "baozi", *arguments]

@@ -127,7 +127,7 @@ def test_the_folder_has_a_report_the_results_and_the_logs(found: Mapping[str, An
     assert list(out.glob("as-it-is/*/logs/worker-1.log"))
 
 
-def test_the_virtual_hosts_are_gone_afterwards(found: Mapping[str, Any], private: Node) -> None:
+def test_the_virtual_hosts_are_deleted_afterwards(found: Mapping[str, Any], private: Node) -> None:
     assert found
     assert not [it["name"] for it in private.api("GET", "vhosts") if it["name"].startswith("baozi-prove")]
 

@@ -212,7 +212,7 @@ def test_unroutable_messages_are_not_accepted(private_here: Place) -> None:
 
 
 @pytest.mark.usefixtures("private_here")
-def test_its_memory_does_not_grow_with_what_it_has_sent() -> None:
+def test_a_publisher_s_memory_does_not_grow_with_the_number_of_sent_messages() -> None:
     with Publisher("test", settings()) as publisher:
         publisher.put_ahead([baozi(number) for number in range(100)])
         publisher.flush()

@@ -105,7 +105,7 @@ def test_many_workers_of_one_ledger_start_together(place: Place) -> None:
         assert one.returncode == 0
 
 
-def test_a_ledger_that_is_gone_for_good_is_replaced_on_command(place: Place) -> None:
+def test_adopt_gives_a_queue_a_new_ledger_if_its_ledger_is_lost(place: Place) -> None:
     worker = place.worker("小明")
     worker.process.terminate()
     worker.process.wait(30)
@@ -211,7 +211,7 @@ def test_of_two_workers_that_start_together_on_an_empty_ledger_with_two_queues_o
             worker.communicate()
 
 
-def test_a_ledger_whose_queue_is_gone_for_good_is_given_to_another_on_command(
+def test_adopt_gives_a_ledger_a_new_queue_if_its_queue_is_deleted(
     private_place: Place, ledger_url: str
 ) -> None:
     with closing(Ledger(ledger_url).open()) as ledger:

@@ -104,7 +104,7 @@ def test_make_help_lists_each_target_with_a_word_on_it() -> None:
         assert re.search(rf"make {target} +\w+", listed.stdout), target
 
 
-def test_every_setting_stands_in_the_readme_with_its_default() -> None:
+def test_the_readme_lists_every_setting_with_its_default() -> None:
     table = dict(re.findall(r"^\| `BAOZI_(\w+)` \| ([^|]+) \|", readme(), re.MULTILINE))
     ours = {name: field for name, field in Settings.model_fields.items() if field.validation_alias is None}
     assert set(table) == {name.upper() for name in ours}
@@ -116,7 +116,7 @@ def test_every_setting_stands_in_the_readme_with_its_default() -> None:
             assert float(said) == field.default, name
 
 
-def test_every_exit_code_stands_in_the_readme() -> None:
+def test_the_readme_lists_every_exit_code() -> None:
     codes = {int(code) for code in re.findall(r"^\| (\d+) \| ", readme(), re.MULTILINE)}
     assert codes == set(ExitCode)
 

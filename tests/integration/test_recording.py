@@ -321,7 +321,7 @@ class Failed(Exception):
 
 
 @pytest.mark.parametrize(("first_fails", "seen"), [(False, "Done(result='\"first\"')"), (True, "None")])
-def test_a_concurrent_delivery_waits_for_the_first_and_sees_what_it_left(
+def test_a_concurrent_delivery_waits_for_the_first_and_sees_its_result(
     ledger: Ledger, ledger_url: str, first_fails: bool, seen: str
 ) -> None:
     one = call(number=0)

@@ -193,7 +193,7 @@ def test_task_done_finishes_the_threads_oldest_item_or_else_the_processs_oldest(
         again.get(timeout=0.3)
 
 
-def test_a_forked_child_has_connections_of_its_own(make_queue_here: Callable[..., Any]) -> None:
+def test_a_forked_child_has_its_own_connections(make_queue_here: Callable[..., Any]) -> None:
     q = make_queue_here()
     q.put("the parent's")
     fork = multiprocessing.get_context("fork")

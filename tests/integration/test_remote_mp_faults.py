@@ -58,7 +58,9 @@ def test_a_killed_consumer_of_a_plain_queue_loses_its_item_only_with_acknowledge
         q.close()
 
 
-def test_each_process_joins_what_it_put_whichever_process_finishes_it(make_queue: Callable[..., Any]) -> None:
+def test_join_waits_for_the_items_that_this_process_put_whichever_process_finishes_them(
+    make_queue: Callable[..., Any],
+) -> None:
     q, eaten, joined = make_queue(4), spawn.Queue(), spawn.Queue()
     with (
         running(eat, q, eaten),

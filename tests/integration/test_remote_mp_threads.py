@@ -153,7 +153,7 @@ for number in range(500):
             reader.get(timeout=0.3)
 
 
-def test_a_process_whose_last_items_cannot_be_put_says_so_when_it_ends() -> None:
+def test_a_process_that_cannot_put_its_last_items_reports_it_when_it_ends() -> None:
     program = """
 from remote_mp import Queue
 from remote_mp.window_sending import WindowSender
@@ -194,7 +194,7 @@ def test_prefetched_items_of_a_closed_queue_return_in_order(
 
 
 @pytest.mark.parametrize("cls", [Queue, JoinableQueue])
-def test_prefetched_items_of_a_process_that_calls_get_no_more_return_in_order(
+def test_prefetched_items_of_a_process_that_stopped_calling_get_return_in_order(
     cls: Any, private_place: Place, make_queue_here: Callable[..., Any]
 ) -> None:
     source, other, first = (make_queue_here(cls=cls) for _ in range(3))

@@ -62,7 +62,7 @@ def test_a_link_of_the_contents_leads_to_its_section(opened: Chrome) -> None:
 
 
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_sticks_out_of_the_page(opened: Chrome, width: int) -> None:
+def test_nothing_is_wider_than_the_page(opened: Chrome, width: int) -> None:
     opened.execute_cdp_cmd(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600},

@@ -22,7 +22,7 @@ def test_the_tutorial_is_short() -> None:
 
 
 @pytest.mark.timeout(300)
-def test_the_tutorial_s_programs_and_commands_do_what_it_says(tmp_path: Path) -> None:
+def test_the_tutorial_s_programs_and_commands_run_as_the_page_shows(tmp_path: Path) -> None:
     for program in blocks("python"):
         (tmp_path / program.partition("\n")[0].removeprefix("# ")).write_text(program)
     environment = {

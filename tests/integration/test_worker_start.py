@@ -24,7 +24,7 @@ def start(place: Place, *arguments: str, **settings: object) -> subprocess.Compl
     )
 
 
-def test_an_sqlite_ledger_on_a_network_file_system_is_said(private_place: Place) -> None:
+def test_an_sqlite_ledger_on_a_network_file_system_is_refused(private_place: Place) -> None:
     mount = f"server:/home {private_place.home} nfs4 rw 0 0\n"
     (private_place.home / "mounts").write_text(f"/dev/vda / ext4 rw 0 0\n{mount}")
     worker = ["celery", "--quiet", "-A", "tasks", "worker"]
@@ -52,7 +52,7 @@ def test_an_unknown_queue_is_a_usage_error(private_place: Place) -> None:
     ]
 
 
-def test_a_wrong_password_is_said_and_not_tried_for_ever(private_place: Place) -> None:
+def test_a_wrong_password_is_reported_and_not_retried_endlessly(private_place: Place) -> None:
     url = private_place.node.user_url("baozi", "wrong", private_place.virtual_host)
     done = start(private_place, broker_url=url)
     assert done.returncode == 3
@@ -61,13 +61,13 @@ def test_a_wrong_password_is_said_and_not_tried_for_ever(private_place: Place) -
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_missing_virtual_host_is_said(private_place: Place) -> None:
+def test_a_missing_virtual_host_is_reported(private_place: Place) -> None:
     done = start(private_place, broker_url=private_place.url + "-is-not-there")
     assert done.returncode == 3
     assert "no such virtual host" in done.stderr
 
 
-def test_a_queue_with_other_arguments_is_said(private_place: Place) -> None:
+def test_a_queue_with_other_arguments_is_reported(private_place: Place) -> None:
     private_place.produce("r", "egon", 1)
     done = start(private_place, capacity=3)
     assert done.returncode == 3
@@ -75,20 +75,20 @@ def test_a_queue_with_other_arguments_is_said(private_place: Place) -> None:
 
 
 @pytest.mark.parametrize("url", ["sqlite:////proc/ledger.sqlite3", "sqlite:////dev/null"])
-def test_a_ledger_that_cannot_be_written_is_said(private_place: Place, url: str) -> None:
+def test_a_ledger_that_cannot_be_written_is_reported(private_place: Place, url: str) -> None:
     done = start(private_place, ledger_url=url)
     assert done.returncode == 4
     assert done.stderr.startswith("The ledger cannot be")
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_setting_out_of_range_is_said(private_place: Place) -> None:
+def test_a_setting_out_of_range_is_reported(private_place: Place) -> None:
     done = start(private_place, eat_seconds=-1)
     assert done.returncode == 2
     assert "BAOZI_EAT_SECONDS" in done.stderr
 
 
-def test_a_worker_that_waits_for_a_broker_ends_when_it_is_told_to(private_place: Place) -> None:
+def test_a_worker_that_waits_for_a_broker_stops_on_a_signal(private_place: Place) -> None:
     environment = private_place.environment(broker_url="amqp://a:b@127.0.0.1:1/none")
     worker = start_worker(private_place.process_group, "小明", environment, 1, "prefork")
     wait_until(lambda: "Cannot connect" in worker.log.read_text(), "the worker to wait", 30)
@@ -153,7 +153,7 @@ def test_a_pool_that_is_not_installed_fails_before_celery_imports_the_app() -> N
 
 
 @pytest.mark.parametrize("limit", [40, 60])
-def test_too_few_open_files_are_said(private_place: Place, limit: int) -> None:
+def test_too_few_open_files_are_reported(private_place: Place, limit: int) -> None:
     command = f"ulimit -n {limit}; exec {sys.executable} -W ignore -m celery --quiet -A tasks worker -c 4"
     done = subprocess.run(
         ["sh", "-c", command],

@@ -156,7 +156,7 @@ def test_messages_of_a_task_that_is_executed_alone_are_not_taken(ends: tuple[Any
     assert batches.take(message(2)), "it is fast again"
 
 
-def test_a_worker_whose_functions_became_slow_gives_what_it_holds_too_much_back(
+def test_a_worker_whose_functions_became_slow_returns_its_surplus_messages(
     ends: tuple[Any, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop, _ = ends

@@ -43,7 +43,7 @@ def test_the_password_is_in_no_repr(folder: Folder) -> None:
     assert folder.identity().password not in repr(folder.identity())
 
 
-def test_where_no_broker_can_be_started_one_sentence_says_so(
+def test_a_system_on_which_no_broker_can_be_started_is_reported_in_one_sentence(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "fcntl", None)  # as on Windows
@@ -52,7 +52,7 @@ def test_where_no_broker_can_be_started_one_sentence_says_so(
         pass
 
 
-def test_a_spoilt_record_is_none(folder: Folder) -> None:
+def test_a_damaged_record_counts_as_no_record(folder: Folder) -> None:
     folder.write("broker.json", "{")
     assert folder.record() is None
 

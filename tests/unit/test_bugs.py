@@ -85,7 +85,7 @@ def test_a_program_that_cannot_be_loaded_is_a_bug_and_not_a_loss(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_a_program_is_loaded_ends_it_at_once_and_says_so(
+def test_a_signal_while_a_program_is_loaded_ends_it_at_once_with_one_sentence(
     number: signal.Signals, tmp_path: Path
 ) -> None:
     # Libraries catch whatever is raised while they are imported.

@@ -210,7 +210,7 @@ def test_a_file_that_may_not_be_there_is_named_in_one_sentence() -> None:
     assert done.stderr == "The system refuses: No such file or directory: /no/such/file.\n"
 
 
-def test_a_program_without_a_stdout_still_ends_well() -> None:
+def test_a_program_without_a_stdout_still_exits_with_0() -> None:
     done = subprocess.run(
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *program("print('unheard')"), "work"],
         env=environment(),

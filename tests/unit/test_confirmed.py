@@ -151,7 +151,7 @@ def test_confirmed_messages_are_confirmed_and_all_others_are_listed(
 
 
 @given(sizes=st.lists(st.integers(1, 20), min_size=1, max_size=5), window=st.integers(1, 8))
-def test_no_more_are_under_way_than_the_window_holds(sizes: list[int], window: int) -> None:
+def test_no_more_messages_are_unconfirmed_than_the_window_allows(sizes: list[int], window: int) -> None:
     widest = 0
 
     class Watched(Channel):

@@ -138,7 +138,7 @@ def test_only_its_owner_can_read_a_journal(tmp_path: Path) -> None:
     assert (tmp_path / "j").stat().st_mode & 0o077 == 0
 
 
-def test_every_whole_line_survives_a_kill(tmp_path: Path) -> None:
+def test_every_complete_line_survives_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "j"
     with started(WRITER, path) as writer:
         assert writer.stdout is not None

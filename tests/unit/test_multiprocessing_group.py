@@ -32,7 +32,9 @@ def fail(_channel: None, _name: str, _workload: Workload, _journal: Journal) -> 
     raise UsageError("It would not go.")
 
 
-def test_a_deadline_names_who_still_waits_and_leaving_ends_them(tmp_path: Path) -> None:
+def test_a_deadline_names_the_processes_that_still_wait_and_leaving_the_group_ends_them(
+    tmp_path: Path,
+) -> None:
     with MultiprocessingGroup(SHORT, tmp_path, start_method="spawn") as group:
         group.start(Role.CONSUMER, sleep_for_ever, None, "小红")
         with pytest.raises(DeadlinePassed, match=r"Not done within 1 s; these still wait: consumer 小红\."):

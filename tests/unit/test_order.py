@@ -566,7 +566,9 @@ def test_an_order_works_in_another_thread_than_the_main_one(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize("after", [0, 1, 40])
-def test_a_full_disk_under_the_journal_is_said_and_the_order_can_be_resumed(shop: Shop, after: int) -> None:
+def test_a_full_disk_under_the_journal_is_reported_and_the_order_can_be_resumed(
+    shop: Shop, after: int
+) -> None:
     shop.journal().parent.mkdir(parents=True)
     order = shop.order()
     with pytest.raises(JournalAway, match="the journal's disk is full"), order:  # noqa: PT012  # it is the block that raises

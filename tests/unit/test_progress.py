@@ -23,7 +23,7 @@ def test_attempted_numbers_that_were_not_accepted_come_first_and_none_comes_twic
     assert left == sorted(left)
 
 
-def test_a_journal_with_gaps_is_gone_on_with_from_the_gaps(tmp_path: Path) -> None:
+def test_an_order_whose_journal_has_gaps_resumes_at_the_gaps(tmp_path: Path) -> None:
     with Journal(tmp_path / "r" / "alex.journal") as journal:
         journal.write(Event.ATTEMPTED, *(f"r/alex/{number}" for number in range(6)))
         journal.write(Event.ACCEPTED, "r/alex/0", "r/alex/2", "r/alex/5", "r/alex/1")

@@ -93,7 +93,7 @@ def delivered(body: bytes, raw: bytes) -> Any:
 
 
 @pytest.mark.parametrize("cut", range(1, 60))
-def test_properties_that_are_cut_off_are_said_to_be_so(cut: int) -> None:
+def test_properties_that_are_cut_off_are_reported(cut: int) -> None:
     whole = encoded({"content_type": "a", HEADERS: {"b": 1, "c": "text", "d": {"e": [1]}}, "message_id": "f"})
     assert 40 < len(whole) < 60
     if cut < len(whole):

@@ -206,7 +206,7 @@ def test_a_channel_that_is_closed_while_a_handler_waits_is_the_brokers_reason(br
     assert "the broker's reason" in str(error)
 
 
-def test_a_reason_that_is_cut_amid_a_character_is_told(brokers: list[Broker]) -> None:
+def test_a_reason_that_is_cut_within_a_character_is_reported(brokers: list[Broker]) -> None:
     reason = ("包" * 84).encode()[:250] + b"..."
     payload = (
         struct.pack(">HHHB", *spec.Channel.Close, 406, len(reason)) + reason + struct.pack(">HH", 60, 80)

@@ -95,7 +95,7 @@ def test_it_refers_to_nothing_outside_itself(html: str) -> None:
     assert "@import" not in html
 
 
-def test_every_transport_and_every_unexpected_verdict_stands_in_it(html: str) -> None:
+def test_the_report_shows_every_transport_and_every_unexpected_verdict(html: str) -> None:
     results = sample_results()
     for name, meaning in results.accepted_means.items():
         assert name in html
@@ -185,7 +185,7 @@ def test_no_heading_and_no_cell_of_the_tables_is_cut_off(width: int) -> None:
         assert "kill-busy" in text or "accepted/s" in text or "p50" in text
 
 
-def test_each_picture_has_a_name_and_says_what_it_shows(html: str) -> None:
+def test_each_picture_has_a_title_and_a_description(html: str) -> None:
     pictures = re.findall(r'<svg [^>]*role="img"[^>]*>(.*?)</svg>', html, re.DOTALL)
     assert len(pictures) >= 3
     for picture in pictures:
@@ -278,7 +278,7 @@ def test_the_command_makes_the_report_of_a_folder(tmp_path: Path, html: str) -> 
         "with a field too many",
     ],
 )
-def test_a_spoilt_results_file_is_said_in_one_sentence(tmp_path: Path, spoil: object, says: str) -> None:
+def test_a_damaged_results_file_is_reported_in_one_sentence(tmp_path: Path, spoil: object, says: str) -> None:
     assert callable(spoil)
     (tmp_path / "results.json").write_text(spoil(sample_results().model_dump_json()))
     done = report(tmp_path)
@@ -288,7 +288,7 @@ def test_a_spoilt_results_file_is_said_in_one_sentence(tmp_path: Path, spoil: ob
     assert not (tmp_path / "report.html").exists()
 
 
-def test_a_missing_results_file_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_a_missing_results_file_is_reported_in_one_sentence(tmp_path: Path) -> None:
     done = report(tmp_path)
     assert done.returncode == 2
     assert "cannot be read" in done.stderr
@@ -304,7 +304,7 @@ def test_a_comparison_that_could_make_no_report_does_not_begin(
 
 
 @pytest.mark.slow
-def test_a_folder_that_cannot_be_written_is_said_in_one_sentence(tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_reported_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "results.json").write_text(sample_results().model_dump_json())
     (tmp_path / "report.html").mkdir()
     done = report(tmp_path)

@@ -48,7 +48,7 @@ def test_it_says_each_step_and_how_far_pip_is(project: Path) -> None:
     assert "writing 2 packages to .venv" in done.stderr
 
 
-def test_a_step_that_fails_shows_what_the_command_said(project: Path) -> None:
+def test_a_step_that_fails_prints_the_command_s_output(project: Path) -> None:
     with_step(project, MAKE_PIP.format(pip="echo No space left on device; exit 1"))
     done = run(COMMAND, timeout=60, folder=project)
     assert done.returncode == 2

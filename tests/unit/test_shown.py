@@ -85,7 +85,7 @@ def test_json_is_json_whatever_the_value(value: Any) -> None:
 
 
 @pytest.mark.parametrize("name", MARKUP)
-def test_a_name_stands_in_a_table_as_it_is(name: str) -> None:
+def test_a_table_shows_a_name_unchanged(name: str) -> None:
     table = Table("name", "count")
     table.add_row(name, "1")
     assert table.text(100).splitlines()[2].startswith(f" {name} ")

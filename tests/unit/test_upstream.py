@@ -147,7 +147,7 @@ def test_a_part_that_is_replaced_in_another_folder_is_found(source: str) -> None
     assert replaced(source)
 
 
-def test_a_name_that_is_gone_is_one_sentence() -> None:
+def test_a_name_that_celery_no_longer_has_is_reported_in_one_sentence() -> None:
     module = types.ModuleType("celery.apps.worker")
     with pytest.raises(UpstreamChanged, match=r"no celery\.apps\.worker\.safe_say") as caught:
         upstream.replace(module, "safe_say", print)
