@@ -54,6 +54,7 @@ def start_producer(
     environment: Mapping[str, str],
     *,
     before: Sequence[str] = (),
+    resume: bool = False,
 ) -> StartedProcess:
     """Start the producer ``name`` of ``workload``. It prints the course's lines.
 
@@ -63,8 +64,10 @@ def start_producer(
         workload: the work of which it does its part.
         environment: variables that are added to those of this process.
         before: a module with arguments that runs the producer.
+        resume: whether it goes on after what it had put before.
     """
     order = ["--name", name, "--run", workload.run, "--count", str(workload.per_producer)]
+    order += ["--resume"] if resume else []
     order += ["--interval", str(workload.make_seconds)]
     return process_group.start("producer", name, [*before, "producers", *order, "--lines"], environment)
 

@@ -103,7 +103,7 @@ def run_celery(
         url = stack.enter_context(broker.virtual_host(f"run-{next(_virtual_hosts)}"))
         output = stack.enter_context(Path(os.devnull).open("w"))
         group = stack.enter_context(ProcessGroup(folder / "logs", output))
-        environment = _environment(url, workload, folder, max(tray, workload.tray))
+        environment = environment_of(url, workload, folder, max(tray, workload.tray))
         before = (*_REMOVING, without, "--") if without else ()
         for name in workload.consumers:
             start_worker(group, name, environment, before=before)
@@ -119,7 +119,8 @@ def run_celery(
                     started.process.kill()
 
 
-def _environment(url: str, workload: Workload, folder: Path, tray: int) -> dict[str, str]:
+def environment_of(url: str, workload: Workload, folder: Path, tray: int) -> dict[str, str]:
+    """Return the variables of the processes of a run whose files are below ``folder``."""
     chosen = {
         "BAOZI_BROKER_URL": url,
         "BAOZI_HOME": str(folder / "home"),
@@ -150,7 +151,7 @@ def _wait_until_settled(run: CeleryRun, ends_at: float, on_tick: OnTick) -> None
         _check_that_none_failed(run.group)
         now = time.monotonic()
         if now >= check_at:
-            if _settled(run):
+            if settled(run):
                 return
             # Reading long journals takes a while. The run must have most of the machine's time.
             check_at = now + max(_CHECK_EVERY, 10 * (time.monotonic() - now))
@@ -165,7 +166,8 @@ def _wait_until_settled(run: CeleryRun, ends_at: float, on_tick: OnTick) -> None
         time.sleep(_TICK)
 
 
-def _settled(run: CeleryRun) -> bool:
+def settled(run: CeleryRun) -> bool:
+    """Return whether no producer runs, and all that was accepted is eaten."""
     if any(started.role == "producer" and _alive(started) for started in run.group.processes):
         return False
     return not _lost(run) or (_write_missing_lines(run) and not _lost(run))

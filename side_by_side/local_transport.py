@@ -130,9 +130,9 @@ def run_lesson_on(shared: Any, name: str, group: MultiprocessingGroup) -> None:
     channel, workload = (name, shared), group.workload
     # The consumers of a JoinableQueue do not end by themselves.
     daemon = LESSONS[name].module is joinable_queue
-    producers = [group.start(Role.PRODUCER, _produce, channel, one) for one in workload.producers]
+    producers = [group.start(Role.PRODUCER, produce, channel, one) for one in workload.producers]
     consumers = [
-        group.start(Role.CONSUMER, _consume, channel, one, daemon=daemon) for one in workload.consumers
+        group.start(Role.CONSUMER, consume, channel, one, daemon=daemon) for one in workload.consumers
     ]
     group.wait(producers)
     if not daemon:
@@ -141,13 +141,15 @@ def run_lesson_on(shared: Any, name: str, group: MultiprocessingGroup) -> None:
         group.wait(consumers)
 
 
-def _produce(channel: tuple[str, Any], name: str, workload: Workload, journal: Journal) -> None:
+def produce(channel: tuple[str, Any], name: str, workload: Workload, journal: Journal) -> None:
+    """Run the producer of a lesson, in its own process."""
     lesson = LESSONS[channel[0]]
     with lesson.opened(channel[1]) as queue:
         observed.produce(lesson.module, queue, name, workload, journal)
 
 
-def _consume(channel: tuple[str, Any], name: str, workload: Workload, journal: Journal) -> None:
+def consume(channel: tuple[str, Any], name: str, workload: Workload, journal: Journal) -> None:
+    """Run the consumer of a lesson, in its own process."""
     lesson = LESSONS[channel[0]]
     with lesson.opened(channel[1]) as queue:
         observed.consume(lesson.module, queue, name, workload, journal)
