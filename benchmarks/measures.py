@@ -135,6 +135,8 @@ _LONG = 0.005
 
 def _goal(eater: Eater, part: float) -> int:
     whole = eater.backlog_for_its_tasks
+    if eater.filled_by is None:
+        return whole  # a queue in memory would be done before the second look
     return min(whole, max(round(whole * part), _FEWEST if eater.task_seconds > _LONG else _LEAST))
 
 
