@@ -34,6 +34,10 @@ logger = get_logger(__name__)
 _LONGEST_BODY = 16_000_000
 #: The largest logical clock that is accepted. A worker counts on from it, and AMQP's numbers end at 2**63.
 _LARGEST_CLOCK = 2**62
+#: The latest time of an event, epoch seconds: for a later one Python has no date.
+_LATEST = 2**37
+#: The most hours by which a clock differs from UTC.
+_LARGEST_OFFSET = 24
 #: The most characters of a text, such as a host's name or a routing key: AMQP's short strings have 255 bytes.
 _LONGEST_TEXT = 255
 #: The most characters of an error in the log.
@@ -56,6 +60,14 @@ def _is_clock(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _LARGEST_CLOCK
 
 
+def _is_time(value: Any) -> bool:
+    return _is_number(value) and 0 <= value < _LATEST
+
+
+def _is_offset(value: Any) -> bool:
+    return _is_number(value) and abs(value) <= _LARGEST_OFFSET
+
+
 def _is_scalar(value: object) -> bool:
     return value is None or isinstance(value, str | int | float)
 
@@ -68,8 +80,8 @@ def _is_scalars(value: object) -> bool:
 _EVENT: Mapping[str, Callable[[Any], bool]] = {
     "type": _is_text,
     "hostname": _is_text,
-    "timestamp": _is_number,
-    "utcoffset": _is_number,
+    "timestamp": _is_time,
+    "utcoffset": _is_offset,
     "pid": _is_number,
     "clock": _is_clock,
     "freq": lambda value: _is_number(value) and value > 0,
