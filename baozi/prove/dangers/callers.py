@@ -3,6 +3,7 @@
 import time
 
 from baozi.prove.dangers.demonstration import demonstrates
+from baozi.prove.dangers.impostor import Impostor
 from baozi.prove.dangers.trial import DEAD, DangerTrial
 
 _FIVE_CLIENTS = """
@@ -87,3 +88,30 @@ def other_broker(trial: DangerTrial) -> int:
             "import shop\nfor _ in range(5):\n    shop.work.delay()", SHOP_BROKER=trial.url, **environment
         )
         return trial.ready("work", other)
+
+
+_CONNECTS = """
+import contextlib, shop
+for _ in range(3):
+    with contextlib.suppress(Exception), shop.app.connection(connect_timeout=5) as connection:
+        connection.connect()
+"""
+
+
+@demonstrates(
+    "BZ137",
+    "connections that speak to a server of another name",
+    'broker_url = "amqps://localhost//"',
+    'import ssl\n\nbroker_url = "amqps://localhost//"\n'
+    'broker_use_ssl = {"ca_certs": "ca.pem", "cert_reqs": ssl.CERT_REQUIRED,\n'
+    '                  "server_hostname": "localhost"}',
+    of=3,
+)
+def wrong_certificate(trial: DangerTrial) -> int:
+    """Three connections meet a server with a trusted certificate, but for another name."""
+    assert trial.app_folder is not None  # noqa: S101  # a mypy narrowing
+    with Impostor(trial.app_folder) as impostor:
+        url = f"amqps://localhost:{impostor.port}//"
+        names = ("CELERY_BROKER_URL", "CELERY_BROKER_READ_URL", "CELERY_BROKER_WRITE_URL")
+        trial.run_python(_CONNECTS, SSL_CERT_FILE=str(impostor.certificate), **dict.fromkeys(names, url))
+        return min(3, impostor.deceived)

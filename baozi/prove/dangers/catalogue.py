@@ -1,4 +1,4 @@
-"""All demonstrations, and the dangers that are only cited, each with the reason."""
+"""All demonstrations, and the rules that are only cited, each with the reason."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,14 @@ from baozi.prove.dangers.demonstration import DANGERS, DEMONSTRATIONS, Demonstra
 
 #: The modules that contain the demonstrations, in the order of the rules.
 MODULES = (executions, publishing, queues, delays, workers, callers, messages)
-#: Why a danger is not demonstrated.
+_STATE = "it is about a state that the doctor found, and not about an app"
+#: Why a rule is only cited.
 CITED = {
-    "BZ118": "Celery 5.7.0 no longer has it",
-    "BZ120": "Celery 5.7.0 no longer has it",
-    "BZ124": "Celery 5.7.0 no longer has it",
-    "BZ137": "it needs a second server with TLS and a certificate of the same authority",
+    "BZ201": "it is about the ledger, and baozi itself refuses a ledger of another schema",
+    "BZ202": "it needs a machine whose clock is wrong",
+    "BZ203": _STATE,
+    "BZ204": f"{_STATE}. BZ107 shows what an alarm does",
+    "BZ205": _STATE,
 }
 
 

@@ -50,6 +50,23 @@ def delayed_calls_first(trial: DangerTrial) -> int:
     return 3 - trial.succeeded
 
 
+_RETRIES = """
+@app.task(bind=True, max_retries=5)
+def work(self):
+    if self.request.retries < 4:
+        raise self.retry(countdown=1)
+"""
+
+
+@demonstrates("BZ118", "calls lost", of=3, tasks=_RETRIES, gone="Celery 5.6.3 and later", finds=())
+def four_retries(trial: DangerTrial) -> int:
+    """Three tasks are retried four times, each after a second."""
+    trial.start_worker()
+    trial.call(3)
+    trial.settle(40)
+    return trial.lost()
+
+
 _IN_MEMORY = """\
 task_queues = [classic()]
 task_reject_on_worker_lost = False

@@ -12,8 +12,8 @@ from baozi.prove.dangers.app import WORK
 if TYPE_CHECKING:
     from baozi.prove.dangers.trial import DangerTrial
 
-#: The dangers by their ids. The rules from BZ201 on are about the state of a broker or a ledger.
-DANGERS: dict[str, Rule] = {it.id: it for it in RULES if it.id < "BZ200"}
+#: The doctor's rules by their ids.
+DANGERS: dict[str, Rule] = {it.id: it for it in RULES}
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,8 @@ class Demonstration:
     """What the doctor finds in the app with the danger, without a look at a broker or a worker."""
     leaves: tuple[str, ...]
     """What the doctor finds in the app with the fix."""
+    gone: str
+    """The releases that no longer have the danger. If it is not seen, the demonstration is complete."""
     since: Version
     """The first version of RabbitMQ that has the danger."""
 
@@ -75,6 +77,7 @@ def demonstrates(
     instead: str = "",
     finds: tuple[str, ...] | None = None,
     leaves: tuple[str, ...] = (),
+    gone: str = "",
     since: Version = (3, 10),
 ) -> Callable[[Callable[["DangerTrial"], int]], Callable[["DangerTrial"], int]]:
     """Make a function a demonstration. The parameters are the fields of :class:`Demonstration`."""
@@ -85,7 +88,7 @@ def demonstrates(
             show=show,
             counts=counts,
             danger=danger,
-            fix=("" if instead else DANGERS[rule].instead) if fix is None else fix,
+            fix=("" if instead or gone else DANGERS[rule].instead) if fix is None else fix,
             instead=instead,
             of=of,
             most=most,
@@ -93,6 +96,7 @@ def demonstrates(
             fixed_tasks=tasks if fixed_tasks is None else fixed_tasks,
             finds=(rule, *leaves) if finds is None else finds,
             leaves=leaves,
+            gone=gone,
             since=since,
         )
         return show

@@ -6,9 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import celery
-
-from baozi.doctor.facts import version_of
+from baozi.doctor.facts import Version, version_of
 from baozi.prove.dangers.catalogue import CITED
 from baozi.prove.dangers.demonstration import DANGERS, DEMONSTRATIONS, Demonstration
 from baozi.prove.dangers.showing import Shown
@@ -32,12 +30,12 @@ def lines(tries: Sequence[Shown]) -> Iterator[str]:
         rule = DANGERS[demonstration.rule]
         yield f"{rule.id} {rule.severity.word}: {rule.sentence}"
         yield from textwrap.wrap(demonstration.does, _WIDTH, initial_indent="  ", subsequent_indent="  ")
-        for title, code, numbers in (
-            ("with", _code(demonstration, "danger"), [it.with_danger for it in own]),
-            ("with the fix", _code(demonstration, "fix"), [it.with_fix for it in own]),
-        ):
+        parts = [("with the danger", "danger", [it.with_danger for it in own])]
+        if not demonstration.gone:
+            parts.append(("with the fix", "fix", [it.with_fix for it in own]))
+        for title, part, numbers in parts:
             yield f"  {title}"
-            yield from (f"      {it}" for it in code.splitlines())
+            yield from (f"      {it}".rstrip() for it in _code(demonstration, part).splitlines())
             yield f"    {_range(demonstration, numbers)}"
         yield f"  {conclusion(own)}"
         yield ""
@@ -59,7 +57,8 @@ def conclusion(tries: Sequence[Shown]) -> str:
     """Return the result of the tries of one danger in a sentence."""
     complete, problems = sum(it.complete for it in tries), sorted({it.problem for it in tries if it.problem})
     versions = ", ".join(sorted({it.rabbitmq for it in tries}))
-    told = f"Shown, and fixed, in {complete} of {len(tries)} tries on RabbitMQ {versions}."
+    done = "Not seen any more" if tries[0].demonstration.gone else "Shown, and fixed,"
+    told = f"{done} in {complete} of {len(tries)} tries on RabbitMQ {versions}."
     return " ".join([told, *problems])
 
 
@@ -79,10 +78,7 @@ def _by_rule(tries: Sequence[Shown]) -> Iterator[tuple[Demonstration, list[Shown
 
 def as_json(tries: Iterable[Shown]) -> dict[str, Any]:
     """Return what ``--json`` prints and ``results.json`` contains."""
-    return {
-        "celery": celery.__version__,
-        "tries": [{**vars(it), "seconds": round(it.seconds, 1), "complete": it.complete} for it in tries],
-    }
+    return {"tries": [{**vars(it), "seconds": round(it.seconds, 1), "complete": it.complete} for it in tries]}
 
 
 def dumped(tries: Iterable[Shown]) -> str:
@@ -96,27 +92,45 @@ def recorded(paths: Iterable[Path]) -> list[Shown]:
     return [Shown(**{name: value for name, value in it.items() if name != "complete"}) for it in found]
 
 
+def summary(tries: Sequence[Shown]) -> str:
+    """Return what docs/dangers.md says of all tries in a line."""
+    seen = {it.rule for it in tries if it.complete and not it.demonstration.gone}
+    gone = {it.rule for it in tries if it.complete and it.demonstration.gone}
+    versions = ", ".join(sorted({it.celery for it in tries}))
+    return (
+        f"With Celery {versions}, {len(seen)} dangers were seen and {len(gone)} no longer happen."
+        f" {len(DANGERS) - len(seen | gone)} rules are only cited."
+    )
+
+
 def rows(tries: Sequence[Shown]) -> list[str]:
-    """Return the table of docs/dangers.md: a row for each danger and each version on which it was tried."""
+    """Return the table of docs/dangers.md: for each rule a row for each version on which it was tried."""
     table = Table(
         "id", "what happens", "tries", "RabbitMQ", "with the danger", "with the fix", "what is done"
     )
     for rule in DANGERS.values():
         happens, own = f"{rule.severity.word}: {rule.sentence}", [it for it in tries if it.rule == rule.id]
-        for version in sorted({it.rabbitmq for it in own}, key=lambda it: version_of(it) or ()):
-            table.add_row(rule.id, happens, *_cells([it for it in own if it.rabbitmq == version]))
-        if not own:
-            why = f"only cited: {CITED[rule.id]}." if rule.id in CITED else "not recorded"
-            table.add_row(rule.id, happens, *"––––", why)
+        done = DEMONSTRATIONS[rule.id].does if own else f"only cited: {CITED.get(rule.id, 'not recorded')}."
+        versions: list[str | None] = [*sorted({it.rabbitmq for it in own}, key=_numbers)]
+        for version in versions or [None]:
+            numbers = _numbers_of([it for it in own if it.rabbitmq == version])
+            table.add_row(rule.id, happens, *numbers, done)
+            happens = done = "the same"
     return table.markdown().splitlines()
 
 
-def _cells(tries: Sequence[Shown]) -> tuple[str, ...]:
+def _numbers(version: str) -> Version:
+    return version_of(version) or ()
+
+
+def _numbers_of(tries: Sequence[Shown]) -> tuple[str, ...]:
+    if not tries:
+        return ("–",) * 4
     demonstration = tries[0].demonstration
+    fixed = _range(demonstration, [it.with_fix for it in tries])
     return (
         f"{sum(it.complete for it in tries)} of {len(tries)}",
         tries[0].rabbitmq,
         _range(demonstration, [it.with_danger for it in tries]),
-        _range(demonstration, [it.with_fix for it in tries]),
-        demonstration.does,
+        f"gone: {demonstration.gone}" if demonstration.gone else fixed,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import celery
 import psutil
 from amqp.exceptions import AMQPError
 
@@ -44,6 +45,8 @@ class Shown:
     problem: str = ""
     """Why the demonstration could not be made."""
     seconds: float = 0
+    celery: str = celery.__version__
+    """Celery's version."""
 
     @property
     def demonstration(self) -> Demonstration:
@@ -62,7 +65,9 @@ class Shown:
 
     @property
     def complete(self) -> bool:
-        """Whether the danger was seen, and the fix holds."""
+        """Whether the danger was seen and the fix holds; or was not seen where it should be gone."""
+        if self.demonstration.gone:
+            return self.with_danger is not None and not self.happened
         return self.happened and self.holds
 
 
@@ -139,13 +144,10 @@ def _try(demonstration: Demonstration, brokers: Brokers, folder: Path) -> Shown:
     try:
         broker = brokers.of(demonstration)
         version = broker.version or version
-        danger, fix = (
-            _count(demonstration, broker, folder / name, lines, tasks)
-            for name, lines, tasks in (
-                ("danger", demonstration.danger, demonstration.tasks),
-                ("fix", demonstration.fix, demonstration.fixed_tasks),
-            )
-        )
+        danger = _count(demonstration, broker, folder / "danger", demonstration.danger, demonstration.tasks)
+        fix = None
+        if not demonstration.gone:
+            fix = _count(demonstration, broker, folder / "fix", demonstration.fix, demonstration.fixed_tasks)
     except (BaoziError, AMQPError, OSError, psutil.Error) as error:
         return Shown(demonstration.rule, version, problem=masked(error), seconds=time.monotonic() - began)
     return Shown(demonstration.rule, version, danger, fix, seconds=time.monotonic() - began)
@@ -161,10 +163,10 @@ def _count(demonstration: Demonstration, broker: LabBroker, folder: Path, lines:
 
 def line(shown: Shown) -> str:
     """Return a try in a line."""
-    if shown.with_danger is None or shown.with_fix is None:
+    if shown.with_danger is None:
         return f"{shown.rule}: {shown.problem}"
     told = shown.demonstration.told
+    fixed = f"; with the fix {told(shown.with_fix)}" if shown.with_fix is not None else ""
     return (
-        f"{shown.rule}: {told(shown.with_danger)}; with the fix {told(shown.with_fix)}"
-        f" ({shown.seconds:.0f} s, RabbitMQ {shown.rabbitmq})"
+        f"{shown.rule}: {told(shown.with_danger)}{fixed} ({shown.seconds:.0f} s, RabbitMQ {shown.rabbitmq})"
     )

@@ -49,6 +49,7 @@ class DangerTrial(Trial):
         concurrency: int = 1,
         *options: str,
         ready: bool = True,
+        gossip: bool = False,
         environment: Mapping[str, str] | None = None,
     ) -> StartedProcess:
         """Start a worker, and wait until it is ready.
@@ -57,6 +58,7 @@ class DangerTrial(Trial):
             concurrency: how many tasks it executes at once.
             options: more options of `celery worker`.
             ready: False to return at once.
+            gossip: whether workers talk to each other, which is Celery's default.
             environment: more variables.
 
         Raises:
@@ -66,9 +68,9 @@ class DangerTrial(Trial):
         words = ["celery", "-A", APP, "worker", "-c", str(concurrency), "-l", "warning"]
         if "-n" not in options:
             words += ["-n", f"worker-{self._started}@%h"]
-        if not options or "--gossip" not in options:
+        if not gossip:
             words += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-        worker = self.run_worker([*words, *(it for it in options if it != "--gossip")], environment)
+        worker = self.run_worker([*words, *options], environment)
 
         def is_ready() -> bool:
             if worker.process.poll() is not None:
@@ -104,6 +106,12 @@ class DangerTrial(Trial):
                     peak = max(peak, process.memory_info().rss)
             time.sleep(LOOK_EVERY)
         return peak
+
+    def busy(self, worker: StartedProcess) -> int:
+        """Return how many pool processes of a worker execute a task."""
+        self.records.refresh()
+        pool = [it.pid for it in worker.process.children()]
+        return len({it.process for it in self.records.in_flight(pool)})
 
     def start_python(self, code: str, **environment: str) -> StartedProcess:
         """Start a program in the app's folder.

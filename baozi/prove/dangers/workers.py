@@ -1,9 +1,29 @@
 """Dangers of workers: their connections, their pools and their end."""
 
 import time
+from functools import partial
+from typing import Any
 
 from baozi.prove.dangers.demonstration import demonstrates
 from baozi.prove.dangers.trial import DangerTrial
+
+
+@demonstrates(
+    "BZ120",
+    "pool processes idle",
+    "worker_enable_prefetch_count_reduction = True",
+    of=4,
+    gone="Celery 5.7",
+    finds=(),
+)
+def prefetch_after_a_cut(trial: DangerTrial) -> int:
+    """A worker with four pool processes has eight tasks of 45 seconds. Its connection is cut."""
+    worker = trial.start_worker(4)
+    trial.call(8, 45)
+    trial.wait_for(started=4)
+    trial.proxy.cut()
+    trial.within(25, lambda: trial.busy(worker) == 4 and trial.executions >= 8)
+    return 4 - trial.busy(worker)
 
 
 @demonstrates(
@@ -36,6 +56,25 @@ def dropped_connection(trial: DangerTrial) -> int:
     trial.call(3)
     trial.within(30, lambda: trial.succeeded >= 3)
     return 3 - trial.succeeded
+
+
+@demonstrates(
+    "BZ124",
+    "executions after the first",
+    "worker_soft_shutdown_timeout = 0",
+    gone="Celery 5.6.1 and later",
+    finds=(),
+)
+def warm_shutdown(trial: DangerTrial) -> int:
+    """A worker gets SIGTERM and finishes a task of 20 seconds. Another worker runs. The heartbeat is 4 s."""
+    worker = trial.start_worker()
+    trial.call(1, 20)
+    trial.wait_for(started=1)
+    trial.start_worker()
+    worker.process.terminate()
+    trial.within(40, lambda: worker.process.poll() is not None)
+    trial.settle(30)
+    return trial.executions - 1
 
 
 @demonstrates(
@@ -77,9 +116,8 @@ def closed_channel(trial: DangerTrial) -> int:
 )
 def gossip(trial: DangerTrial) -> int:
     """Four workers have nothing to do."""
-    for number in range(4):
-        options = [] if trial.fixed else ["--gossip"]
-        trial.start_worker(1, "-P", "solo", *options, "-n", f"worker-{number}@%h")
+    for _ in range(4):
+        trial.start_worker(1, "-P", "solo", gossip=not trial.fixed)
     before = trial.delivered()
     time.sleep(10)
     return trial.delivered() - before
@@ -168,6 +206,12 @@ def time_limit(trial: DangerTrial) -> int:
     return trial.succeeded
 
 
+def _with_two_taken(trial: DangerTrial) -> dict[str, Any]:
+    """Return the queue as soon as the management API, which is late by some seconds, has both messages."""
+    queue = trial.queue("work")
+    return queue if queue.get("messages_unacknowledged") == 2 else {}
+
+
 @demonstrates(
     "BZ134",
     "tasks executed again",
@@ -180,9 +224,9 @@ def autoscaler(trial: DangerTrial) -> int:
     worker = trial.start_worker(2)
     trial.call(2, 8)
     trial.wait_for(started=2)
-    time.sleep(2)  # the management API is up to date
-    queue = trial.queue("work")
-    if queue["messages_ready"] + (queue["messages_unacknowledged"] if trial.fixed else 0) == 0:
+    queue = trial.wait_until(partial(_with_two_taken, trial), "the management API", 30)
+    waiting = queue["messages_ready"] + (queue["messages_unacknowledged"] if trial.fixed else 0)
+    if waiting == 0:
         trial.stop(worker, 3)
         trial.start_worker(2)
     trial.settle(30)
