@@ -165,8 +165,8 @@ class Settings(BaseSettings):
 
     task_events: bool = True
     """Whether workers send Celery's events for each baozi that they receive, start and eat. Without them,
-    Flower shows only the baozi that are eaten after it has asked for events. They reduce the speed by a fifth
-    (docs/speed.md)."""
+    Flower shows only the baozi that are eaten after it has asked for events. docs/speed.md says
+    how much speed they cost."""
 
     eat_time_limit: Seconds = 1200
     """Seconds after which a pool process that is still eating is killed and its messages return to the queue.

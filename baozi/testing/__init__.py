@@ -6,11 +6,10 @@ The fixtures are in the pytest plugin ``baozi.testing.fixtures``, which a test m
 from baozi.testing.condition import Condition, RunningTask, running
 from baozi.testing.faults import FaultNotInjected, Faults, TestedFault
 from baozi.testing.faulty_broker import FaultyBroker
-from baozi.testing.workers import ContainerWorkers, ProcessWorkers, started_workers
+from baozi.testing.workers import ProcessWorkers, started_workers
 
 __all__ = [
     "Condition",
-    "ContainerWorkers",
     "FaultNotInjected",
     "Faults",
     "FaultyBroker",

@@ -8,7 +8,7 @@ from baozi.errors import UsageError
 from baozi.prove.lab_broker import LabBroker, own_broker
 from baozi.testing.faults import Faults
 from baozi.testing.faulty_broker import FaultyBroker, behind_a_proxy
-from baozi.testing.workers import ContainerWorkers, FaultTarget
+from baozi.testing.workers import FaultTarget
 
 
 @pytest.fixture(scope="session")
@@ -26,14 +26,9 @@ def faulty_broker(faulty_node: LabBroker) -> Iterator[FaultyBroker]:
 
 
 @pytest.fixture
-def workers_under_fault(request: pytest.FixtureRequest) -> FaultTarget:
-    """The workers that ``faults`` hits. With pytest-celery, those of ``celery_setup``; else define it."""
-    if "celery_setup" not in request.fixturenames:
-        raise UsageError(
-            "Define a fixture workers_under_fault that returns ProcessWorkers(app), or use pytest-celery's"
-            " celery_setup in the test."
-        )
-    return ContainerWorkers(request.getfixturevalue("celery_setup"))
+def workers_under_fault() -> FaultTarget:
+    """The workers that ``faults`` hits. The test's own fixture of this name returns them."""
+    raise UsageError("Define a fixture workers_under_fault that returns ProcessWorkers(app).")
 
 
 @pytest.fixture

@@ -1,8 +1,7 @@
-"""The workers that a fault hits: processes that the test started, or containers of pytest-celery."""
+"""The workers that a fault hits: processes that the test started."""
 
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,9 +18,8 @@ from baozi.process_group import ProcessGroup
 from baozi.testing.condition import ActiveTasks, RunningTask
 from baozi.testing.faulty_broker import FaultyBroker
 
-#: Seconds: for workers to start; for a worker to tell its process; for a command of the Docker engine, in
-#: addition to what it waits for itself.
-_START, _ANSWER, _ENGINE = 60, 5, 30
+#: Seconds: for workers to start; for a worker to tell its process.
+_START, _ANSWER = 60, 5
 
 
 class WorkersNotReady(BaoziError):
@@ -102,48 +100,6 @@ def _own(number: int) -> psutil.Process:
         " starts are hit.",
         number=number,
     )
-
-
-class ContainerWorkers:
-    """The workers of pytest-celery's ``celery_setup``."""
-
-    def __init__(self, setup: Any) -> None:
-        """Use the workers of ``setup``, pytest-celery's ``CeleryTestSetup``."""
-        self.app: Celery = setup.app
-        self._containers = [worker.container for worker in setup.worker_cluster]
-
-    def kill(self, task: RunningTask) -> None:
-        """``docker kill`` the worker."""
-        self._of(task).kill()
-
-    def kill_pool_process(self, task: RunningTask) -> None:
-        """``kill -9`` the process in the container that executes the task."""
-        self._docker("exec", self._of(task).id, "sh", "-c", f"kill -9 {task.process}")
-
-    def stop(self, task: RunningTask, grace: float) -> None:
-        """``docker stop`` the worker, with a grace period."""
-        self._docker("stop", "--time", f"{grace:.0f}", self._of(task).id, timeout=grace + _ENGINE)
-
-    def freeze(self, task: RunningTask, seconds: float) -> None:
-        """``docker pause`` the worker for so many seconds."""
-        container = self._of(task).id
-        self._docker("pause", container)
-        try:
-            time.sleep(seconds)
-        finally:
-            self._docker("unpause", container)
-
-    def _of(self, task: RunningTask) -> Any:
-        host = task.worker.partition("@")[2]
-        for container in self._containers:
-            if container.attrs["Config"]["Hostname"] == host:
-                return container
-        raise UsageError(
-            "No container of celery_setup has the host name {host!r}, which executes the task.", host=host
-        )
-
-    def _docker(self, *words: str, timeout: float = _ENGINE) -> None:
-        subprocess.run(["docker", *words], check=True, capture_output=True, timeout=timeout)
 
 
 @contextmanager

@@ -210,7 +210,7 @@ def test_an_audit_is_of_one_moment_though_baozi_are_eaten_meanwhile(
 
 def test_an_unknown_run_is_nothing_to_audit(ledger: Ledger) -> None:
     close(ledger, 1, run="other")
-    with pytest.raises(NothingToAudit, match=r"^The ledger has nothing of run course; .*\.$") as caught:
+    with pytest.raises(NothingToAudit, match=r"^The ledger has nothing of run course\. .*\.$") as caught:
         audit(ledger, RUN)
     assert caught.value.exit_code is ExitCode.NO_LEDGER
 

@@ -85,7 +85,7 @@ def test_nobody_loads_it_who_does_not_name_it() -> None:
     assert run([sys.executable, "-c", program], 60).returncode == 0
 
 
-def test_without_pytest_celery_a_test_must_name_its_workers(tmp_path: Path) -> None:
+def test_a_test_must_name_its_workers(tmp_path: Path) -> None:
     lines = ["pytest_plugins = ['baozi.testing.fixtures']", "def test_it(faults): ..."]
     (tmp_path / "test_it.py").write_text("\n".join(lines))
     done = run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"], 60, tmp_path)
