@@ -41,15 +41,6 @@ def no_locale(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-@pytest.fixture
-def chinese(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process prints Chinese."""
-    monkeypatch.setenv("LANGUAGE", "")  # `speak` sets it, and monkeypatch sets it back
-    language.speak("zh")
-    yield
-    language.speak("en")
-
-
 @pytest.fixture(scope="module")
 def messages() -> ModuleType:
     """The program behind `make messages`, as a module."""

@@ -4,13 +4,11 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from rich.cells import cell_len
 
-from baozi import language
 from baozi.errors import ReportNotInstalled
 from baozi.language import translated
 from baozi.quantities import interval, seconds
@@ -36,15 +34,6 @@ def page(results: ComparisonResults, folder: Path) -> str:
 def html(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The report of the sample results, which takes a while to draw."""
     return page(sample_results(), tmp_path_factory.mktemp("sample"))
-
-
-@pytest.fixture
-def chinese(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """This process prints Chinese."""
-    monkeypatch.setenv("LANGUAGE", "")  # `speak` sets it, and monkeypatch sets it back
-    language.speak("zh")
-    yield
-    language.speak("en")
 
 
 #: Two English words in a row. Names, numbers, units and options do not match.
