@@ -181,7 +181,7 @@ def test_one_name_on_two_machines_is_no_duplicate(
     assert sums["shared_names"] == ["alex"]
     letter = place.run("dead", "list", "--json").stdout.splitlines()[0]
     assert "NameInUse" in letter
-    assert "another name" in letter
+    assert "a different name" in letter
 
 
 def test_messages_that_vanish_before_any_is_eaten_are_lost_by_the_journal(

@@ -221,7 +221,7 @@ def test_the_demo_in_memory_prints_what_it_does_not_guarantee(tmp_path: Path) ->
     assert total(running)["eaten"] == 30
     *_, last = running.err.read_text().splitlines()
     assert "30 eaten in memory. This shows the model and proves nothing" in last
-    assert "nothing confirms it" in last
+    assert "nothing is confirmed" in last
 
 
 def test_the_demo_in_memory_prints_its_warning_where_the_audit_would_be(tmp_path: Path) -> None:
