@@ -118,6 +118,8 @@ def test_the_page_s_test_passes_and_so_does_one_whose_broker_is_killed(tmp_path:
     (tmp_path / "shop.py").write_text(shop)
     (tmp_path / "test_shop.py").write_text(test + RESTART)
     command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_shop.py"]
-    done = run(command, 200, tmp_path, {**os.environ, "PYTHONPATH": str(ROOT)})
+    # Without the options of the run that this test belongs to.
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}
+    done = run(command, 200, tmp_path, environment)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "2 passed" in done.stdout
