@@ -13,7 +13,7 @@ _numbers = count(1)
 
 
 class FaultyBroker:
-    """A virtual host of its own on the RabbitMQ of the test session."""
+    """A separate virtual host on the RabbitMQ of the test session."""
 
     def __init__(self, node: LabBroker, virtual_host: str, proxy: Proxy) -> None:
         """Use ``virtual_host`` of ``node`` through ``proxy``."""

@@ -20,7 +20,7 @@ def faulty_node() -> Iterator[LabBroker]:
 
 @pytest.fixture
 def faulty_broker(faulty_node: LabBroker) -> Iterator[FaultyBroker]:
-    """A broker for one test: a virtual host of its own, behind a proxy."""
+    """A broker for one test: a separate virtual host, behind a proxy."""
     with behind_a_proxy(faulty_node) as broker:
         yield broker
 

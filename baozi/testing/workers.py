@@ -90,7 +90,7 @@ def _own(number: int) -> psutil.Process:
     """Return a process that this process has started, directly or not.
 
     Raises:
-        UsageError: it is of somebody else.
+        UsageError: another program started it.
     """
     for process in psutil.Process().children(recursive=True):
         if process.pid == number:
@@ -113,7 +113,7 @@ def started_workers(
         command: the command line of one worker, such as ``celery -A shop worker -c 1``.
         broker: the broker of the test.
         logs: a folder for the workers' logs, such as pytest's ``tmp_path``.
-        count: how many workers to start. Each gets a name of its own.
+        count: how many workers to start. Each gets a different name.
 
     Raises:
         WorkersNotReady: they do not answer within a minute.

@@ -1,4 +1,4 @@
-"""Reads sources again and again while somebody looks, and gives each viewer the newest reading of each.
+"""Reads sources again and again while a page is open, and gives each viewer the newest reading of each.
 
 Without a viewer, nothing is read. Each source has its own thread, so that one that fails or hangs does not
 stop the others.
@@ -96,7 +96,7 @@ class Feed:
         return len(self._viewers)
 
     def read_again(self, name: str) -> bool:
-        """Read a source at once, if somebody looks. Return whether there is such a source."""
+        """Read a source at once, if a page is open. Return whether there is such a source."""
         with self._changed:
             if name not in self._sources:
                 return False

@@ -98,7 +98,7 @@ class DangerTrial(Trial):
         kill(worker.process.children(recursive=True))
 
     def peak_memory(self, worker: StartedProcess, seconds: float, pool: bool = False) -> int:
-        """Return the most bytes that a worker's main process, or one of its pool processes, has meanwhile."""
+        """Return the largest memory in bytes of a worker's main process or of one of its pool processes."""
         peak, deadline = 0, time.monotonic() + seconds
         while time.monotonic() < deadline:
             for process in worker.process.children() if pool else [worker.process]:
@@ -248,7 +248,7 @@ class DangerTrial(Trial):
     @property
     def node(self) -> SingleNode:
         """The node that was started."""
-        assert self.broker.node is not None, "a demonstration has a broker of its own"  # noqa: S101  # a mypy narrowing
+        assert self.broker.node is not None, "a demonstration starts its broker"  # noqa: S101  # a mypy narrowing
         return self.broker.node
 
     @contextmanager
