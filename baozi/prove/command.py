@@ -115,7 +115,7 @@ def prove(
         return
     if danger is not None:
         if app or broker or i_own_this_broker:
-            raise UsageError("--danger has apps and a broker of its own. Leave out -A and --broker.")
+            raise UsageError("--danger starts its own apps and broker. Leave out -A and --broker.")
         _show_dangers(danger, times or 1, on, out, as_json)
         return
     if app is None:
