@@ -101,7 +101,7 @@ def test_a_danger_is_shown_only_if_it_was_seen_and_was_not_seen_with_the_fix() -
         ({"danger": "BZ999"}, "There is no danger 'BZ999'"),
         ({"danger": "BZ104,"}, "There is no danger ''"),
         ({"danger": "BZ202"}, "BZ202 is not demonstrated: it needs a machine whose clock is wrong"),
-        ({"danger": "BZ104", "app": "shop"}, "--danger has apps and a broker of its own"),
+        ({"danger": "BZ104", "app": "shop"}, "--danger starts its own apps and broker"),
         ({"danger": "BZ104", "on": "cluster"}, "There is no broker 'cluster'"),
     ],
 )
